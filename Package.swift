@@ -1,0 +1,79 @@
+// swift-tools-version: 6.0
+import PackageDescription
+
+/// `Lifetimes` lets a reader keep the span it reads from (Wire's ByteReader).
+let settings: [SwiftSetting] = [
+    .enableExperimentalFeature("Lifetimes"),
+    .swiftLanguageMode(.v6),
+]
+
+func library(_ name: String, _ dependencies: [Target.Dependency] = [], exclude: [String] = []) -> Target {
+    .target(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+    .testTarget(
+        name: name + "Tests", dependencies: dependencies, path: "Tests/\(name)Tests", exclude: exclude,
+        swiftSettings: settings)
+}
+
+let package = Package(
+    name: "libreconnect",
+    products: [
+        .library(name: "reconnect", type: .dynamic, targets: ["libreconnect"])
+    ],
+    targets: [
+        // The contract: include/reconnect.h.
+        .systemLibrary(name: "CReconnect", path: "include"),
+
+        // C libraries and the calls that Swift cannot make itself.
+        .target(name: "COpenSSL", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        .target(name: "CChecksum"),
+        .target(name: "CSystem"),
+        .systemLibrary(name: "CJansson", path: "Sources/CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
+
+        // Bytes, time, serial numbers, addresses.
+        library("Wire"),
+
+        // The protocols: siblings, without I/O.
+        library("STUN", ["Wire", "COpenSSL"]),
+        library("SDP", ["Wire"]),
+        library("ICE", ["Wire", "STUN"]),
+        library("DTLS", ["Wire", "COpenSSL"]),
+        library("SCTP", ["Wire", "CChecksum", "COpenSSL"]),
+
+        // One WebRTC peer.
+        library("Peer", ["Wire", "STUN", "SDP", "ICE", "DTLS", "SCTP"]),
+
+        // What the library exists for, without I/O.
+        library("Signaling", ["Wire", "CJansson"]),
+        library("Reload", ["Wire"]),
+
+        // Sockets, clock, threads, files; then the exports; then the link unit.
+        library("Engine", ["Wire", "STUN", "SDP", "Peer", "DTLS", "Signaling", "Reload", "CSystem"]),
+        library("ReconnectABI", ["CReconnect", "Engine"]),
+        .target(
+            name: "libreconnect", dependencies: ["ReconnectABI"], exclude: ["reconnect.map"], swiftSettings: settings,
+            linkerSettings: [
+                .unsafeFlags([
+                    "-static-stdlib", "-use-ld=lld",
+                    "-Xlinker", "-soname=libreconnect.so.1",
+                    "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/libreconnect/reconnect.map",
+                    "-Xlinker", "--no-undefined-version",
+                    "-Xlinker", "-z", "-Xlinker", "nodelete",
+                    "-Xlinker", "--gc-sections",
+                ])
+            ]),
+
+        tests("Wire", ["Wire"]),
+        tests("STUN", ["STUN", "Wire"]),
+        tests("SDP", ["SDP", "Wire"]),
+        tests("ICE", ["ICE", "STUN", "Wire"]),
+        tests("DTLS", ["DTLS", "Wire"]),
+        tests("SCTP", ["SCTP", "Wire"]),
+        tests("Peer", ["Peer", "Wire", "ICE", "SCTP", "DTLS", "SDP"]),
+        tests("Signaling", ["Signaling", "Wire"]),
+        tests("Reload", ["Reload", "Wire"]),
+        tests("Engine", ["Engine", "Wire"]),
+    ]
+)

@@ -1,0 +1,5 @@
+#pragma once
+#include <stdint.h>
+#include <openssl/ssl.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
