@@ -1,5 +1,414 @@
+/*
+ * libreconnect: WebRTC that comes back.
+ *
+ * A complete WebRTC data-channel transport (ICE, DTLS, SCTP, SDP) with fast reconnection, for
+ * programs that embed it. Link with `pkg-config --cflags --libs reconnect`.
+ *
+ * How it works
+ *   An engine owns one UDP port, one certificate and one thread. A peer is one WebRTC connection
+ *   on that port; a channel is one data channel of a peer. Calls hand work to the engine's thread
+ *   and return at once; whatever happens afterwards is an event. Events are taken with
+ *   reconnect_poll(); no library thread ever calls into the host.
+ *
+ * Threads
+ *   Every function may be called from every thread at any time, also at once, unless it says
+ *   otherwise. After fork() every call in the child gives RECONNECT_FORKED.
+ *
+ * Handles
+ *   Plain numbers, checked on every call. A handle that was never given out, that belongs to
+ *   something closed, or that is zero gives RECONNECT_INVALID_HANDLE and does nothing. A peer's
+ *   handle ends with its RECONNECT_EVENT_PEER_STATE event of state RECONNECT_PEER_CLOSED, a
+ *   channel's with its RECONNECT_EVENT_CHANNEL_CLOSED event. Nothing needs to be freed.
+ *
+ * Status
+ *   Every function that can fail returns a reconnect_status_t: RECONNECT_OK or a negative number.
+ *   Outputs are written only on success, unless a function says otherwise. A parameter `detail`
+ *   (may be NULL) takes a sentence that says what was wrong, cut to `detail_capacity` bytes
+ *   including the final NUL; it is written only on failure.
+ *
+ * Structs
+ *   Input structs start with struct_size: set the whole struct to zero, then struct_size to its
+ *   sizeof. Zero in any other member means its default. Later versions only append members.
+ *   Pointers in them are read during the call and never kept.
+ *
+ * Units
+ *   Sizes are bytes, `_ms` is milliseconds, `_ns` nanoseconds. Texts are UTF-8.
+ */
 #ifndef RECONNECT_H
 #define RECONNECT_H
+
+#include <stddef.h>
 #include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------ status */
+
+/* RECONNECT_OK or one of the negative numbers below. A number is never given a second meaning. */
+typedef int32_t reconnect_status_t;
+
+enum {
+    RECONNECT_OK = 0,
+    RECONNECT_INVALID_ARGUMENT = -1,     /* NULL, a wrong struct_size, a value out of range */
+    RECONNECT_INVALID_HANDLE = -2,       /* zero, closed, or never given out */
+    RECONNECT_TOO_SMALL = -3,            /* the buffer; the length needed was written */
+    RECONNECT_WOULD_BLOCK = -4,          /* the send queue is full; wait for RECONNECT_EVENT_BUFFERED_LOW */
+    RECONNECT_CLOSED = -5,               /* the channel or peer is closing */
+    RECONNECT_TOO_LARGE = -6,            /* the message is larger than the receiver accepts */
+    RECONNECT_LIMIT = -7,                /* as many peers or channels as the configuration allows */
+    RECONNECT_MALFORMED_JSON = -8,       /* the detail names the member, or line and column */
+    RECONNECT_MALFORMED_SDP = -9,        /* the detail names the line */
+    RECONNECT_UNACCEPTABLE = -10,        /* a valid description that cannot be accepted; the detail says why */
+    RECONNECT_WRONG_STATE = -11,         /* for example a second answer */
+    RECONNECT_PORT_IN_USE = -12,
+    RECONNECT_NO_PERMISSION = -13,       /* for the port, or the certificate file */
+    RECONNECT_NO_DESCRIPTORS = -14,      /* the process's or the system's limit of open files */
+    RECONNECT_NO_MEMORY = -15,
+    RECONNECT_NO_ADDRESS = -16,          /* an address is not an IP address, or none is left to offer */
+    RECONNECT_CERTIFICATE_UNUSABLE = -17,/* the file is unreadable, malformed or of another key type */
+    RECONNECT_STORAGE = -18,             /* a file could not be written */
+    RECONNECT_FORKED = -19,              /* called in a child process of the one that made the engine */
+    RECONNECT_SYSTEM = -20,              /* another error of the operating system; the detail names it */
+    RECONNECT_INTERNAL = -21,            /* a defect of the library; please report it */
+
+    /* Reasons why a peer closed, in RECONNECT_EVENT_PEER_STATE. RECONNECT_OK: the host closed it. */
+    RECONNECT_PEER_GONE = -40,           /* the other side closed properly (close_notify or ABORT) */
+    RECONNECT_REPLACED = -41,            /* its session came back with a new peer, which took over */
+    RECONNECT_ICE_FAILED = -42,          /* no path was found in time */
+    RECONNECT_CONSENT_EXPIRED = -43,     /* the path went silent for too long (RFC 7675) */
+    RECONNECT_DTLS_FAILED = -44,         /* the handshake failed; the detail says how */
+    RECONNECT_FINGERPRINT_MISMATCH = -45,/* the other side's certificate is not the one it announced (RFC 8122) */
+    RECONNECT_SCTP_FAILED = -46,         /* the association was aborted or its retransmissions ran out */
+    RECONNECT_TIMEOUT = -47,             /* connecting took longer than connect_timeout_ms */
+
+    /* Reasons why a channel closed, in RECONNECT_EVENT_CHANNEL_CLOSED. RECONNECT_OK: either side closed it.
+       RECONNECT_PEER_GONE and the reasons above: its peer closed. */
+    RECONNECT_CHANNEL_REFUSED = -60      /* the other side broke the channel protocol (RFC 8832) */
+};
+
+/* ----------------------------------------------------------------- handles */
+
+typedef struct { uint64_t id; } reconnect_engine_t;
+typedef struct { uint64_t id; } reconnect_peer_t;
+typedef struct { uint64_t id; } reconnect_channel_t;
+
+/* ------------------------------------------------------------------ library */
+
+/* The ABI's version: major << 16 | minor. Programs built for the same major number keep working. */
 uint32_t reconnect_version(void);
+
+/* The library's version, for example "0.1.0". Static. */
+const char *reconnect_version_string(void);
+
+/* The name of a status without its prefix, for example "INVALID_HANDLE"; "UNKNOWN" for a number that
+   this version does not know. Static. */
+const char *reconnect_status_name(reconnect_status_t status);
+
+/* A sentence for a status, for people. Static. */
+const char *reconnect_status_text(reconnect_status_t status);
+
+/* ------------------------------------------------------------------- engine */
+
+/* reconnect_engine_config_t.ice_mode */
+enum {
+    RECONNECT_ICE_FULL = 0,   /* answers and sends checks: measures the path, keeps consent itself */
+    RECONNECT_ICE_LITE = 1    /* only answers (RFC 8445 section 2.5); right where the address is public */
+};
+
+/* Levels of log events. RECONNECT_LOG_DEFAULT is RECONNECT_LOG_INFO. */
+enum {
+    RECONNECT_LOG_DEFAULT = 0,
+    RECONNECT_LOG_ERROR = 1,
+    RECONNECT_LOG_WARNING = 2,
+    RECONNECT_LOG_INFO = 3,   /* the lines of the log format: [FAST_RELOAD], [NORMAL], [CANDIDATE], [ICE], [CERTIFICATE] */
+    RECONNECT_LOG_DEBUG = 4,
+    RECONNECT_LOG_NONE = 5
+};
+
+typedef struct reconnect_engine_config {
+    uint32_t struct_size;
+    uint32_t ice_mode;              /* RECONNECT_ICE_FULL or RECONNECT_ICE_LITE, for answering peers */
+    const char *bind_address;       /* IP address to bind; NULL: all addresses, IPv6 and IPv4 */
+    const char *const *addresses;   /* IP addresses to offer as host candidates; NULL: those of the machine's
+                                       interfaces that are up, IPv6 first, loopback only if there is no other */
+    size_t address_count;
+    const char *certificate_path;   /* PEM file for key and certificate, made (mode 0600) if missing; NULL: in memory only */
+    uint16_t port;                  /* UDP port; 0: any free one */
+    uint16_t reserved0;
+    uint32_t log_level;             /* RECONNECT_LOG_... */
+    uint32_t max_peers;             /* default 10000 */
+    uint32_t max_channels;          /* per peer; default 1024 */
+    uint64_t max_message_size;      /* largest message accepted from others; default 262144, at most 16777216 */
+    uint64_t send_high_water;       /* per channel: at this many queued bytes reconnect_send() answers
+                                       RECONNECT_WOULD_BLOCK; default 4194304 */
+    uint64_t receive_window;        /* per peer: received bytes held for the host; default 2097152; never less
+                                       than max_message_size */
+    uint32_t connect_timeout_ms;    /* from the answer to the connected state; default 30000 */
+    uint32_t disconnect_timeout_ms; /* silence before RECONNECT_PEER_DISCONNECTED; default 5000 */
+    uint32_t failed_timeout_ms;     /* silence before the peer is given up (RFC 7675: 30000); default 30000 */
+    uint32_t session_ttl_ms;        /* how long after its last sign of life a session can return fast; default 300000 */
+    uint32_t max_sessions;          /* remembered sessions; the oldest go first; default 100000 */
+    uint32_t disable_fast_reload;   /* nonzero: every answer is normal */
+} reconnect_engine_config_t;
+
+/* Makes an engine: opens the port, loads or makes the certificate (ECDSA P-256, RFC 8827 section 6.5),
+   starts the thread. `config` may be NULL for all defaults. On success the engine is in `*engine`.
+   Fails with PORT_IN_USE, NO_PERMISSION, NO_ADDRESS, NO_DESCRIPTORS, CERTIFICATE_UNUSABLE, STORAGE, SYSTEM,
+   INVALID_ARGUMENT. Blocks for the file and the key only. */
+reconnect_status_t reconnect_engine_create(const reconnect_engine_config_t *config, reconnect_engine_t *engine,
+                                           char *detail, size_t detail_capacity);
+
+/* Closes all peers (the other sides are told), stops the thread, closes the port and the event descriptor.
+   All handles of the engine, and all payloads of its events, are invalid afterwards. Waits for the thread.
+   A reconnect_poll() that waits in another thread returns with RECONNECT_INVALID_HANDLE. */
+reconnect_status_t reconnect_engine_destroy(reconnect_engine_t engine);
+
+/* The UDP port in use. */
+reconnect_status_t reconnect_engine_port(reconnect_engine_t engine, uint16_t *port);
+
+/* Hash functions for fingerprints (RFC 8122). */
+enum { RECONNECT_SHA256 = 0, RECONNECT_SHA384 = 1, RECONNECT_SHA512 = 2 };
+
+/* The certificate's fingerprint as in SDP, for example "sha-256 AB:CD:...", without a final NUL in `*length`
+   but with one in the buffer. RECONNECT_TOO_SMALL writes the capacity needed (NUL included) to `*length`. */
+reconnect_status_t reconnect_engine_fingerprint(reconnect_engine_t engine, uint32_t hash, char *buffer,
+                                                size_t capacity, size_t *length);
+
+/* Replaces the addresses offered from now on. `addresses` NULL with count 0: back to the machine's own. */
+reconnect_status_t reconnect_engine_set_addresses(reconnect_engine_t engine, const char *const *addresses, size_t count);
+
+/* Switches fast reload off (0) and on (nonzero) while running: off means every answer is normal. */
+reconnect_status_t reconnect_engine_set_fast_reload(reconnect_engine_t engine, uint32_t enabled);
+
+/* Changes the level of log events. */
+reconnect_status_t reconnect_engine_set_log_level(reconnect_engine_t engine, uint32_t level);
+
+/* Counters since the engine's start; those marked "now" are gauges. */
+typedef struct reconnect_engine_statistics {
+    uint32_t struct_size;           /* set by the caller; the library fills no more than that */
+    uint32_t peers;                 /* now */
+    uint64_t sessions;              /* now */
+    uint64_t answers_fast;
+    uint64_t answers_normal;
+    uint64_t peers_connected;       /* ever */
+    uint64_t peers_failed;          /* closed before they connected, or by an error */
+    uint64_t sessions_returned;     /* connections that came back to their session */
+    uint64_t datagrams_received;
+    uint64_t datagrams_sent;
+    uint64_t bytes_received;        /* UDP payload */
+    uint64_t bytes_sent;
+    uint64_t datagrams_dropped;     /* from strangers, malformed, failed integrity; counted and dropped */
+    uint64_t send_errors;           /* datagrams the operating system refused */
+    uint64_t certificate_age_seconds; /* now */
+    uint64_t events_queued;         /* now */
+} reconnect_engine_statistics_t;
+
+reconnect_status_t reconnect_engine_statistics(reconnect_engine_t engine, reconnect_engine_statistics_t *statistics);
+
+/* ------------------------------------------------------------------- events */
+
+/* reconnect_event_t.type. Hosts must ignore types they do not know. */
+enum {
+    /* data: the line; number: RECONNECT_LOG_... */
+    RECONNECT_EVENT_LOG = 1,
+
+    /* The result of reconnect_answer(). status; data: on success the answer as JSON, otherwise a sentence;
+       number: RECONNECT_MODE_...; duration_ns: time from the call to the finished answer. tag: the call's. */
+    RECONNECT_EVENT_ANSWER = 2,
+
+    /* The result of reconnect_peer_offer(). status; data: the offer as JSON, or a sentence. tag: the call's. */
+    RECONNECT_EVENT_OFFER = 3,
+
+    /* The result of reconnect_peer_accept(). status; data: a sentence on failure. tag: the call's. */
+    RECONNECT_EVENT_RESULT = 4,
+
+    /* number: RECONNECT_PEER_...; status: the reason when closed; data: a sentence, possibly empty;
+       duration_ns: since the peer was made. tag: the peer's. */
+    RECONNECT_EVENT_PEER_STATE = 5,
+
+    /* Who came, told once per peer, when the connection is authenticated. data: the client id (text, stable
+       over the session's life); extra: the first 8 characters of the session token; number: how many times this
+       session has connected, this one included; kind: RECONNECT_MODE_...; flags: RECONNECT_FLAG_RETURNED if it
+       connected before; duration_ns: how long it had been away (0 if not returned or if it took over while its
+       earlier peer was still connected). tag: the peer's. */
+    RECONNECT_EVENT_SESSION = 6,
+
+    /* A channel is open for sending. data: label; extra: protocol; number: stream id; flags: RECONNECT_FLAG_REMOTE
+       if the other side opened it, RECONNECT_FLAG_UNORDERED, RECONNECT_FLAG_PARTIAL. tag: the channel's
+       (0 if the other side opened it). */
+    RECONNECT_EVENT_CHANNEL_OPEN = 7,
+
+    /* data: the message; kind: RECONNECT_TEXT or RECONNECT_BINARY. tag: the channel's. */
+    RECONNECT_EVENT_MESSAGE = 8,
+
+    /* The queued bytes of a channel fell to its low-water mark. number: bytes queued now. tag: the channel's. */
+    RECONNECT_EVENT_BUFFERED_LOW = 9,
+
+    /* The channel is gone and its handle invalid. status: why. tag: the channel's. */
+    RECONNECT_EVENT_CHANNEL_CLOSED = 10,
+
+    /* The result of reconnect_peer_query_statistics(). data: a reconnect_peer_statistics_t. tag: the call's. */
+    RECONNECT_EVENT_STATISTICS = 11,
+
+    /* The addresses that answers offer have changed. data: the new ones, separated by spaces. */
+    RECONNECT_EVENT_ADDRESSES = 12
+};
+
+/* States of a peer. */
+enum {
+    RECONNECT_PEER_CONNECTING = 1,   /* the first check came: ICE has a path, DTLS has begun */
+    RECONNECT_PEER_CONNECTED = 2,    /* DTLS is finished: the other side is authenticated. Again after DISCONNECTED. */
+    RECONNECT_PEER_DISCONNECTED = 3, /* silent for disconnect_timeout_ms; may come back by itself */
+    RECONNECT_PEER_CLOSED = 4        /* the end; the handle is invalid */
+};
+
+enum { RECONNECT_MODE_NORMAL = 0, RECONNECT_MODE_FAST = 1 };
+
+enum {
+    RECONNECT_FLAG_RETURNED = 1,
+    RECONNECT_FLAG_REMOTE = 2,
+    RECONNECT_FLAG_UNORDERED = 4,
+    RECONNECT_FLAG_PARTIAL = 8       /* limited retransmits or lifetime */
+};
+
+/* One event, 128 bytes on 64-bit systems. `data` and `extra` belong to the library and live until the event's
+   batch is released. They are never NULL; texts in them are not NUL-terminated. Members an event type does not
+   mention are zero. */
+typedef struct reconnect_event {
+    uint32_t type;                /* RECONNECT_EVENT_... */
+    reconnect_status_t status;
+    uint64_t tag;                 /* the number that the host gave the call, peer or channel */
+    reconnect_peer_t peer;
+    reconnect_channel_t channel;
+    const void *data;
+    size_t size;
+    const void *extra;
+    size_t extra_size;
+    int64_t number;
+    int64_t duration_ns;
+    uint32_t kind;
+    uint32_t flags;
+    uint64_t batch;               /* the batch it came with, the same for all events of one reconnect_poll() */
+    uint64_t reserved[4];
+} reconnect_event_t;
+
+/* A descriptor that polls readable while events wait: for epoll, select, asyncio, Go's netpoller. It stays the
+   engine's: never read from it, never close it. Level-triggered. */
+reconnect_status_t reconnect_event_fd(reconnect_engine_t engine, int *fd);
+
+/* Takes up to `max` events (1 or more), in the order in which they happened. Waits up to timeout_ms for the first
+   one: 0 does not wait, -1 waits without limit. On success `*count` events were written (0 after the time ran
+   out), and all of them must be given back with one reconnect_release(). Hosts that do not release, or do not
+   poll, make the engine stop reading from the peers concerned; nothing is dropped. */
+reconnect_status_t reconnect_poll(reconnect_engine_t engine, reconnect_event_t *events, size_t max, int32_t timeout_ms,
+                                  size_t *count);
+
+/* Gives back a batch: its payloads are freed. `batch` is the member `batch` of any of its events. */
+reconnect_status_t reconnect_release(reconnect_engine_t engine, uint64_t batch);
+
+/* ----------------------------------------------------------------- channels */
+
+typedef struct reconnect_channel_config {
+    uint32_t struct_size;
+    uint32_t unordered;             /* nonzero: messages may overtake each other */
+    const char *label;              /* at most 65535 bytes; NULL: empty */
+    const char *protocol;           /* likewise */
+    uint32_t reliability;           /* RECONNECT_RELIABLE, RECONNECT_MAX_RETRANSMITS or RECONNECT_MAX_LIFETIME */
+    uint32_t reliability_value;     /* retransmissions, or milliseconds */
+    uint32_t negotiated;            /* nonzero: both sides open the channel with the same id (RFC 8832 is not used) */
+    uint32_t id;                    /* 0 to 65534; only if negotiated */
+    uint64_t low_water;             /* RECONNECT_EVENT_BUFFERED_LOW when the queue falls to this; default: a quarter of
+                                       send_high_water, and only after RECONNECT_WOULD_BLOCK */
+    uint64_t tag;                   /* comes with the channel's events */
+} reconnect_channel_config_t;
+
+enum { RECONNECT_RELIABLE = 0, RECONNECT_MAX_RETRANSMITS = 1, RECONNECT_MAX_LIFETIME = 2 };
+
+/* -------------------------------------------------------------------- peers */
+
+typedef struct reconnect_peer_config {
+    uint32_t struct_size;
+    uint32_t dtls_active;           /* answering: nonzero takes the DTLS client's part where the offer lets us choose */
+    uint64_t tag;                   /* comes with the peer's events */
+    const reconnect_channel_config_t *channels; /* negotiated channels to open with the peer; their tags come with
+                                       RECONNECT_EVENT_CHANNEL_OPEN */
+    size_t channel_count;
+} reconnect_peer_config_t;
+
+/* Answers an offer: JSON {"type":"offer","sdp":...,"sessionToken":...} of `size` bytes in; the answer comes as
+   RECONNECT_EVENT_ANSWER with `tag`. A token of a live session from the client it was given to gives
+   "connectionMode":"fast". Malformed input is refused at once, with a detail, and makes nothing.
+   On success the peer's handle is in `*peer`; it closes by itself if nobody connects within connect_timeout_ms.
+   `config` may be NULL. */
+reconnect_status_t reconnect_answer(reconnect_engine_t engine, const char *offer, size_t size,
+                                    const reconnect_peer_config_t *config, uint64_t tag, reconnect_peer_t *peer,
+                                    char *detail, size_t detail_capacity);
+
+/* Makes a peer that will offer. Open its channels, then call reconnect_peer_offer(). */
+reconnect_status_t reconnect_peer_create(reconnect_engine_t engine, const reconnect_peer_config_t *config,
+                                         reconnect_peer_t *peer);
+
+/* Makes the offer, with all candidates in it; it comes as RECONNECT_EVENT_OFFER with `tag`. */
+reconnect_status_t reconnect_peer_offer(reconnect_peer_t peer, uint64_t tag);
+
+/* Takes the answer to the offer, JSON as above; then connects. RECONNECT_EVENT_RESULT with `tag` says whether it
+   fits the offer. Malformed input is refused at once. */
+reconnect_status_t reconnect_peer_accept(reconnect_peer_t peer, const char *answer, size_t size, uint64_t tag,
+                                         char *detail, size_t detail_capacity);
+
+/* Adds a candidate of the other side, JSON {"candidate":{...}} or {"candidate":null} for the end of them. */
+reconnect_status_t reconnect_peer_add_candidate(reconnect_peer_t peer, const char *candidate, size_t size,
+                                                char *detail, size_t detail_capacity);
+
+/* Closes the peer and its channels; the other side is told. Messages not yet sent are lost. */
+reconnect_status_t reconnect_peer_close(reconnect_peer_t peer);
+
+typedef struct reconnect_peer_statistics {
+    uint32_t struct_size;
+    uint32_t channels;              /* open now */
+    uint64_t ice_ns;                /* from the peer's making to its first verified check; 0: not yet */
+    uint64_t dtls_ns;               /* to the finished handshake; 0: not yet */
+    uint64_t sctp_ns;               /* to the association; 0: not yet */
+    uint64_t round_trip_ns;         /* smoothed; 0: not measured */
+    uint64_t bytes_sent;            /* UDP payload */
+    uint64_t bytes_received;
+    uint64_t messages_sent;
+    uint64_t messages_received;
+    uint64_t retransmissions;       /* SCTP chunks sent again */
+    uint64_t congestion_window;     /* bytes */
+    uint64_t buffered;              /* bytes waiting in all channels */
+    char local_address[64];         /* of the path in use, as "[::1]:9" or "127.0.0.1:9", NUL-terminated */
+    char remote_address[64];
+} reconnect_peer_statistics_t;
+
+/* Asks for the peer's figures; they come as RECONNECT_EVENT_STATISTICS with `tag`. */
+reconnect_status_t reconnect_peer_query_statistics(reconnect_peer_t peer, uint64_t tag);
+
+/* Opens a data channel (RFC 8831, 8832). May be called before the peer is connected. RECONNECT_EVENT_CHANNEL_OPEN
+   says when it is open; messages sent before are kept and go out first. */
+reconnect_status_t reconnect_channel_open(reconnect_peer_t peer, const reconnect_channel_config_t *config,
+                                          reconnect_channel_t *channel);
+
+enum { RECONNECT_TEXT = 1, RECONNECT_BINARY = 2 };
+
+/* Sends one message: `data` is copied. Text must be valid UTF-8 (RECONNECT_INVALID_ARGUMENT). RECONNECT_WOULD_BLOCK:
+   nothing was taken, the queue is at its high-water mark; RECONNECT_EVENT_BUFFERED_LOW follows. RECONNECT_TOO_LARGE:
+   larger than the other side accepts. An empty message is a message; `data` may then be NULL. */
+reconnect_status_t reconnect_send(reconnect_channel_t channel, uint32_t kind, const void *data, size_t size);
+
+/* Bytes queued and not yet handed to the network. */
+reconnect_status_t reconnect_channel_buffered(reconnect_channel_t channel, uint64_t *bytes);
+
+/* Sets the low-water mark; from now on every fall to it is an event. */
+reconnect_status_t reconnect_channel_set_low_water(reconnect_channel_t channel, uint64_t bytes);
+
+/* Closes the channel once its queued messages are sent; the other side's end closes too. */
+reconnect_status_t reconnect_channel_close(reconnect_channel_t channel);
+
+#ifdef __cplusplus
+}
+#endif
+
 #endif
