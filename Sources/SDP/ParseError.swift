@@ -26,7 +26,7 @@ public struct ParseError: Error, Hashable, Sendable {
     public var line: Int
     public var reason: Reason
 
-    public enum Reason: Hashable, Sendable {
+    public enum Reason: Error, Hashable {
         /// More bytes than ``Limits/bytes``.
         case tooLarge
         case tooManyLines
