@@ -48,12 +48,12 @@ enum Lengths {
 }
 
 extension RawSpan {
-    /// The next run of bytes that are not spaces, or nil at the end.
-    func field(from position: inout Int) -> Range<Int>? {
-        while position < byteCount, byte(position) == 0x20 { position += 1 }
+    /// The next run of bytes that are not separators, or nil at the end.
+    func field(from position: inout Int, separator: (UInt8) -> Bool = { $0 == 0x20 }) -> Range<Int>? {
+        while position < byteCount, separator(byte(position)) { position += 1 }
         guard position < byteCount else { return nil }
         let start = position
-        while position < byteCount, byte(position) != 0x20 { position += 1 }
+        while position < byteCount, !separator(byte(position)) { position += 1 }
         return start..<position
     }
 

@@ -58,12 +58,13 @@ public struct MediaSection: Hashable, Sendable {
     /// RFC 3264 section 6: port zero rejects a section; in an offer with bundle-only it does not (RFC 9143 section 6).
     public var isRejected: Bool { port == 0 && !isBundleOnly }
 
-    /// True for a section that carries WebRTC data channels, in any form RFC 8829 section 5.1.2 wants accepted.
+    /// True for a section that carries WebRTC data channels, in any form RFC 8829 section 5.1.2 wants
+    /// accepted: with the format of RFC 8841 section 4.3, or with a port as the format and `a=sctpmap`.
     public var isDataChannels: Bool {
         guard kind == "application" else { return false }
         switch `protocol` {
-        case "UDP/DTLS/SCTP", "TCP/DTLS/SCTP": return formats.first == "webrtc-datachannel"
-        case "DTLS/SCTP": return sctpmapPort != nil || formats.first == "webrtc-datachannel"
+        case "UDP/DTLS/SCTP", "TCP/DTLS/SCTP", "DTLS/SCTP":
+            return formats.first == "webrtc-datachannel" || sctpmapPort != nil
         default: return false
         }
     }

@@ -26,8 +26,10 @@ struct DescriptionWriter {
 
     mutating func dataSection(like section: MediaSection, _ local: LocalTransport, mid: String?, setup: SetupRole) {
         // RFC 8829 section 5.3.1: protocol and format as offered; port 9 and no address, since candidates follow.
-        let format = section.formats.first ?? "webrtc-datachannel"
-        line("m=application 9 ", section.protocol, " ", format)
+        // In the form before RFC 8841 the format is our own SCTP port.
+        let hasSCTPPort = section.formats.first == "webrtc-datachannel"
+        let port = String(local.sctpPort)
+        line("m=application 9 ", section.protocol, " ", hasSCTPPort ? "webrtc-datachannel" : port)
         line("c=IN IP4 0.0.0.0")
         if let mid { line("a=mid:", mid) }
         line("a=ice-ufrag:", local.iceUfrag)
@@ -35,11 +37,10 @@ struct DescriptionWriter {
         if !local.iceOptions.isEmpty { line("a=ice-options:", local.iceOptions.joined(separator: " ")) }
         for fingerprint in local.fingerprints { line("a=fingerprint:", fingerprint.description) }
         line("a=setup:", setup.rawValue)
-        if format == "webrtc-datachannel" {
-            line("a=sctp-port:", String(local.sctpPort))
+        if hasSCTPPort {
+            line("a=sctp-port:", port)
         } else {
-            // The form before RFC 8841: the format is our SCTP port.
-            line("a=sctpmap:", format, " webrtc-datachannel 1024")
+            line("a=sctpmap:", port, " webrtc-datachannel 1024")
         }
         line("a=max-message-size:", String(local.maxMessageSize))
         if let sctpInit = local.sctpInit { line("a=sctp-init:", sctpInit) }

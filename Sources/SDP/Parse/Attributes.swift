@@ -163,9 +163,10 @@ extension TransportAttributes {
 
     private mutating func takeOptions(_ value: RawSpan) throws(ParseError.Reason) {
         var position = 0
-        while let field = value.field(from: &position) {
+        // RFC 8839 section 5.6 separates options by spaces; libdatachannel writes commas.
+        while let field = value.field(from: &position, separator: { $0 == 0x20 || $0 == UInt8(ascii: ",") }) {
             guard iceOptions.count < Lengths.options else { throw .tooMany(.iceOptions) }
-            // RFC 8839 section 5.6 wants ICE characters, but options with "-" and "." exist.
+            // The same section wants ICE characters, but options with "-" and "." exist.
             guard field.count <= Lengths.option, value.all(field, Characters.isVisible) else {
                 throw .invalid(.iceOptions)
             }
