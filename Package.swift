@@ -69,7 +69,7 @@ let package = Package(
         tests("STUN", ["STUN", "Wire"]),
         tests("SDP", ["SDP", "Wire"]),
         tests("ICE", ["ICE", "STUN", "Wire"]),
-        tests("DTLS", ["DTLS", "Wire"]),
+        tests("DTLS", ["DTLS", "COpenSSL", "Wire"]),
         tests("SCTP", ["SCTP", "Wire"]),
         tests("Peer", ["Peer", "Wire", "ICE", "SCTP", "DTLS", "SDP"]),
         tests("Signaling", ["Signaling", "Wire"]),

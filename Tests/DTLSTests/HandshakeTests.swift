@@ -126,7 +126,7 @@ import Wire
         let body = Array(datagram[25...])
         return [(0, Array(body[..<cut])), (cut, Array(body[cut...]))].enumerated().map { index, part in
             var bytes = Array(datagram[..<25])
-            bytes[10] = UInt8(index)  // record sequence number
+            bytes[10] = UInt8(index * 40)  // record sequence number; the client goes on from 1
             bytes[11] = UInt8((part.1.count + 12) >> 8)
             bytes[12] = UInt8((part.1.count + 12) & 255)
             bytes[20] = UInt8(part.0 >> 8)  // fragment offset
