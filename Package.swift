@@ -74,6 +74,6 @@ let package = Package(
         tests("Peer", ["Peer", "Wire", "ICE", "SCTP", "DTLS", "SDP"]),
         tests("Signaling", ["Signaling", "Wire"]),
         tests("Reload", ["Reload", "Wire"]),
-        tests("Engine", ["Engine", "Wire"]),
+        tests("Engine", ["Engine", "DTLS", "Wire"]),
     ]
 )
