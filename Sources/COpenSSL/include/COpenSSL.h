@@ -3,3 +3,5 @@
 #include <openssl/ssl.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include "certificate.h"
+#include "dtls.h"
