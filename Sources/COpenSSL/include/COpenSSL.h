@@ -3,3 +3,4 @@
 #include <openssl/ssl.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include "stun_hmac.h"
