@@ -5,3 +5,4 @@
 #include <openssl/hmac.h>
 #include "certificate.h"
 #include "dtls.h"
+#include "stun_hmac.h"
