@@ -29,6 +29,7 @@ promise in `window`), then wait for each.
 
 import atexit
 import base64
+import contextlib
 import ctypes
 import http.client
 import json
@@ -406,7 +407,8 @@ class Chromium(Browser):
             self.cdp("Emulation.setEmulatedMedia", {"features": [scheme]}, handle, timeout)
 
     def _new_tab(self, timeout):
-        new = self._call("POST", f"{self._session}/window/new", {"type": "tab"}, timeout)
+        # From a tab that is there: the current one may have been closed.
+        new = self._in(self.handle, "POST", "/window/new", {"type": "tab"}, timeout)
         return new["handle"]
 
     def _close_tab(self, handle, timeout):
@@ -415,9 +417,7 @@ class Chromium(Browser):
 
     def _console(self):
         # The log belongs to the session: entries of all tabs come with any of them.
-        if self._current is None:
-            self._in(self.handle, "GET", "/window", None, 10.0)
-        entries = self._call("POST", f"{self._session}/se/log", {"type": "browser"}, 10.0)
+        entries = self._in(self.handle, "POST", "/se/log", {"type": "browser"}, 10.0)
         levels = {"SEVERE": "error", "WARNING": "warning", "INFO": "info"}
         return [{"level": levels.get(e["level"], "debug"), "text": e["message"]} for e in entries]
 
@@ -435,6 +435,7 @@ class Firefox(Browser):
 
     def _launch(self, headless, namespace, args, prefs, loopback, env):
         self._socket = None
+        self._open = contextlib.ExitStack()
         wanted = {
             # No requests of its own; the other preferences for automation are Firefox's default
             # as soon as the remote protocol is on.
@@ -461,13 +462,15 @@ class Firefox(Browser):
         from websockets.sync.client import connect
 
         host, port = found.group(1), int(found.group(2))
-        self._socket = connect(
-            f"ws://{host}:{port}/session",
-            sock=connect_inside(self.process.pid, host, port, 10.0),
-            max_size=None,
-            compression=None,
-            ping_interval=None,
-            proxy=None,
+        self._socket = self._open.enter_context(
+            connect(
+                f"ws://{host}:{port}/session",
+                sock=connect_inside(self.process.pid, host, port, 10.0),
+                max_size=None,
+                compression=None,
+                ping_interval=None,
+                proxy=None,
+            )
         )
         self._last = 0
         self._logged = queue.SimpleQueue()
@@ -500,7 +503,10 @@ class Firefox(Browser):
         if event["method"] == "log.entryAdded":
             entry = event["params"]
             level = {"warn": "warning"}.get(entry["level"], entry["level"])
-            self._logged.put({"level": level, "text": entry.get("text") or ""})
+            text = entry.get("text") or ""
+            for frame in (entry.get("stackTrace") or {}).get("callFrames", []):
+                text += f"\n  {frame['functionName']} {frame['url']}:{frame['lineNumber'] + 1}"
+            self._logged.put({"level": level, "text": text})
 
     def _navigate(self, handle, url, timeout):
         params = {"context": handle, "url": url, "wait": "complete"}
@@ -551,4 +557,4 @@ class Firefox(Browser):
             try:
                 self._call("browser.close", {}, 10.0)
             finally:
-                self._socket.close()
+                self._open.close()
