@@ -1,6 +1,7 @@
 // Pionflood measures pion against pion over loopback: one process sends
 // messages on a reliable ordered channel as fast as it can, a second one (this
-// program again) receives them. Prints one JSON line for each message size.
+// program again) receives them. Prints one JSON line for each message size
+// and high-water mark.
 package main
 
 import (
@@ -23,11 +24,7 @@ import (
 	"pionpeers/measure"
 )
 
-const (
-	highWater = 4 << 20 // the sender pauses here
-	lowWater  = 1 << 20 // and goes on here
-	warmUp    = 500 * time.Millisecond
-)
+const warmUp = 500 * time.Millisecond
 
 type counts struct {
 	Bytes    uint64  `json:"bytes"`
@@ -40,6 +37,7 @@ type result struct {
 	Bench        string  `json:"bench"`
 	Who          string  `json:"who"`
 	MessageBytes int     `json:"message_bytes"`
+	HighWater    uint64  `json:"high_water"`
 	Seconds      float64 `json:"seconds"`
 	Bytes        uint64  `json:"bytes"`
 	Messages     uint64  `json:"messages"`
@@ -50,21 +48,32 @@ type result struct {
 func main() {
 	sizes := flag.String("sizes", "65535,100", "message sizes in bytes, comma-separated (pion receives less than 65536)")
 	seconds := flag.Float64("seconds", 4, "measured time for each size")
+	highWaters := flag.String("high-water", "1048576", "`bytes` waiting at which the sender pauses, comma-separated; it goes on at half of them")
 	receiver := flag.Bool("receiver", false, "be the receiving process (used by the sending one)")
 	flag.Parse()
 	if *receiver {
 		receive()
 		return
 	}
-	for _, text := range strings.Split(*sizes, ",") {
-		size, err := strconv.Atoi(text)
-		if err != nil || size < 1 || size > 65535 {
-			measure.Fail("--sizes takes numbers from 1 to 65535, not %q", text)
-		}
-		if err := flood(size, time.Duration(*seconds*float64(time.Second))); err != nil {
-			measure.Fail("%v", err)
+	for _, size := range numbers("--sizes", *sizes, 65535) {
+		for _, highWater := range numbers("--high-water", *highWaters, 1<<30) {
+			if err := flood(size, uint64(highWater), time.Duration(*seconds*float64(time.Second))); err != nil {
+				measure.Fail("%v", err)
+			}
 		}
 	}
+}
+
+func numbers(option, list string, maximum int) []int {
+	var result []int
+	for _, text := range strings.Split(list, ",") {
+		number, err := strconv.Atoi(text)
+		if err != nil || number < 1 || number > maximum {
+			measure.Fail("%s takes numbers from 1 to %d, not %q", option, maximum, text)
+		}
+		result = append(result, number)
+	}
+	return result
 }
 
 func newPeer() (*webrtc.PeerConnection, error) {
@@ -127,7 +136,7 @@ func (child *receiverProcess) ask(line []byte, answer interface{}) error {
 	return json.Unmarshal(text, answer)
 }
 
-func flood(size int, duration time.Duration) error {
+func flood(size int, highWater uint64, duration time.Duration) error {
 	child, err := startReceiver()
 	if err != nil {
 		return err
@@ -145,7 +154,7 @@ func flood(size int, duration time.Duration) error {
 	open := make(chan struct{})
 	channel.OnOpen(func() { close(open) })
 	room := make(chan struct{}, 1)
-	channel.SetBufferedAmountLowThreshold(lowWater)
+	channel.SetBufferedAmountLowThreshold(highWater / 2)
 	channel.OnBufferedAmountLow(func() {
 		select {
 		case room <- struct{}{}:
@@ -176,7 +185,7 @@ func flood(size int, duration time.Duration) error {
 
 	var stopped int32
 	sent := make(chan error, 1)
-	go func() { sent <- send(channel, make([]byte, size), room, &stopped) }()
+	go func() { sent <- send(channel, make([]byte, size), highWater, room, &stopped) }()
 	time.Sleep(warmUp)
 	var none struct{}
 	if err := child.ask([]byte("start\n"), &none); err != nil {
@@ -194,13 +203,13 @@ func flood(size int, duration time.Duration) error {
 		return err
 	}
 	measure.Print(result{
-		Bench: "flood", Who: "pion", MessageBytes: size, Seconds: received.Seconds, Bytes: received.Bytes,
+		Bench: "flood", Who: "pion", MessageBytes: size, HighWater: highWater, Seconds: received.Seconds, Bytes: received.Bytes,
 		Messages: received.Messages, SenderCPU: senderCPU, ReceiverCPU: received.CPU,
 	})
 	return nil
 }
 
-func send(channel *webrtc.DataChannel, message []byte, room <-chan struct{}, stopped *int32) error {
+func send(channel *webrtc.DataChannel, message []byte, highWater uint64, room <-chan struct{}, stopped *int32) error {
 	for atomic.LoadInt32(stopped) == 0 {
 		if channel.BufferedAmount() > highWater {
 			select {
