@@ -2,7 +2,12 @@
 
 # MB of a library file, as `ls -l` counts them.
 LIBRARY_BYTES = 7_500_000
-PION_EXAMPLE_WAITING = (1 << 18, 1 << 20)
+# Pion's rate of small messages hangs on how much waits in the sender, because its receiver sorts all
+# it holds for every packet that comes out of order: 256 KiB and 1 MiB are what programs use (its own
+# example: 1 MiB). The bound was set from 12 700 messages/s; a run in which pion does worse does not
+# make it easier.
+USUAL_WAITING = (1 << 18, 1 << 20)
+PION_MESSAGES_PER_S = 12_700
 
 
 class Bound:
@@ -87,20 +92,20 @@ def load_bounds(results, ours):
 def flood_bounds(results):
     rows = [row for row in results.get("flood", []) if row["bench"] == "flood"]
     bounds = []
-    for name, limit, factor, figure, is_size in (
-        ("throughput with 64 KiB messages", "at least 2 times pion's MB/s", 2, "mb_per_s", lambda size: size >= 65000),
-        ("rate of 100 byte messages", "at least 10 times pion's", 10, "messages_per_s", lambda size: size == 100),
+    for name, limit, factor, figure, sizes, least in (
+        ("throughput with 64 KiB messages", "at least 2 times pion's MB/s", 2, "mb_per_s", (65535, 65536), 0),
+        ("rate of 100 byte messages", "at least 10 times pion's", 10, "messages_per_s", (100,), PION_MESSAGES_PER_S),
     ):
-        sized = [row for row in rows if is_size(row["message_bytes"])]
+        sized = [row for row in rows if row["message_bytes"] in sizes]
         own = [row[figure] for row in sized if row["who"] != "pion"]
         pions = [row for row in sized if row["who"] == "pion"]
-        usual = [row[figure] for row in pions if row["high_water"] in PION_EXAMPLE_WAITING]
-        if not own or not usual or max(usual) == 0:
+        usual = max([least, *(row[figure] for row in pions if row["high_water"] in USUAL_WAITING)])
+        best = max([0, *(row[figure] for row in pions)])
+        if not own or not usual or not best:
             bounds.append(Bound(name, limit))
             continue
-        ratio = max(own) / max(usual)
-        best = max(own) / max(row[figure] for row in pions)
-        value = f"{ratio:.1f} times ({max(own):.0f} and {max(usual):.0f}); {best:.1f} times pion's best setting"
+        ratio = max(own) / usual
+        value = f"{ratio:.1f} times ({max(own):.0f} and {usual:.0f}); {max(own) / best:.1f} times pion's best setting"
         bounds.append(Bound(name, limit, value, ratio >= factor))
     return bounds
 

@@ -14,6 +14,7 @@ Needs root, iproute2 and /dev/net/tun; missing() says in one sentence what is no
 """
 
 import atexit
+import ctypes
 import json
 import os
 import re
@@ -23,9 +24,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 PREFIX = "rcbench"
+CLONE_NEWNET = 0x40000000
 NAME = re.compile(PREFIX + r"-(\d+)-(\d+)-\d+")
 
 
@@ -152,14 +155,38 @@ class Namespace:
         atexit.register(self.close)
         _ip("-n", self.name, "link", "set", "lo", "up")
         # What TCP learned about a destination in one measurement must not
-        # change the next one.
-        self.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv4/tcp_no_metrics_save"])
+        # change the next one; nothing but the measured traffic on the link.
+        settings = {"ipv4/tcp_no_metrics_save": 1, "ipv6/conf/default/router_solicitations": 0}
+        for name, value in settings.items():
+            self.run(["sh", "-c", f"echo {value} > /proc/sys/net/{name} || true"], stderr=subprocess.DEVNULL)
 
     def run(self, command, **options):
         return subprocess.run([*self.prefix, *command], check=True, **options)
 
     def start(self, command, **options):
         return Process(command, self.prefix, **options)
+
+    def call(self, function, *arguments):
+        """Calls a function in a thread inside the namespace: sockets it opens stay in it."""
+        outcome = []
+
+        def work():  # setns changes this thread only, and this thread ends right after
+            try:
+                libc = ctypes.CDLL(None, use_errno=True)
+                with open(f"/run/netns/{self.name}") as file:
+                    if libc.setns(file.fileno(), CLONE_NEWNET) != 0:
+                        raise OSError(ctypes.get_errno(), f"setns {self.name}")
+                outcome.append((function(*arguments), None))
+            except Exception as error:
+                outcome.append((None, error))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        value, error = outcome[0]
+        if error:
+            raise error
+        return value
 
     def close(self):
         """Ends what still runs inside, by id, and removes the namespace."""

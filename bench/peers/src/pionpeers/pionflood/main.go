@@ -24,8 +24,6 @@ import (
 	"pionpeers/measure"
 )
 
-const warmUp = 500 * time.Millisecond
-
 type counts struct {
 	Bytes    uint64  `json:"bytes"`
 	Messages uint64  `json:"messages"`
@@ -186,7 +184,6 @@ func flood(size int, highWater uint64, duration time.Duration) error {
 	var stopped int32
 	sent := make(chan error, 1)
 	go func() { sent <- send(channel, make([]byte, size), highWater, room, &stopped) }()
-	time.Sleep(warmUp)
 	var none struct{}
 	if err := child.ask([]byte("start\n"), &none); err != nil {
 		return err
