@@ -497,6 +497,7 @@ bool dtls_timeout_us(dtls_connection_t *connection, int64_t *microseconds) {
 
 void dtls_handle_timeout(dtls_connection_t *connection) {
     if (connection->state != DTLS_HANDSHAKING && connection->state != DTLS_CONNECTED) return;
+    take_back_buffers(connection);
     clear_errors();
     if (DTLSv1_handle_timeout(connection->ssl) < 0) fail_with_queued_error(connection);
     clear_errors();
