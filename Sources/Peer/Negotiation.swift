@@ -98,5 +98,7 @@ extension Peer {
         if remote.hasEndOfCandidates { agent.remoteCandidatesComplete() }
         agent.start(now: now)
         deadline = now + configuration.connectTimeout
+        // An offerer's first check may be verified before the answer is there; DTLS has waited for it.
+        if transportRole == .client { _ = startedTransport(now: now) }
     }
 }

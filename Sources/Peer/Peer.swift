@@ -279,7 +279,8 @@ public final class Peer {
         if transportRole == .client { _ = startedTransport(now: now) }
     }
 
-    private func startedTransport(now: Instant) -> (any SecureTransport)? {
+    /// The transport, made at its first use; nil before there is a path and a description.
+    func startedTransport(now: Instant) -> (any SecureTransport)? {
         if let transport { return transport }
         guard case .connecting(let since) = phase, let transportRole, case .done(let remote) = negotiation else { return nil }
         let expected = remote.fingerprints.compactMap { DTLS.Fingerprint(announced: $0) }
