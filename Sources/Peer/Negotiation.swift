@@ -90,7 +90,7 @@ extension Peer {
         }
         negotiation = .done(remote)
         transportRole = isDTLSClient ? .client : .server
-        data.describe(remote: remote, isClient: isDTLSClient)
+        data.describe(remote: remote)
         agent.setRemote(theirs, isLite: remote.isLite)
         for text in remote.candidates {
             if case .candidate(let candidate) = CandidateText(parsing: text) { add(candidate) }

@@ -1,3 +1,4 @@
+import DataChannel
 import DTLS
 import ICE
 import SDP
@@ -86,7 +87,7 @@ final class Simulation {
         for index in 0..<2 {
             let peer = peers[index]
             while let event = peer.pollEvent() { events[index].append(event) }
-            while takesMessages[index], let event = peer.pollChannelEvent() { channelEvents[index].append(event) }
+            while takesMessages[index], let event = peer.pollChannelEvent(now: now) { channelEvents[index].append(event) }
             var buffer = [UInt8](repeating: 0, count: 2048)
             while true {
                 var route: Transmit?
