@@ -1,0 +1,3 @@
+module reconnect
+
+go 1.19
