@@ -1,5 +1,7 @@
 /* Engines on machines and with configurations that do not allow them: each gives a status that says why.
    usage: configuration --list | CASE        one case per process, since some give up rights or limits */
+#define _GNU_SOURCE
+
 #include "exchange.h"
 
 #include <dirent.h>

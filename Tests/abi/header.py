@@ -81,3 +81,7 @@ def table(path):
             f"{len(function.parameters)}, {{{parameters or '{0, 0, 0}'}}}}},\n"
         )
     return f"static const function_t functions[] = {{\n{''.join(rows)}}};\n"
+
+
+if __name__ == "__main__":
+    print(table(Path(__file__).resolve().parent.parent.parent / "include" / "reconnect.h"), end="")

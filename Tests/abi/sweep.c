@@ -3,6 +3,8 @@
    bad handle may succeed; outputs are written only on success. The table of functions is made from the header.
 
    usage: sweep [calls|churn|fork] [SEED] */
+#define _GNU_SOURCE
+
 #include "exchange.h"
 
 #include <errno.h>
