@@ -50,7 +50,7 @@ let package = Package(
         library("Reload", ["Wire"]),
 
         // Sockets, clock, threads, files; then the exports; then the link unit.
-        library("Engine", ["Wire", "STUN", "SDP", "Peer", "DTLS", "Signaling", "Reload", "CSystem"]),
+        library("Engine", ["CReconnect", "Wire", "STUN", "SDP", "ICE", "Peer", "DTLS", "Signaling", "Reload", "CSystem"]),
         library("ReconnectABI", ["CReconnect", "Engine"]),
         .target(
             name: "libreconnect", dependencies: ["ReconnectABI"], exclude: ["reconnect.map"], swiftSettings: settings,
