@@ -56,6 +56,18 @@ public final class Payload: ManagedBuffer<PayloadHeader, UInt8>, @unchecked Send
         }
     }
 
+    /// Appends `count` bytes from `offset` on to `output`. False, and nothing written, if they are not
+    /// all there or do not fit.
+    @inlinable
+    @discardableResult
+    public func write(from offset: Int, count: Int, to output: inout OutputRawSpan) -> Bool {
+        unsafe withUnsafeMutablePointers { header, elements in
+            let all = unsafe UnsafeRawBufferPointer(start: elements, count: header.pointee.count)
+            guard let part = unsafe all.bytes.slice(at: offset, count: count) else { return false }
+            return output.write(part)
+        }
+    }
+
     /// Where the bytes lie. Valid as long as this object lives; for the C ABI's event payloads.
     @inlinable
     public var address: UnsafeRawPointer {

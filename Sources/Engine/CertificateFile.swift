@@ -1,0 +1,165 @@
+public import DTLS
+import Glibc
+import Wire
+
+/// Why a certificate file could not be read or written.
+public enum CertificateFileError: Error, Hashable, Sendable {
+    /// There is no such file. Make a certificate and store it.
+    case missing
+    /// The directory of the file is missing.
+    case directoryMissing
+    /// The file exists and cannot be read; the system's error number says why.
+    case unreadable(errno: Int32)
+    /// The file cannot be written; the system's error number says why.
+    case unwritable(errno: Int32)
+    case diskFull
+    /// The file has no key and certificate in PEM, or they do not belong together.
+    case malformed
+    /// The key is not ECDSA with the curve P-256.
+    case unsupportedKeyType
+    /// The certificate's validity is over. Make a new one.
+    case expired
+    case outOfResources
+}
+
+/// A certificate with its private key in a file, so that the fingerprint outlives the process.
+public struct CertificateFile: Sendable {
+    /// Enough for a key and a certificate many times over.
+    private static let maximumSize = 64 * 1024
+
+    public struct Contents: Sendable {
+        public var certificate: Certificate
+        /// Group or others may read the private key. Worth a warning to the operator.
+        public var isReadableByOthers: Bool
+    }
+
+    public let path: String
+
+    public init(path: String) { self.path = path }
+
+    /// - Parameter wallClock: seconds since 1970, to tell whether the certificate is over.
+    public func load(wallClock: Int64) throws(CertificateFileError) -> Contents {
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else { throw readError(errno) }
+        defer { close(descriptor) }
+        var status = stat()
+        guard unsafe fstat(descriptor, &status) == 0 else { throw .unreadable(errno: errno) }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw .unreadable(errno: EINVAL) }
+        guard status.st_size <= CertificateFile.maximumSize else { throw .malformed }
+
+        var text = [UInt8](repeating: 0, count: CertificateFile.maximumSize)
+        defer { erase(&text) }
+        var count = 0
+        while count < text.count {
+            let room = text.count - count
+            let result = unsafe text.withUnsafeMutableBytes { unsafe read(descriptor, $0.baseAddress! + count, room) }
+            if result < 0, errno == EINTR { continue }
+            guard result >= 0 else { throw .unreadable(errno: errno) }
+            guard result > 0 else { break }
+            count += result
+        }
+        let certificate = try decode(text.span.bytes.extracting(0..<count), wallClock: wallClock)
+        return Contents(certificate: certificate, isReadableByOthers: status.st_mode & (S_IRWXG | S_IRWXO) != 0)
+    }
+
+    private func decode(_ text: RawSpan, wallClock: Int64) throws(CertificateFileError) -> Certificate {
+        do throws(CertificateError) {
+            return try Certificate.decode(pem: text, wallClock: wallClock)
+        } catch {
+            switch error {
+            case .noPrivateKey, .noCertificate, .keyMismatch: throw .malformed
+            case .unsupportedKeyType: throw .unsupportedKeyType
+            case .expired: throw .expired
+            case .outOfResources: throw .outOfResources
+            }
+        }
+    }
+
+    /// Replaces the file: readers and crashes see the old contents or the new, never a part.
+    public func store(_ certificate: Certificate) throws(CertificateFileError) {
+        let result: Result<Void, CertificateFileError>? = certificate.withPEM { text in
+            do throws(CertificateFileError) {
+                return .success(try replace(with: text))
+            } catch {
+                return .failure(error)
+            }
+        }
+        guard let result else { throw .outOfResources }
+        try result.get()
+    }
+
+    private func replace(with text: RawSpan) throws(CertificateFileError) {
+        let (temporary, descriptor) = try createTemporary()
+        do throws(CertificateFileError) {
+            defer { close(descriptor) }
+            try write(text, to: descriptor)
+            guard fsync(descriptor) == 0 else { throw writeError(errno) }
+        } catch {
+            unsafe unlink(temporary)
+            throw error
+        }
+        guard unsafe rename(temporary, path) == 0 else {
+            let reason = errno
+            unsafe unlink(temporary)
+            throw writeError(reason)
+        }
+        // The name is safe only when the directory is. Some file systems cannot do that; the file is there anyway.
+        let directoryDescriptor = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard directoryDescriptor >= 0 else { return }
+        fsync(directoryDescriptor)
+        close(directoryDescriptor)
+    }
+
+    /// A new file in the same directory that only its owner may read.
+    private func createTemporary() throws(CertificateFileError) -> (path: String, descriptor: Int32) {
+        var generator = SystemRandomNumberGenerator()
+        for _ in 0..<16 {
+            let temporary = path + "." + String(generator.next(), radix: 16)
+            let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+            if descriptor >= 0 { return (temporary, descriptor) }
+            guard errno == EEXIST else { throw writeError(errno) }
+        }
+        throw .unwritable(errno: EEXIST)
+    }
+
+    private func write(_ text: RawSpan, to descriptor: Int32) throws(CertificateFileError) {
+        var offset = 0
+        while offset < text.byteCount {
+            let result = unsafe text.withUnsafeBytes { bytes in
+                unsafe Glibc.write(descriptor, bytes.baseAddress! + offset, bytes.count - offset)
+            }
+            if result < 0, errno == EINTR { continue }
+            guard result > 0 else { throw writeError(result == 0 ? ENOSPC : errno) }
+            offset += result
+        }
+    }
+
+    private var directory: String {
+        guard let slash = path.lastIndex(of: "/") else { return "." }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+
+    private func readError(_ number: Int32) -> CertificateFileError {
+        guard number == ENOENT || number == ENOTDIR else { return .unreadable(errno: number) }
+        return directoryExists ? .missing : .directoryMissing
+    }
+
+    private func writeError(_ number: Int32) -> CertificateFileError {
+        switch number {
+        case ENOENT, ENOTDIR: .directoryMissing
+        case ENOSPC, EDQUOT: .diskFull
+        default: .unwritable(errno: number)
+        }
+    }
+
+    private var directoryExists: Bool {
+        var status = stat()
+        return unsafe stat(directory, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+    }
+
+    private func erase(_ text: inout [UInt8]) {
+        unsafe text.withUnsafeMutableBytes { bytes in
+            if let base = bytes.baseAddress { unsafe explicit_bzero(base, bytes.count) }
+        }
+    }
+}

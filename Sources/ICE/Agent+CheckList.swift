@@ -1,0 +1,134 @@
+import Wire
+
+/// The check list (RFC 8445 section 6.1.2).
+extension Agent {
+    var canCheck: Bool { phase == .running && generation.remote?.key != nil }
+
+    func index(of id: Pair.ID?) -> Int? {
+        guard let id else { return nil }
+        return pairs.firstIndex { $0.id == id }
+    }
+
+    /// The pair in use.
+    var activePair: Int? { index(of: selected) ?? index(of: provisional) }
+
+    func pairIndex(_ local: SocketAddress, _ remote: SocketAddress, _ generation: UInt8) -> Int? {
+        pairs.firstIndex { $0.generation == generation && $0.isOn(local, remote) }
+    }
+
+    /// Takes a candidate of the other side and pairs it with ours.
+    func learn(_ candidate: Candidate) {
+        guard !remoteCandidates.contains(where: { $0.address == candidate.address }) else { return }
+        guard remoteCandidates.count < configuration.maximumRemoteCandidates else {
+            return statistics.candidatesRefused &+= 1
+        }
+        remoteCandidates.append(candidate)
+        for local in localCandidates where canPair(local, candidate) { form(local, candidate) }
+    }
+
+    /// RFC 8445 section 6.1.2.2: the same address family, link-local with link-local. Loopback only
+    /// with loopback, so that a description cannot aim checks at this machine's own services.
+    private func canPair(_ local: Candidate, _ remote: Candidate) -> Bool {
+        let (here, there) = (local.address.ip, remote.address.ip)
+        return here.isIPv4 == there.isIPv4 && here.isLoopback == there.isLoopback
+            && (here.isIPv4 || here.isLinkLocal == there.isLinkLocal)
+    }
+
+    private func form(_ local: Candidate, _ candidate: Candidate) {
+        let base = local.base ?? local.address
+        var remote = candidate.address
+        if remote.ip.isLinkLocal, remote.scope == 0 { remote.scope = base.scope }
+        // RFC 8445 section 6.1.2.4: pairs with the same base and remote candidate are redundant.
+        if let same = pairIndex(base, remote, generation.number) {
+            pairs[same].localPriority = max(pairs[same].localPriority, local.priority)
+            // Checks may have shown the address before; from now on it is what its signaling says.
+            pairs[same].remotePriority = candidate.priority
+            pairs[same].remoteFoundation = candidate.foundation
+            return
+        }
+        guard makeRoomForPair() else { return statistics.candidatesRefused &+= 1 }
+        let pair = Pair(
+            id: takePairID(), generation: generation.number, local: base, remote: remote,
+            localPriority: local.priority, remotePriority: candidate.priority, localFoundation: local.foundation,
+            remoteFoundation: candidate.foundation, state: .frozen)
+        pairs.append(pair)
+        mayHaveWaiting = true
+        // RFC 8445 section 6.1.2.6: the first pair of each foundation need not wait for another.
+        if !pairs.contains(where: { $0.id != pair.id && $0.sharesFoundation(with: pair) && isUnderWay($0) }) {
+            pairs[pairs.count - 1].state = .waiting
+        }
+    }
+
+    private func isUnderWay(_ pair: Pair) -> Bool {
+        pair.generation == generation.number && (pair.state == .waiting || pair.state == .inProgress)
+    }
+
+    func takePairID() -> Pair.ID {
+        nextPairID &+= 1
+        return nextPairID
+    }
+
+    /// RFC 8445 section 6.1.2.5: the number of pairs has a limit. Failed ones go first.
+    func makeRoomForPair() -> Bool {
+        guard pairs.count >= configuration.maximumPairs else { return true }
+        guard let failed = pairs.firstIndex(where: { $0.state == .failed && $0.id != selected && $0.id != provisional })
+        else { return false }
+        remove(failed)
+        return true
+    }
+
+    func remove(_ index: Int) {
+        let id = pairs.remove(at: index).id
+        triggered.removeAll { $0 == id }
+        transactions.removeAll { $0.pair == id }
+    }
+
+    /// The next pair for an ordinary check (RFC 8445 section 6.1.4.2).
+    func nextWaiting() -> Int? {
+        if let waiting = best(where: { $0.state == .waiting }) { return waiting }
+        // Nothing is waiting: the best frozen pair of a foundation that nothing is under way for.
+        let frozen = best { [self] pair in
+            pair.state == .frozen && !pairs.contains { isUnderWay($0) && $0.sharesFoundation(with: pair) }
+        }
+        // Until a check's outcome or a new candidate changes that.
+        if frozen == nil { mayHaveWaiting = false }
+        return frozen
+    }
+
+    /// RFC 8445 section 8.1.2: after nomination only better pairs are still worth a check, and none at
+    /// all for the side that nominated; unless the path in use no longer answers.
+    func isWorthChecking(_ pair: Pair) -> Bool {
+        guard pair.generation == generation.number else { return false }
+        guard let selected = index(of: selected), pairs[selected].generation == generation.number, unanswered < 2
+        else { return true }
+        return role == .controlled && pair.priority(role) > pairs[selected].priority(role)
+    }
+
+    private func best(where condition: (Pair) -> Bool) -> Int? {
+        var best: Int?
+        for index in pairs.indices where condition(pairs[index]) && isWorthChecking(pairs[index]) {
+            if best.map({ pairs[index].priority(role) > pairs[$0].priority(role) }) ?? true { best = index }
+        }
+        return best
+    }
+
+    /// RFC 8445 section 7.2.5.3.3: what has the same foundation as a pair that works probably works too.
+    func unfreeze(like pair: Pair) {
+        for index in pairs.indices where pairs[index].state == .frozen && pairs[index].sharesFoundation(with: pair) {
+            pairs[index].state = .waiting
+            mayHaveWaiting = true
+        }
+    }
+
+    /// RFC 8445 section 7.3.1.4: a check now, whatever the pair's state is.
+    func trigger(_ index: Int) {
+        let id = pairs[index].id
+        for position in transactions.indices
+        where transactions[position].pair == id && !transactions[position].usesCandidate {
+            transactions[position].isCancelled = true
+        }
+        if pairs[index].state != .succeeded { pairs[index].state = .waiting }
+        mayHaveWaiting = true
+        if !triggered.contains(id) { triggered.append(id) }
+    }
+}

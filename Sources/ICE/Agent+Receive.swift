@@ -1,0 +1,262 @@
+import STUN
+public import Wire
+
+extension Agent {
+    /// Takes a datagram that came `from` the other side `to` a local address; the latter's IP may be
+    /// unspecified if the socket does not tell.
+    public func handle(
+        datagram: RawSpan, from: SocketAddress, to local: SocketAddress, now: Instant
+    ) -> Disposition {
+        let disposition = receive(datagram, Path(local: local, remote: from), now)
+        if case .ignored(let reason) = disposition { statistics.count(reason) }
+        return disposition
+    }
+
+    private func receive(_ datagram: RawSpan, _ path: Path, _ now: Instant) -> Disposition {
+        guard phase != .closed else { return .ignored(.closed) }
+        let message: Message
+        do throws(Malformation) {
+            message = try Message(datagram)
+        } catch {
+            return .ignored(error == .notSTUN ? .notSTUN : .malformed)
+        }
+        guard message.method == MessageType.binding else { return .ignored(.unexpected) }
+        switch message.messageClass {
+        case .request: return receiveRequest(message, path, now)
+        case .success, .error: return receiveResponse(message, path, now)
+        // RFC 8445 section 11: Binding Indications keep bindings alive and say nothing else.
+        case .indication: return .ignored(.unexpected)
+        }
+    }
+
+    // MARK: Requests
+
+    private func receiveRequest(_ message: borrowing Message, _ path: Path, _ now: Instant) -> Disposition {
+        guard let ufrag = message.receiverUfrag else { return .ignored(.otherUfrag) }
+        // RFC 8445 section 7.3: the first half of USERNAME is ours.
+        let isCurrent = ufrag.elementsEqual(generation.localUfrag.span.bytes)
+        let isPrevious = !isCurrent && previous.map { ufrag.elementsEqual($0.localUfrag.span.bytes) } ?? false
+        guard isCurrent || isPrevious else { return .ignored(.otherUfrag) }
+        let key = isPrevious ? previous?.localKey ?? generation.localKey : generation.localKey
+        guard message.isAuthentic(key) else { return .ignored(.badIntegrity) }
+        guard responses.count < Agent.maximumResponses else { return .ignored(.overloaded) }
+
+        let verdict = recentRequests.note(message.transactionID, from: path.remote)
+        guard verdict != .replay else { return .ignored(.replayed) }
+        statistics.requestsReceived &+= 1
+
+        // RFC 8489 section 6.3.1: what must be understood and is not makes the request unusable.
+        guard message.unknownAttributes.isEmpty else {
+            respond(.unknownAttributes(message.unknownAttributes), message, path, isPrevious)
+            return .consumed
+        }
+        guard !refusesRole(of: message, now) else {
+            statistics.roleConflicts &+= 1
+            respond(.roleConflict, message, path, isPrevious)
+            return .consumed
+        }
+        respond(.success, message, path, isPrevious)
+        if verdict == .new { learn(from: message, path, isPrevious, now) }
+        return .consumed
+    }
+
+    static let maximumResponses = 64
+
+    private func respond(_ kind: Response.Kind, _ message: borrowing Message, _ path: Path, _ isPrevious: Bool) {
+        responses.append(
+            Response(
+                id: message.transactionID, kind: kind, algorithm: message.integrityAlgorithm ?? .sha1,
+                usesPreviousKey: isPrevious, from: path.local, to: path.remote))
+    }
+
+    /// RFC 8445 section 7.3.1.1: both sides in one role. The larger tie-breaker controls; the agent
+    /// that is right answers 487, the other changes its role. True: answer 487.
+    private func refusesRole(of message: borrowing Message, _ now: Instant) -> Bool {
+        guard !configuration.isLite, !remoteIsLite else { return false }
+        switch role {
+        case .controlling:
+            guard let theirs = message.iceControlling else { return false }
+            guard tieBreaker < theirs else { return true }
+            change(to: .controlled, now)
+        case .controlled:
+            guard let theirs = message.iceControlled else { return false }
+            guard tieBreaker >= theirs else { return true }
+            change(to: .controlling, now)
+        }
+        return false
+    }
+
+    func change(to role: Role, _ now: Instant) {
+        guard self.role != role else { return }
+        self.role = role
+        statistics.roleConflicts &+= 1
+        timers[.settle] = nil
+        for index in pairs.indices { pairs[index].nominatesNext = false }
+        mayHaveWaiting = true
+        if role == .controlling { considerNomination(now) }
+    }
+
+    /// What a verified request shows: that the other side is there, where, and what it prefers.
+    private func learn(from message: borrowing Message, _ path: Path, _ isPrevious: Bool, _ now: Instant) {
+        let number = isPrevious ? previous?.number ?? generation.number : generation.number
+        if !isPrevious, let remote = generation.remote, let ufrag = message.senderUfrag,
+            !ufrag.elementsEqual(remote.ufrag.span.bytes)
+        {
+            // Of another generation or another branch of a forked offer: answered, and no path of ours.
+            return
+        }
+        guard let index = pairIndex(path.local, path.remote, number) ?? (isPrevious ? nil : newPair(message, path, now))
+        else { return }
+        noteReceived(index, now)
+        if pairs[index].local.ip.isUnspecified { pairs[index].local = path.local }
+        pairs[index].isVerified = true
+        if configuration.isLite {
+            pairs[index].state = .succeeded
+        } else if !isPrevious, pairs[index].state != .succeeded {
+            trigger(index)
+        }
+        if selected == nil || !isCurrent(selected) { provide(index, now) }
+        if message.usesCandidate, role == .controlled {
+            pairs[index].isNominated = true
+            pairs[index].lastPreferred = now
+            // RFC 8445 section 7.3.1.5: a pair that is valid already is selected now, another one
+            // when its triggered check succeeds.
+            if pairs[index].state == .succeeded { follow(index, now) }
+        }
+    }
+
+    /// A request came from where no candidate of the other side is (RFC 8445 section 7.3.1.3).
+    private func newPair(_ message: borrowing Message, _ path: Path, _ now: Instant) -> Int? {
+        let priority = message.priority ?? Candidate.priority(.peerReflexive, localPreference: .max)
+        let known = remoteCandidates.first { $0.address == path.remote }
+        if known == nil {
+            statistics.peerReflexiveRemote &+= 1
+            forgetPeerReflexive()
+        }
+        guard makeRoomForPair() else {
+            statistics.candidatesRefused &+= 1
+            return nil
+        }
+        let local = localCandidate(for: path.local, path.remote)
+        pairs.append(
+            Pair(
+                id: takePairID(), generation: generation.number, local: path.local, remote: path.remote,
+                localPriority: local?.priority ?? Candidate.priority(.host, localPreference: 0),
+                remotePriority: known?.priority ?? priority, localFoundation: local?.foundation ?? "",
+                // RFC 8445 section 7.3.1.3: a foundation different from all others.
+                remoteFoundation: known?.foundation ?? "prflx \(nextPairID)",
+                state: configuration.isLite ? .succeeded : .waiting))
+        return pairs.count - 1
+    }
+
+    /// Our candidate that a local address belongs to, as far as that can be told.
+    private func localCandidate(for local: SocketAddress, _ remote: SocketAddress) -> Candidate? {
+        let family = localCandidates.filter { $0.address.ip.isIPv4 == remote.ip.isIPv4 }
+        return family.first { ($0.base ?? $0.address).ip == local.ip } ?? family.max { $0.priority < $1.priority }
+    }
+
+    /// Learned addresses have a limit: beyond it the one that was silent longest is forgotten.
+    private func forgetPeerReflexive() {
+        let learned = pairs.indices.filter { index in
+            !remoteCandidates.contains { $0.address == pairs[index].remote }
+        }
+        guard learned.count >= configuration.maximumPeerReflexive else { return }
+        let silent = learned.filter { pairs[$0].id != selected && pairs[$0].id != provisional }
+            .min { lastSign(pairs[$0]) < lastSign(pairs[$1]) }
+        if let silent { remove(silent) }
+    }
+
+    private func lastSign(_ pair: Pair) -> Instant { pair.lastReceived ?? Instant(nanoseconds: .min) }
+
+    // MARK: Responses
+
+    private func receiveResponse(_ message: borrowing Message, _ path: Path, _ now: Instant) -> Disposition {
+        let id = message.transactionID
+        guard let position = transactions.firstIndex(where: { $0.id == id }) else { return .ignored(.unmatched) }
+        let transaction = transactions[position]
+        let signer = transaction.generation == generation.number ? generation.remote : previous?.remote
+        // RFC 8489 section 9.1.4: a response that cannot be verified is as if it never came.
+        guard let key = signer?.key, message.isAuthentic(key) else { return .ignored(.badIntegrity) }
+        transactions.remove(at: position)
+        guard let index = index(of: transaction.pair) else { return .ignored(.unmatched) }
+        // RFC 8445 section 7.2.5.2.1: the response must come back the way the request went.
+        guard path.remote == pairs[index].remote, pairs[index].local.isSameSource(as: path.local) else {
+            if !transaction.isConsent { failCheck(index, now) }
+            return .ignored(.unexpected)
+        }
+        if message.messageClass == .error {
+            receiveError(message, transaction, index, now)
+            return .consumed
+        }
+        guard message.unknownAttributes.isEmpty, let mapped = message.xorMappedAddress else {
+            if !transaction.isConsent { failCheck(index, now) }
+            return .ignored(.malformed)
+        }
+        statistics.responsesReceived &+= 1
+        succeed(index, transaction, mapped, now)
+        return .consumed
+    }
+
+    private func receiveError(_ message: borrowing Message, _ transaction: Transaction, _ index: Int, _ now: Instant) {
+        statistics.errorsReceived &+= 1
+        noteReceived(index, now)
+        guard message.errorCode == 487 else {
+            if !transaction.isConsent { failCheck(index, now) }
+            return
+        }
+        // RFC 8445 section 7.2.5.1: change the role the request claimed, and ask again.
+        change(to: transaction.role.opposite, now)
+        trigger(index)
+    }
+
+    /// RFC 8445 section 7.2.5.3.
+    private func succeed(_ index: Int, _ transaction: Transaction, _ mapped: SocketAddress, _ now: Instant) {
+        noteReceived(index, now)
+        pairs[index].lastResponse = now
+        // Which transmission was answered is known only if there was one (RFC 6298 section 3).
+        if transaction.transmissions == 1 { sample(index, now - transaction.sentAt) }
+        if !localCandidates.contains(where: { $0.address == mapped }), pairs[index].reflexive != mapped {
+            // RFC 8445 section 7.2.5.3.1: a NAT in between; the base stays what is sent from.
+            statistics.peerReflexiveLocal &+= 1
+            pairs[index].reflexive = mapped
+        }
+        if index == activePair { answered(now) }
+
+        let wasValid = pairs[index].state == .succeeded
+        pairs[index].state = .succeeded
+        for position in transactions.indices
+        where transactions[position].pair == transaction.pair && !transactions[position].usesCandidate {
+            transactions[position].isCancelled = true
+        }
+        if !wasValid { unfreeze(like: pairs[index]) }
+        if selected == nil || !isCurrent(selected) { provide(index, now) }
+        switch role {
+        case .controlling where transaction.usesCandidate && transaction.role == .controlling:
+            pairs[index].isNominated = true
+            pairs[index].nominatesNext = false
+            select(index, now)
+        case .controlling: considerNomination(now)
+        case .controlled where pairs[index].isNominated: follow(index, now)
+        case .controlled: break
+        }
+    }
+
+    private func sample(_ index: Int, _ sample: Duration) {
+        guard sample >= .zero else { return }
+        if pairs[index].roundTrip == nil {
+            pairs[index].roundTrip = RoundTrip(sample)
+        } else {
+            pairs[index].roundTrip?.add(sample)
+        }
+    }
+
+    /// No answer, or one that says the pair does not work.
+    func failCheck(_ index: Int, _ now: Instant) {
+        let pair = pairs[index]
+        pairs[index].nominatesNext = false
+        pairs[index].state = .failed
+        mayHaveWaiting = true
+        guard role == .controlling, selected != pair.id else { return }
+        considerNomination(now)
+    }
+}

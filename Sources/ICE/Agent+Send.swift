@@ -1,0 +1,116 @@
+import STUN
+public import Wire
+
+extension Agent {
+    /// What a caller's buffer must have room for.
+    public static let maximumDatagram = 1200
+
+    /// Writes the next datagram to send behind what `output` holds, and answers where it goes; nil if
+    /// there is none for now. Needs room for ``maximumDatagram`` bytes: what does not fit is dropped.
+    public func pollTransmit(into output: inout OutputRawSpan, now: Instant) -> Transmit? {
+        while !responses.isEmpty {
+            let response = responses.removeFirst()
+            if write(response, into: &output) { return Transmit(from: response.from, to: response.to) }
+            statistics.transmitsDropped &+= 1
+        }
+        guard phase == .running, !configuration.isLite else { return nil }
+        while let check = nextCheck(now) {
+            if write(check, into: &output), let index = index(of: check.pair) {
+                return Transmit(from: pairs[index].local, to: pairs[index].remote)
+            }
+            statistics.transmitsDropped &+= 1
+        }
+        return nil
+    }
+
+    private func write(_ response: Response, into output: inout OutputRawSpan) -> Bool {
+        var key = generation.localKey
+        if response.usesPreviousKey {
+            guard let previous else { return false }
+            key = previous.localKey
+        }
+        switch response.kind {
+        case .success:
+            statistics.responsesSent &+= 1
+            var writer = MessageWriter(.success, id: response.id, to: &output)
+            writer.append(.xorMappedAddress, response.to, to: &output)
+            return writer.finish(key, response.algorithm, to: &output)
+        case .roleConflict:
+            statistics.errorsSent &+= 1
+            var writer = MessageWriter(.error, id: response.id, to: &output)
+            writer.append(errorCode: 487, to: &output)
+            return writer.finish(key, response.algorithm, to: &output)
+        case .unknownAttributes(let types):
+            statistics.errorsSent &+= 1
+            var writer = MessageWriter(.error, id: response.id, to: &output)
+            writer.append(errorCode: 420, to: &output)
+            writer.append(unknown: types, to: &output)
+            return writer.finish(key, response.algorithm, to: &output)
+        }
+    }
+
+    /// A check (RFC 8445 section 7.2.4). The same transaction always gives the same bytes.
+    private func write(_ check: Transaction, into output: inout OutputRawSpan) -> Bool {
+        guard let index = index(of: check.pair), let remote = remote(of: check.generation), let key = remote.key else {
+            return false
+        }
+        var writer = MessageWriter(.request, id: check.id, to: &output)
+        writer.append(.username, remote.username.span.bytes, to: &output)
+        // RFC 8445 section 7.1.1: the priority a reflexive candidate learned from this check would have.
+        let priority = Candidate.Kind.peerReflexive.preference << 24 | pairs[index].localPriority & 0xFF_FFFF
+        writer.append(.priority, priority, to: &output)
+        writer.append(check.role == .controlling ? .iceControlling : .iceControlled, tieBreaker, to: &output)
+        if check.usesCandidate { writer.append(.useCandidate, to: &output) }
+        return writer.finish(key, to: &output)
+    }
+
+    /// The next check that is due: triggered, again, on the path in use, ordinary.
+    private func nextCheck(_ now: Instant) -> Transaction? {
+        if generation.remote?.key != nil {
+            while !triggered.isEmpty {
+                if let index = index(of: triggered.removeFirst()) { return begin(index, isConsent: false, now) }
+            }
+        }
+        if let again = retransmission(now) { return again }
+        if let index = takeConsentCheck(now) { return begin(index, isConsent: true, now) }
+        guard mayHaveWaiting, canCheck, nextCheckAt <= now, let index = nextWaiting() else { return nil }
+        nextCheckAt = now + configuration.checkInterval
+        return begin(index, isConsent: false, now)
+    }
+
+    private func begin(_ index: Int, isConsent: Bool, _ now: Instant) -> Transaction {
+        // A nomination that was lost for good, or a Lite agent that forgot, hears it again with every
+        // check on the selected path.
+        let usesCandidate = role == .controlling && (pairs[index].nominatesNext || pairs[index].id == selected)
+        if !isConsent, pairs[index].state != .succeeded { pairs[index].state = .inProgress }
+        let transaction = Transaction(
+            id: TransactionID(using: &random), pair: pairs[index].id, generation: pairs[index].generation, role: role,
+            usesCandidate: usesCandidate, isConsent: isConsent, sentAt: now, interval: configuration.retransmission,
+            deadline: now + (isConsent ? configuration.consentInterval : configuration.retransmission))
+        makeRoomForTransaction()
+        transactions.append(transaction)
+        if isConsent { statistics.consentChecksSent &+= 1 } else { statistics.checksSent &+= 1 }
+        return transaction
+    }
+
+    private func makeRoomForTransaction() {
+        guard transactions.count >= Agent.maximumTransactions else { return }
+        transactions.remove(at: transactions.firstIndex { $0.isCancelled || $0.isConsent } ?? 0)
+    }
+
+    static let maximumTransactions = 256
+
+    /// RFC 8489 section 6.2.1: again after RTO, then after twice that, and so on.
+    private func retransmission(_ now: Instant) -> Transaction? {
+        let limit = configuration.maximumTransmissions
+        guard let position = transactions.firstIndex(where: { $0.deadline <= now && $0.maySendAgain(limit) }) else {
+            return nil
+        }
+        transactions[position].transmissions &+= 1
+        let interval = min(transactions[position].interval * 2, configuration.maximumRetransmission)
+        transactions[position].interval = interval
+        transactions[position].deadline = now + interval
+        statistics.checksRetransmitted &+= 1
+        return transactions[position]
+    }
+}

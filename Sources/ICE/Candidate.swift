@@ -1,0 +1,74 @@
+public import Wire
+
+/// One transport address that may reach an agent (RFC 8445 section 5.1). UDP, component 1.
+public struct Candidate: Hashable, Sendable {
+    public enum Kind: String, Hashable, Sendable, CaseIterable {
+        case host
+        case serverReflexive = "srflx"
+        case peerReflexive = "prflx"
+        case relayed = "relay"
+
+        /// RFC 8445 section 5.1.2.2: recommended type preferences.
+        public var preference: UInt32 {
+            switch self {
+            case .host: 126
+            case .peerReflexive: 110
+            case .serverReflexive: 100
+            case .relayed: 0
+            }
+        }
+    }
+
+    public var kind: Kind
+    /// Where the other side sends to.
+    public var address: SocketAddress
+    /// Where datagrams are sent from to use this candidate (RFC 8445 section 4); nil means ``address``.
+    /// A machine behind a one-to-one NAT offers its public address with the private one here. An
+    /// unspecified address leaves the choice to the routing table.
+    public var base: SocketAddress?
+    public var priority: UInt32
+    public var foundation: String
+    /// What the address was learned through, for diagnosis only (RFC 8839 section 5.1).
+    public var relatedAddress: SocketAddress?
+
+    public init(
+        kind: Kind, address: SocketAddress, priority: UInt32, foundation: String? = nil, base: SocketAddress? = nil,
+        relatedAddress: SocketAddress? = nil
+    ) {
+        self.kind = kind
+        self.address = address
+        self.base = base
+        self.priority = priority
+        self.relatedAddress = relatedAddress
+        self.foundation = foundation ?? Candidate.foundation(kind, (base ?? address).ip)
+    }
+
+    /// RFC 8445 section 5.1.2.1: type preference, local preference, component.
+    public static func priority(_ kind: Kind, localPreference: UInt16, component: UInt8 = 1) -> UInt32 {
+        kind.preference << 24 | UInt32(localPreference) << 8 | (256 &- UInt32(component))
+    }
+
+    /// Host candidates for `addresses`, IPv6 before IPv4 and otherwise in the given order (RFC 8421
+    /// section 4: the order of preference is the order of local preferences). Link-local ones come last.
+    public static func host(_ addresses: [SocketAddress]) -> [Candidate] {
+        let ranked = addresses.enumerated().sorted { left, right in
+            (rank(left.element.ip), left.offset) < (rank(right.element.ip), right.offset)
+        }
+        return ranked.enumerated().map { index, entry in
+            let preference = UInt16(clamping: 65535 - index)
+            return Candidate(kind: .host, address: entry.element, priority: priority(.host, localPreference: preference))
+        }
+    }
+
+    private static func rank(_ ip: IPAddress) -> Int { ip.isLinkLocal ? 2 : ip.isIPv6 ? 0 : 1 }
+
+    /// RFC 8445 section 5.1.1.3: equal for candidates of the same type, base address and server, and
+    /// different otherwise. A hash does it, printed in decimal.
+    static func foundation(_ kind: Kind, _ ip: IPAddress) -> String {
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for word in [UInt64(kind.preference), ip.high, ip.low] {
+            for shift in stride(from: UInt64(0), to: 64, by: 8) { hash = (hash ^ (word >> shift & 0xFF)) &* 0x100_0000_01B3 }
+        }
+        return String(UInt32(truncatingIfNeeded: hash ^ hash >> 32))
+    }
+}

@@ -1,0 +1,56 @@
+public import Wire
+
+extension Agent {
+    public struct Configuration: Sendable {
+        /// The role to begin with. RFC 8445 section 6.1.1: the offerer controls, unless only the other
+        /// side is full. Role conflicts are repaired.
+        public var role: Role
+        /// RFC 8445 section 2.5: a Lite agent answers checks and makes none.
+        public var isLite: Bool
+        public var credentials: Credentials
+        /// Decides role conflicts; nil draws one.
+        public var tieBreaker: UInt64?
+
+        /// RFC 8445 section 14.2 (Ta): at most one new check begins per interval. Triggered checks
+        /// do not wait for it: they go where a verified check came from.
+        public var checkInterval: Duration = .milliseconds(50)
+        /// First retransmission of a check; doubles up to ``maximumRetransmission``. RFC 8445 section
+        /// 14.3 begins at 500 ms; browsers check a new pair every 50 ms or so until it works.
+        public var retransmission: Duration = .milliseconds(250)
+        public var maximumRetransmission: Duration = .seconds(2)
+        /// Times a check is sent before its pair has failed (RFC 8489 section 6.2.1: Rc is 7).
+        public var maximumTransmissions = 7
+        /// How long a controlling agent that has a valid pair waits for a better one.
+        public var settleTime: Duration = .milliseconds(100)
+
+        /// RFC 7675 section 5.1: a consent check every 5 s, each interval times 0.8 to 1.2.
+        public var consentInterval: Duration = .seconds(5)
+        /// Silence on the path in use after which ``Event/disconnected`` is reported. Nil: 5 s, and 8 s
+        /// for a Lite agent, which has no way to ask and lives on checks that may come every 6 s.
+        public var disconnectedAfter: Duration?
+        /// RFC 7675 section 5.1: consent expires 30 s after the last valid response. For a Lite agent,
+        /// after the last authenticated datagram.
+        public var failedAfter: Duration = .seconds(30)
+        /// How long the path in use must have been silent before a nomination of a path that is not
+        /// better moves there: peers that move are followed, late and replayed checks are not.
+        public var moveConfirmation: Duration = .milliseconds(300)
+        /// RFC 8863 section 4: pairs may still turn up in this time, so failure is not declared earlier.
+        public var patience: Duration = .milliseconds(39_500)
+        /// Give up if nothing is verified this long after the start; nil leaves that to the caller.
+        public var establishTimeout: Duration?
+
+        public var maximumRemoteCandidates = 32
+        public var maximumPairs = 100
+        /// Addresses learned from checks, of all generations that are still in use.
+        public var maximumPeerReflexive = 16
+
+        public init(role: Role, isLite: Bool = false, credentials: Credentials, tieBreaker: UInt64? = nil) {
+            self.role = role
+            self.isLite = isLite
+            self.credentials = credentials
+            self.tieBreaker = tieBreaker
+        }
+
+        var silence: Duration { disconnectedAfter ?? (isLite ? .seconds(8) : .seconds(5)) }
+    }
+}

@@ -1,0 +1,47 @@
+/// The ufrag and password of one side for one ICE generation (RFC 8445 section 5.3).
+public struct Credentials: Hashable, Sendable {
+    public let ufrag: String
+    public let password: String
+
+    /// RFC 8839 section 5.4: ufrags have 4 to 256 ice-chars, passwords 22 to 256. Nil for others.
+    public init?(ufrag: String, password: String) {
+        guard Credentials.isValid(ufrag, 4...256), Credentials.isValid(password, 22...256) else { return nil }
+        self.ufrag = ufrag
+        self.password = password
+    }
+
+    /// Random ones. RFC 8445 section 5.3 asks for at least 24 bits of randomness in the ufrag and 128
+    /// in the password; eight and 24 characters carry 48 and 144. More of the ufrag makes collisions
+    /// between the peers of one port rarer.
+    public init(using random: inout some RandomNumberGenerator, ufragLength: Int = 8, passwordLength: Int = 24) {
+        ufrag = Credentials.text(min(max(ufragLength, 4), 256), &random)
+        password = Credentials.text(min(max(passwordLength, 22), 256), &random)
+    }
+
+    private static func isValid(_ text: String, _ lengths: ClosedRange<Int>) -> Bool {
+        lengths.contains(text.utf8.count) && text.utf8.allSatisfy(isICECharacter)
+    }
+
+    /// RFC 8839 section 5.1: ice-char is a letter, a digit, "+" or "/".
+    static func isICECharacter(_ character: UInt8) -> Bool {
+        switch character {
+        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, UInt8(ascii: "+"), UInt8(ascii: "/"): true
+        default: false
+        }
+    }
+
+    private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+
+    private static func text(_ length: Int, _ random: inout some RandomNumberGenerator) -> String {
+        var characters: [UInt8] = []
+        characters.reserveCapacity(length)
+        while characters.count < length {
+            var bits = random.next()
+            for _ in 0..<min(10, length - characters.count) {
+                characters.append(alphabet[Int(bits & 63)])
+                bits >>= 6
+            }
+        }
+        return String(decoding: characters, as: UTF8.self)
+    }
+}

@@ -1,0 +1,82 @@
+public import Wire
+
+/// Where datagrams go between two agents: from a local address to a remote one. The local address
+/// may be unspecified, and then the routing table chooses.
+public struct Path: Hashable, Sendable {
+    public var local: SocketAddress
+    public var remote: SocketAddress
+
+    public init(local: SocketAddress, remote: SocketAddress) {
+        self.local = local
+        self.remote = remote
+    }
+}
+
+/// A datagram to send.
+public struct Transmit: Hashable, Sendable {
+    public var from: SocketAddress
+    public var to: SocketAddress
+
+    public init(from: SocketAddress, to: SocketAddress) {
+        self.from = from
+        self.to = to
+    }
+}
+
+public enum Role: Hashable, Sendable {
+    case controlling
+    case controlled
+
+    var opposite: Role { self == .controlling ? .controlled : .controlling }
+}
+
+/// Why an agent gave up. It stays that way until a restart.
+public enum Failure: Hashable, Sendable {
+    /// Every pair was tried, for as long as RFC 8863 asks for.
+    case noPath
+    /// Nothing was verified within ``Agent/Configuration/establishTimeout``.
+    case timeout
+    /// The path in use was silent for ``Agent/Configuration/failedAfter`` (RFC 7675 section 5.1).
+    case consentExpired
+    /// Both sides are Lite, so nobody checks.
+    case bothLite
+}
+
+public enum Event: Hashable, Sendable {
+    /// The first path of this generation on which the other side proved that it knows the password:
+    /// DTLS may start there, without waiting for nomination.
+    case verified(Path)
+    /// The path to use from now on: nominated, or moved to because the other side moved.
+    case selected(Path)
+    /// Nothing authenticated arrived on the path in use for ``Agent/Configuration/disconnectedAfter``.
+    case disconnected
+    case reconnected
+    case failed(Failure)
+}
+
+/// What became of a datagram.
+public enum Disposition: Hashable, Sendable {
+    case consumed
+    /// Dropped and counted; nothing was kept and nothing will be answered.
+    case ignored(Reason)
+
+    public enum Reason: Hashable, Sendable, CaseIterable {
+        /// For another protocol.
+        case notSTUN
+        case malformed
+        /// STUN, and nothing ICE has a use for.
+        case unexpected
+        /// USERNAME is missing or names another agent.
+        case otherUfrag
+        /// The sender does not know the password, or the datagram was changed on its way.
+        case badIntegrity
+        /// A response to nothing asked, or to something answered before.
+        case unmatched
+        /// A transaction seen before, from another address.
+        case replayed
+        /// The agent has failed or was closed.
+        case closed
+        /// More waits to be sent than is kept.
+        case overloaded
+    }
+}

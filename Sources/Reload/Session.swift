@@ -1,0 +1,74 @@
+import Wire
+
+/// Identifies a session for its whole life, whatever its token is at the moment. Not a secret.
+public struct ClientID: Hashable, Sendable, CustomStringConvertible {
+    public let value: UInt64
+
+    public init(_ value: UInt64) { self.value = value }
+
+    public var description: String { String(value, radix: 16) }
+}
+
+/// The digest of the client's certificate: 32, 48 or 64 bytes tell the hash. Not a secret.
+public struct ClientFingerprint: Hashable, Sendable {
+    public let digest: [UInt8]
+
+    /// nil unless it has the length of SHA-256, SHA-384 or SHA-512.
+    public init?(digest: [UInt8]) {
+        guard [32, 48, 64].contains(digest.count) else { return nil }
+        self.digest = digest
+    }
+}
+
+/// Type of the candidate a client was last connected through.
+public enum CandidateType: String, Sendable {
+    case host
+    case serverReflexive = "srflx"
+    case peerReflexive = "prflx"
+    case relay
+}
+
+/// A connection that belongs to a session right now.
+public struct LivePeer: Hashable, Sendable {
+    /// The engine's name for it; nothing is read into it.
+    public let peer: UInt64
+    let generation: UInt64
+    let connected: Instant
+}
+
+/// A token that was put into an answer, and the how-manieth of the session's it is.
+struct IssuedToken: Equatable, Sendable {
+    let token: SessionToken
+    let generation: UInt64
+}
+
+/// What is known of a client that may come back.
+public struct Session: Sendable {
+    public let clientID: ClientID
+    public let created: Instant
+    /// The certificate the client proved to have. The session is worthless without its key.
+    public let clientFingerprint: ClientFingerprint
+    public internal(set) var lastConnected: Instant
+    /// When something was last heard from the client, as far as the engine said so.
+    public internal(set) var lastSeen: Instant
+    public internal(set) var lastAddress: SocketAddress
+    public internal(set) var preferredCandidateType: CandidateType
+    /// The client's candidates of the last connection; at most ``maximumCandidates``.
+    public internal(set) var lastCandidates: [String]
+    public internal(set) var connectionCount: Int
+    /// Connections that are up. More than one only while attempts of one page overlap.
+    public internal(set) var live: [LivePeer]
+    /// nil while a connection is up: the lifetime counts from the end of the last one.
+    public internal(set) var expires: Instant?
+    /// Every token that finds this session; see ``Sessions`` for when one stops being valid.
+    var tokens: [IssuedToken]
+    var nextGeneration: UInt64
+
+    /// The token of the newest connection.
+    public var token: SessionToken? { tokens.first?.token }
+
+    public static let maximumCandidates = 16
+    public static let maximumCandidateBytes = 512
+    static let maximumPendingTokens = 4
+    static let maximumLivePeers = 4
+}

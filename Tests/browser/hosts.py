@@ -1,0 +1,98 @@
+"""The example hosts as child processes.
+
+    with Host("python", "--cors", "http://127.0.0.1:8000") as host:
+        host.url                       # "http://127.0.0.1:40123/"
+        host.get("ping")               # (status, text, headers)
+        host.post("offer", {...})      # the same
+
+RECONNECT_TEST_HOSTS selects hosts by name, comma-separated; `name=command line` adds one of one's
+own. Without it all hosts are tested, and one that is not built is a failure.
+RECONNECT_TEST_ADDRESS and RECONNECT_TEST_ADDRESS6 are the addresses offered for the UDP port.
+"""
+
+import json
+import os
+import shlex
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import drivers
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = {
+    "go": [str(ROOT / "build/examples/answerer-go")],
+    "python": ["python3", str(ROOT / "examples/python/answerer.py")],
+    "c": [str(ROOT / "build/examples/answerer-c")],
+}
+ADDRESS = os.environ.get("RECONNECT_TEST_ADDRESS", "127.0.0.1")
+ADDRESS6 = os.environ.get("RECONNECT_TEST_ADDRESS6", "::1")
+
+
+def selected():
+    """The names of the hosts to test."""
+    wanted = os.environ.get("RECONNECT_TEST_HOSTS")
+    if not wanted:
+        return list(COMMANDS)
+    names = []
+    for item in wanted.split(","):
+        name, own, command = item.strip().partition("=")
+        if own:
+            COMMANDS[name] = shlex.split(command)
+        names.append(name)
+    return names
+
+
+class Host:
+    """A running example host, ready to take offers."""
+
+    def __init__(self, name, *options, http="127.0.0.1:0", udp=0, address=ADDRESS):
+        self.name = name
+        command = COMMANDS[name] + ["--http", http, "--udp", str(udp), "--address", address]
+        library = {"LD_LIBRARY_PATH": str(ROOT / "build/lib")}
+        for part in command:
+            if part.startswith(str(ROOT)) and not os.path.exists(part):
+                raise FileNotFoundError(f"the {name} host is not built: {part} is missing")
+        self.process = drivers.Process(command + list(options), library)
+        try:
+            self.url = self.process.wait_for(r"listening on (http://\S+)", 30).group(1)
+        except BaseException:
+            self.process.end()
+            raise
+
+    @property
+    def http(self):
+        """HOST:PORT, to start another one on the same port."""
+        return self.url.removeprefix("http://").rstrip("/")
+
+    def alive(self):
+        return self.process.alive()
+
+    def lines(self):
+        """What the host has printed."""
+        return self.process.lines
+
+    def _ask(self, path, data=None, headers=None):
+        request = urllib.request.Request(self.url + path, data, headers or {})
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, response.read().decode(), response.headers
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode(errors="replace"), error.headers
+
+    def get(self, path):
+        return self._ask(path)
+
+    def post(self, path, message, content_type="application/json"):
+        data = message if isinstance(message, bytes) else json.dumps(message).encode()
+        return self._ask(path, data, {"Content-Type": content_type})
+
+    def end(self):
+        self.process.end()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.end()

@@ -1,0 +1,118 @@
+"""The bounds the library has to keep, checked against one run's results."""
+
+# MB of a library file, as `ls -l` counts them.
+LIBRARY_BYTES = 7_500_000
+# Pion's rate of small messages hangs on how much waits in the sender, because its receiver sorts all
+# it holds for every packet that comes out of order: 256 KiB and 1 MiB are what programs use (its own
+# example: 1 MiB). The bound was set from 12 700 messages/s; a run in which pion does worse does not
+# make it easier.
+USUAL_WAITING = (1 << 18, 1 << 20)
+PION_MESSAGES_PER_S = 12_700
+
+
+class Bound:
+    """`holds` is None where the run has not measured it."""
+
+    def __init__(self, name, limit, value=None, holds=None):
+        self.name = name
+        self.limit = limit
+        self.value = value
+        self.holds = holds
+
+    def line(self):
+        word = {True: "pass", False: "FAIL", None: "not measured"}[self.holds]
+        measured = f": {self.value}" if self.value is not None else ""
+        return f"{word:<13} {self.name}, {self.limit}{measured}"
+
+    def as_json(self):
+        return {"name": self.name, "limit": self.limit, "value": self.value, "holds": self.holds}
+
+
+def check(results, ours):
+    """All bounds; `ours` is the name of the library's host in the tables, or None."""
+    bounds = [
+        connect_bound(results, ours, "chromium", 6.1, 15),
+        connect_bound(results, ours, "firefox negotiated", 6.1, 20),
+    ]
+    for client in ("chromium", "firefox", "firefox negotiated"):
+        bounds.append(loss_bound(results, ours, client))
+    return [*bounds, *load_bounds(results, ours), *flood_bounds(results), size_bound(results)]
+
+
+def connect_bound(results, ours, client, round_trips, fixed_ms):
+    name = f"connect without loss, {client}"
+    limit = f"at most {round_trips} RTT + {fixed_ms} ms at every RTT, IPv4 and IPv6"
+    lines = [
+        line
+        for line in results.get("connect", {}).get("lines", [])
+        if line["host"] == ours and line["client"] == client
+    ]
+    if not lines:
+        return Bound(name, limit)
+    over = []
+    for line in lines:
+        for rtt, value in line["medians_ms"].items():
+            allowed = round_trips * float(rtt) + fixed_ms
+            if value > allowed:
+                over.append(f"{value:.1f} > {allowed:.1f} ms at RTT {rtt} {line['family']}")
+    fitted = ", ".join(f"{line['family']} {line['round_trips']:.2f} + {line['fixed_ms']:.1f}" for line in lines)
+    return Bound(name, limit, "; ".join([fitted, *over]), not over)
+
+
+def loss_bound(results, ours, client):
+    name = f"connect with 5 % loss at RTT 50 ms, {client}"
+    limit = "p95 under 1500 ms"
+    for row in results.get("connect", {}).get("losses", []):
+        if row["host"] == ours and row["client"] == client:
+            return Bound(name, limit, f"{row['p95_ms']:.0f} ms of {row['connects']}", row["p95_ms"] < 1500)
+    return Bound(name, limit)
+
+
+def load_bounds(results, ours):
+    rows = {row["host"]: row for row in results.get("load", {}).get("rows", [])}
+    names = (
+        ("answer production", "median under 1 ms"),
+        ("host CPU per connect", "at most pion's"),
+        ("memory per idle connection", "at most 100 KiB"),
+    )
+    if ours not in rows:
+        return [Bound(*name) for name in names]
+    row = rows[ours]
+    produced = row["answer"]["median_ms"]
+    used = row["connects"]["host_cpu_ms_per_connect"]
+    pions = [other["connects"]["host_cpu_ms_per_connect"] for name, other in rows.items() if name.startswith("pion")]
+    held = row["memory"]["kib_per_connection"]
+    return [
+        Bound(*names[0], f"{produced:.2f} ms", produced < 1),
+        Bound(*names[1], f"{used:.2f} ms, pion {min(pions):.2f} ms", used <= min(pions)),
+        Bound(*names[2], f"{held:.0f} KiB", held <= 100),
+    ]
+
+
+def flood_bounds(results):
+    rows = [row for row in results.get("flood", []) if row["bench"] == "flood"]
+    bounds = []
+    for name, limit, factor, figure, sizes, least in (
+        ("throughput with 64 KiB messages", "at least 2 times pion's MB/s", 2, "mb_per_s", (65535, 65536), 0),
+        ("rate of 100 byte messages", "at least 10 times pion's", 10, "messages_per_s", (100,), PION_MESSAGES_PER_S),
+    ):
+        sized = [row for row in rows if row["message_bytes"] in sizes]
+        own = [row[figure] for row in sized if row["who"] != "pion"]
+        pions = [row for row in sized if row["who"] == "pion"]
+        usual = max([least, *(row[figure] for row in pions if row["high_water"] in USUAL_WAITING)])
+        best = max([0, *(row[figure] for row in pions)])
+        if not own or not usual or not best:
+            bounds.append(Bound(name, limit))
+            continue
+        ratio = max(own) / usual
+        value = f"{ratio:.1f} times ({max(own):.0f} and {usual:.0f}); {max(own) / best:.1f} times pion's best setting"
+        bounds.append(Bound(name, limit, value, ratio >= factor))
+    return bounds
+
+
+def size_bound(results):
+    name, limit = "stripped library file", "at most 7.5 MB"
+    size = results.get("library", {}).get("stripped_bytes")
+    if size is None:
+        return Bound(name, limit)
+    return Bound(name, limit, f"{size / 1e6:.2f} MB", size <= LIBRARY_BYTES)
