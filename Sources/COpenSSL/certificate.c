@@ -114,7 +114,7 @@ uint8_t *certificate_encode(EVP_PKEY *key, X509 *certificate, size_t *length) {
 
 void certificate_free_pem(uint8_t *pem, size_t length) { OPENSSL_clear_free(pem, length); }
 
-size_t certificate_digest(const X509 *certificate, int bits, uint8_t output[64]) {
+size_t certificate_digest(const X509 *certificate, int bits, uint8_t *output) {
     const EVP_MD *hash = bits == 256 ? EVP_sha256() : bits == 384 ? EVP_sha384() : bits == 512 ? EVP_sha512() : NULL;
     unsigned int length = 0;
     if (hash == NULL || certificate == NULL || !X509_digest(certificate, hash, output, &length)) return 0;

@@ -94,7 +94,7 @@ extension Fingerprint: CustomStringConvertible {
 extension Collection<Fingerprint> {
     /// RFC 8122 section 5.1: of several fingerprints only those with the most preferred hash function
     /// that we support count, and the certificate must match one of these.
-    func strongest() -> [Fingerprint] {
+    public func strongest() -> [Fingerprint] {
         guard let best = map(\.algorithm).max() else { return [] }
         return filter { $0.algorithm == best }
     }

@@ -1,1 +1,302 @@
-import Wire
+import CSystem
+import DTLS
+import SDP
+import Signaling
+import Synchronization
+public import Wire
+
+/// One UDP port, one certificate, one loop thread, and the peers on them. Every method may be called from every thread.
+public final class Engine: Sendable {
+    public let handle: UInt64
+    let configuration: Configuration
+    let inbox: Inbox
+    let events: EventQueue
+    let counters = Counters()
+    public let portNumber: UInt16
+    private let fingerprints: [DTLS.Fingerprint]
+    private let certificateMade: Int64
+    private let logLevel: Atomic<UInt32>
+    private let isStopped = Atomic<Bool>(false)
+    private let thread = Mutex<cs_thread?>(nil)
+
+    private init(
+        handle: UInt64, configuration: Configuration, inbox: Inbox, events: EventQueue, portNumber: UInt16,
+        certificate: Certificate
+    ) {
+        self.handle = handle
+        self.configuration = configuration
+        self.inbox = inbox
+        self.events = events
+        self.portNumber = portNumber
+        fingerprints = HashAlgorithm.allCases.map { certificate.fingerprint($0) }
+        certificateMade = certificate.notBefore
+        logLevel = Atomic(configuration.logLevel.rawValue)
+    }
+
+    // MARK: Life
+
+    public static func create(_ configuration: Configuration) throws(Failure) -> Engine {
+        cs_fork_watch()
+        guard cs_forked() == 0 else { throw Failure(.forked) }
+        let addresses = configuration.addresses ?? AddressBook.interfaces()
+        guard !addresses.isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
+        let port = try Port.open(SocketAddress(ip: configuration.bindAddress ?? .anyIPv6, port: configuration.port))
+        let certificate = try CertificateStore.certificate(path: configuration.certificatePath)
+        guard let inbox = Inbox(), let events = EventQueue() else {
+            throw Failure(.noDescriptors, "cannot make an event descriptor: the limit of open files is reached")
+        }
+        let made = HandleTable.shared.insert { handle in
+            let engine = Engine(
+                handle: handle, configuration: configuration, inbox: inbox, events: events, portNumber: port.number,
+                certificate: certificate.certificate)
+            return (engine, .engine(engine))
+        }
+        guard let engine = made else { throw Failure(.limit, "too many handles are in use") }
+        do throws(Failure) {
+            let loop = try Loop(engine: engine, port: port, certificate: certificate.certificate, addresses: addresses)
+            loop.start(notes: certificate.notes)
+            try engine.start(loop)
+        } catch {
+            HandleTable.shared.remove(engine.handle)
+            throw error
+        }
+        return engine
+    }
+
+    private func start(_ loop: Loop) throws(Failure) {
+        var started = cs_thread()
+        let context = unsafe Unmanaged.passRetained(loop)
+        let error = unsafe cs_thread_start(
+            &started,
+            { context in
+                guard let context = unsafe context else { return nil }
+                let loop = unsafe Unmanaged<Loop>.fromOpaque(context).takeRetainedValue()
+                loop.run()
+                return nil
+            }, context.toOpaque())
+        guard error == 0 else {
+            unsafe context.release()
+            let reason = unsafe String(cString: cs_error_text(-error))
+            throw Failure(.system, "cannot start a thread: \(reason)")
+        }
+        thread.withLock { $0 = started }
+    }
+
+    /// Closes everything and waits for the loop to end.
+    public func destroy() -> Status {
+        guard !isStopped.exchange(true, ordering: .sequentiallyConsistent) else { return .invalidHandle }
+        HandleTable.shared.remove(handle)
+        inbox.push(.stop)
+        let running = thread.withLock { $0.take() }
+        if let running { _ = cs_thread_join(running) }
+        events.close()
+        return .ok
+    }
+
+    // MARK: Facts
+
+    public func fingerprint(_ algorithm: HashAlgorithm) -> String {
+        fingerprints.first { $0.algorithm == algorithm }?.description ?? ""
+    }
+
+    public func statistics() -> EngineStatistics {
+        var reading = counters.reading()
+        reading.eventsQueued = events.count
+        reading.certificateAgeSeconds = max(0, cs_unix_ns() / 1_000_000_000 - certificateMade)
+        return reading
+    }
+
+    public func setLogLevel(_ level: LogLevel?) { logLevel.store(level?.rawValue ?? 0, ordering: .relaxed) }
+
+    func logs(_ level: LogLevel) -> Bool { level.rawValue <= logLevel.load(ordering: .relaxed) }
+
+    public func setAddresses(_ addresses: [IPAddress]?) throws(Failure) {
+        let offered = addresses ?? AddressBook.interfaces()
+        guard !offered.isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
+        inbox.push(.setAddresses(offered))
+    }
+
+    public func setFastReload(_ isEnabled: Bool) { inbox.push(.setFastReload(isEnabled)) }
+
+    // MARK: Events
+
+    public var eventDescriptor: Int32 { events.descriptor }
+
+    /// Up to `max` events. Waits for the first: not at all with 0, without limit with a negative number of milliseconds.
+    public func poll(max: Int, milliseconds: Int32) -> (status: Status, batch: UInt64, events: [Event]) {
+        let deadline = cs_monotonic_ns() + Int64(milliseconds) * 1_000_000
+        while true {
+            switch events.take(max: max) {
+            case .closed: return (.invalidHandle, 0, [])
+            case .batch(let batch, let events): return (.ok, batch, events)
+            case .nothing: break
+            }
+            guard milliseconds != 0 else { return (.ok, 0, []) }
+            var wait = milliseconds
+            if milliseconds > 0 {
+                let left = deadline - cs_monotonic_ns()
+                guard left > 0 else { return (.ok, 0, []) }
+                wait = Int32(clamping: (left + 999_999) / 1_000_000)
+            }
+            guard cs_forked() == 0 else { return (.forked, 0, []) }
+            _ = cs_wait_readable(events.descriptor, wait)
+        }
+    }
+
+    public func release(_ batch: UInt64) -> Status {
+        guard let released = events.release(batch) else { return .invalidArgument }
+        for event in released {
+            guard let entry = event.budget else { continue }
+            let left = entry.undelivered.wrappingSubtract(event.cost, ordering: .sequentiallyConsistent).newValue
+            if left <= configuration.receiveWindow / 2, entry.isStalled.exchange(false, ordering: .sequentiallyConsistent) {
+                inbox.push(.resume(entry))
+            }
+        }
+        return .ok
+    }
+
+    // MARK: Peers
+
+    /// Answers an offer in JSON. The answer comes as an event with `tag`.
+    public func answer(_ offer: RawSpan, configuration peer: PeerConfiguration, tag: UInt64) throws(Failure) -> UInt64 {
+        let received = cs_monotonic_ns()
+        let message = try Describing.offer(offer)
+        let description = try Describing.description(message.sdp)
+        let entry = try makeEntry(peer)
+        inbox.push(
+            .answer(
+                entry,
+                AnswerRequest(
+                    description: description, token: message.sessionToken, configuration: peer, tag: tag,
+                    received: Instant(nanoseconds: received))))
+        return entry.handle
+    }
+
+    /// Makes a peer that will offer.
+    public func createPeer(_ peer: PeerConfiguration) throws(Failure) -> UInt64 {
+        let entry = try makeEntry(peer)
+        inbox.push(.create(entry, peer))
+        return entry.handle
+    }
+
+    private func makeEntry(_ peer: PeerConfiguration) throws(Failure) -> PeerEntry {
+        guard !isStopped.load(ordering: .relaxed) else { throw Failure(.invalidHandle) }
+        guard counters.peers.wrappingAdd(1, ordering: .relaxed).newValue <= configuration.maximumPeers else {
+            counters.peers.wrappingSubtract(1, ordering: .relaxed)
+            throw Failure(.limit, "there are as many peers as max_peers allows: \(configuration.maximumPeers)")
+        }
+        guard peer.channels.count <= configuration.maximumChannels else {
+            counters.peers.wrappingSubtract(1, ordering: .relaxed)
+            throw Failure(.limit, "more channels than max_channels allows: \(configuration.maximumChannels)")
+        }
+        let made = HandleTable.shared.insert { number in
+            let entry = PeerEntry(handle: number, tag: peer.tag, engine: self)
+            return (entry, .peer(entry))
+        }
+        guard let made else {
+            counters.peers.wrappingSubtract(1, ordering: .relaxed)
+            throw Failure(.limit, "too many handles are in use")
+        }
+        return made
+    }
+}
+
+// MARK: - What handles stand for
+
+extension Engine {
+    /// The engine with this handle.
+    public static func find(_ handle: UInt64) -> Engine? {
+        guard case .engine(let engine) = HandleTable.shared.find(handle) else { return nil }
+        return engine
+    }
+
+    /// True in a child process of the one that made an engine: nothing works there.
+    public static var isForked: Bool { cs_forked() != 0 }
+}
+
+/// A peer as host threads address it.
+public struct PeerReference {
+    let entry: PeerEntry
+
+    public init?(_ handle: UInt64) {
+        guard case .peer(let entry) = HandleTable.shared.find(handle), !entry.isClosed.load(ordering: .relaxed) else { return nil }
+        self.entry = entry
+    }
+
+    public func offer(tag: UInt64) { entry.engine.inbox.push(.offer(entry, tag)) }
+
+    public func accept(_ answer: RawSpan, tag: UInt64) throws(Failure) {
+        let description = try Describing.description(try Describing.answer(answer))
+        entry.engine.inbox.push(.accept(entry, description, tag))
+    }
+
+    public func addCandidate(_ candidate: RawSpan) throws(Failure) {
+        entry.engine.inbox.push(.candidate(entry, try Describing.candidate(candidate)))
+    }
+
+    public func close() { entry.engine.inbox.push(.closePeer(entry)) }
+
+    public func queryStatistics(tag: UInt64) { entry.engine.inbox.push(.statistics(entry, tag)) }
+
+    public func openChannel(_ configuration: ChannelConfiguration) throws(Failure) -> UInt64 {
+        let channel = try ChannelEntry.make(configuration, peer: entry)
+        entry.engine.inbox.push(.openChannel(channel, configuration))
+        return channel.handle
+    }
+}
+
+/// A channel as host threads address it.
+public struct ChannelReference {
+    let entry: ChannelEntry
+
+    public init?(_ handle: UInt64) {
+        guard case .channel(let entry) = HandleTable.shared.find(handle) else { return nil }
+        self.entry = entry
+    }
+
+    public func send(isText: Bool, _ bytes: RawSpan) -> Status {
+        guard !entry.isClosing.load(ordering: .relaxed) else { return .closed }
+        guard bytes.byteCount <= entry.messageLimit.load(ordering: .relaxed) else { return .tooLarge }
+        guard entry.reserve(bytes.byteCount) else { return .wouldBlock }
+        entry.peer.engine.inbox.push(.send(entry, isText: isText, Payload.copying(bytes)))
+        return .ok
+    }
+
+    public var buffered: Int { entry.buffered }
+
+    public func setLowWater(_ bytes: Int) {
+        entry.lowWater.store(bytes, ordering: .relaxed)
+        entry.announcesLowWater.store(true, ordering: .relaxed)
+        entry.peer.engine.inbox.push(.checkLowWater(entry))
+    }
+
+    public func close() -> Status {
+        guard !entry.isClosing.exchange(true, ordering: .relaxed) else { return .closed }
+        entry.peer.engine.inbox.push(.closeChannel(entry))
+        return .ok
+    }
+}
+
+extension ChannelEntry {
+    /// Until the other side's description is known: what RFC 8841 section 6.1 lets every receiver take.
+    static let unknownMessageLimit = 65536
+
+    static func make(_ configuration: ChannelConfiguration, peer: PeerEntry) throws(Failure) -> ChannelEntry {
+        let limit = peer.engine.configuration.maximumChannels
+        guard peer.channelCount.wrappingAdd(1, ordering: .relaxed).newValue <= limit else {
+            peer.channelCount.wrappingSubtract(1, ordering: .relaxed)
+            throw Failure(.limit, "the peer has as many channels as max_channels allows: \(limit)")
+        }
+        let made = HandleTable.shared.insert { handle in
+            let entry = ChannelEntry(
+                handle: handle, tag: configuration.tag, peer: peer, highWater: peer.engine.configuration.sendHighWater,
+                lowWater: configuration.lowWater, messageLimit: unknownMessageLimit)
+            return (entry, .channel(entry))
+        }
+        guard let made else {
+            peer.channelCount.wrappingSubtract(1, ordering: .relaxed)
+            throw Failure(.limit, "too many handles are in use")
+        }
+        return made
+    }
+}

@@ -1,1 +1,367 @@
-import Wire
+import DTLS
+public import ICE
+import SCTP
+import SDP
+public import Wire
+
+/// One WebRTC connection: ICE, DTLS, SCTP and data channels on one path, without I/O.
+///
+/// Feed with `handle`, `handleTimeout` and the calls of the host; then take events until there are none, then packets
+/// until there are none, then look at `nextTimeout`. Used from one thread.
+public final class Peer {
+    public enum Role: Sendable {
+        case answerer
+        case offerer
+    }
+
+    /// Where the signaling stands.
+    enum Negotiation {
+        case idle
+        case offered(SDP.Offer)
+        case done(DataTransport)
+    }
+
+    /// Where the connection stands.
+    enum Phase {
+        case waiting
+        /// ICE has a verified path; since when.
+        case connecting(Instant)
+        case connected
+        case closed
+    }
+
+    public let role: Role
+    public let configuration: Configuration
+    /// The user fragment by which checks for this peer are told apart.
+    public var localUfrag: String { credentials.ufrag }
+    public let created: Instant
+    /// When something authentic arrived last.
+    public private(set) var lastHeard: Instant
+    /// When each step was done.
+    public internal(set) var milestones = Milestones()
+
+    public struct Milestones: Sendable {
+        public var verified: Instant?
+        public var authenticated: Instant?
+        public var associated: Instant?
+    }
+
+    let credentials: Credentials
+    let provider: any SecureTransportProvider
+    let packets: PacketBuffer
+    var random: any RandomNumberGenerator
+    var agent: Agent
+    var transport: (any SecureTransport)?
+    var transportRole: TransportRole?
+    var negotiation = Negotiation.idle
+    var phase = Phase.waiting
+    /// Where authenticated checks came from: DTLS is taken from nowhere else.
+    var verifiedRemotes: [SocketAddress] = []
+    var deadline: Instant
+    private var bytesSent: UInt64 = 0
+    private var bytesReceived: UInt64 = 0
+    let data: DataPlane
+    private var events: [Event] = []
+    private var nextEvent = 0
+
+    /// - Parameter packets: scratch space of at least 16 KiB, shared by all peers of one thread.
+    public init(
+        role: Role, configuration: Configuration, candidates: [Candidate], provider: any SecureTransportProvider,
+        packets: PacketBuffer, random: any RandomNumberGenerator, now: Instant
+    ) {
+        self.role = role
+        self.configuration = configuration
+        self.provider = provider
+        self.packets = packets
+        self.random = random
+        created = now
+        lastHeard = now
+        deadline = now + configuration.connectTimeout
+        var generator = self.random
+        credentials = Credentials(using: &generator)
+        self.random = generator
+        var ice = Agent.Configuration(
+            role: role == .offerer ? .controlling : .controlled, isLite: role == .answerer && configuration.isLite,
+            credentials: credentials)
+        ice.disconnectedAfter = configuration.disconnectTimeout
+        ice.failedAfter = configuration.failedTimeout
+        agent = Agent(ice, localCandidates: candidates, random: self.random)
+        self.candidates = candidates
+        data = DataPlane(configuration: configuration, random: self.random)
+    }
+
+    let candidates: [Candidate]
+    var remoteCandidates: [Candidate] = []
+
+    // MARK: Feeding
+
+    /// Takes a datagram. False if it was dropped: it is for nobody here, malformed or not authentic.
+    public func handle(datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant) -> Bool {
+        guard !isClosed else { return false }
+        bytesReceived &+= UInt64(datagram.byteCount)
+        // RFC 7983 section 7: the first byte tells the protocols apart.
+        switch datagram.byte(0) {
+        case 0...3 where datagram.byteCount >= 20:
+            return handleCheck(datagram, from: remote, to: local, now: now)
+        case 20...63:
+            return handleRecord(datagram, from: remote, to: local, now: now)
+        default:
+            return false
+        }
+    }
+
+    private func handleCheck(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant) -> Bool {
+        guard case .consumed = agent.handle(datagram: datagram, from: remote, to: local, now: now) else { return false }
+        lastHeard = now
+        trust(remote)
+        drainAgent(now: now)
+        return true
+    }
+
+    private func trust(_ remote: SocketAddress) {
+        guard !verifiedRemotes.contains(remote) else { return }
+        if verifiedRemotes.count >= 16 { verifiedRemotes.removeFirst() }
+        verifiedRemotes.append(remote)
+    }
+
+    private func handleRecord(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant) -> Bool {
+        guard verifiedRemotes.contains(remote) else { return false }
+        guard let transport = startedTransport(now: now) else { return false }
+        transport.receive(datagram, now: now)
+        if drainTransport(transport, now: now) {
+            lastHeard = now
+            agent.noteTraffic(Path(local: local, remote: remote), now: now)
+        }
+        return true
+    }
+
+    public func handleTimeout(now: Instant) {
+        guard !isClosed else { return }
+        if deadline <= now {
+            deadline = .distantFuture
+            return end(.timeout(timeoutSentence), now: now)
+        }
+        if let due = agent.nextTimeout, due <= now {
+            agent.handleTimeout(now: now)
+            drainAgent(now: now)
+        }
+        if let transport, let due = transport.nextTimeout, due <= now {
+            transport.handleTimeout(now: now)
+            _ = drainTransport(transport, now: now)
+        }
+        if let association = data.association, let due = association.nextTimeout, due <= now {
+            association.handleTimeout(now: now)
+            checkAssociation(now: now)
+        }
+    }
+
+    private var timeoutSentence: String {
+        switch phase {
+        case .waiting: "no check arrived in time"
+        case .connecting: "the DTLS handshake did not finish in time"
+        case .connected: "the SCTP association was not established in time"
+        case .closed: ""
+        }
+    }
+
+    public var nextTimeout: Instant? {
+        guard !isClosed else { return nil }
+        var earliest = deadline
+        if let due = agent.nextTimeout { earliest = min(earliest, due) }
+        if let due = transport?.nextTimeout { earliest = min(earliest, due) }
+        if case .connected = phase, let due = data.association?.nextTimeout { earliest = min(earliest, due) }
+        return earliest == .distantFuture ? nil : earliest
+    }
+
+    // MARK: Draining
+
+    public func pollEvent() -> Event? {
+        guard nextEvent < events.count else { return nil }
+        defer {
+            nextEvent += 1
+            if nextEvent == events.count {
+                events.removeAll(keepingCapacity: true)
+                nextEvent = 0
+            }
+        }
+        return events[nextEvent]
+    }
+
+    /// Writes the next datagram and says where it goes; nil if there is none. Offer room for
+    /// `maximumDatagramSize` bytes.
+    public func pollTransmit(into output: inout OutputRawSpan, now: Instant) -> Transmit? {
+        let before = output.byteCount
+        let transmit = nextTransmit(into: &output, now: now)
+        bytesSent &+= UInt64(output.byteCount &- before)
+        return transmit
+    }
+
+    private func nextTransmit(into output: inout OutputRawSpan, now: Instant) -> Transmit? {
+        if !isClosed, let check = agent.pollTransmit(into: &output, now: now) { return check }
+        guard let transport, let path = agent.selectedPath else { return nil }
+        if transport.pollTransmit(into: &output) { return Transmit(from: path.local, to: path.remote) }
+        guard transport.state == .connected else { return nil }
+        guard let association = data.association, packets.fill({ association.pollTransmit(into: &$0, now: now) }) else {
+            return isClosed ? sayGoodbye(transport, path: path, into: &output, now: now) : nil
+        }
+        let isSealed = packets.withBytes { transport.seal($0, into: &output) }
+        return isSealed ? Transmit(from: path.local, to: path.remote) : nil
+    }
+
+    /// After the association's ABORT comes the alert of close_notify.
+    private func sayGoodbye(
+        _ transport: any SecureTransport, path: Path, into output: inout OutputRawSpan, now: Instant
+    ) -> Transmit? {
+        transport.close(now: now)
+        return transport.pollTransmit(into: &output) ? Transmit(from: path.local, to: path.remote) : nil
+    }
+
+    // MARK: Facts
+
+    public var isClosed: Bool {
+        if case .closed = phase { true } else { false }
+    }
+
+    public var isConnected: Bool {
+        if case .connected = phase { true } else { false }
+    }
+
+    public var selectedPath: Path? { agent.selectedPath }
+
+    /// Figures of the connection since it began.
+    public struct Statistics: Sendable {
+        /// UDP payload.
+        public var bytesSent: UInt64 = 0
+        public var bytesReceived: UInt64 = 0
+        public var messagesSent: UInt64 = 0
+        public var messagesReceived: UInt64 = 0
+        public var retransmissions: UInt64 = 0
+        public var congestionWindow = 0
+    }
+
+    public var statistics: Statistics {
+        var figures = data.statistics
+        figures.bytesSent = bytesSent
+        figures.bytesReceived = bytesReceived
+        return figures
+    }
+
+    /// The path's round trip: measured by checks, otherwise by the data.
+    public var roundTrip: Duration? { agent.roundTrip ?? data.association?.statistics.roundTrip }
+
+    /// What the other side called the path's remote end: a candidate of its description, or one learned from its checks.
+    public func candidateKind(of path: Path) -> Candidate.Kind {
+        remoteCandidates.first { $0.address == path.remote }?.kind ?? .peerReflexive
+    }
+
+    // MARK: Steps
+
+    func emit(_ event: Event) { events.append(event) }
+
+    private func drainAgent(now: Instant) {
+        while let event = agent.pollEvent() {
+            guard !isClosed else { return }
+            switch event {
+            case .verified(let path): begin(path, now: now)
+            case .selected(let path): trust(path.remote)
+            case .disconnected: if isConnected { emit(.disconnected) }
+            case .reconnected: if isConnected { emit(.reconnected) }
+            case .failed(.consentExpired): end(.consentExpired, now: now)
+            case .failed(let failure): end(.noPath("ICE found no path: \(failure)"), now: now)
+            }
+        }
+    }
+
+    private func begin(_ path: Path, now: Instant) {
+        guard case .waiting = phase else { return }
+        phase = .connecting(now)
+        milestones.verified = now
+        trust(path.remote)
+        emit(.connecting)
+        // A client speaks first; a server's transport is made with its first record, when the round trip is known.
+        if transportRole == .client { _ = startedTransport(now: now) }
+    }
+
+    /// The transport, made at its first use; nil before there is a path and a description.
+    func startedTransport(now: Instant) -> (any SecureTransport)? {
+        if let transport { return transport }
+        guard case .connecting(let since) = phase, let transportRole, case .done(let remote) = negotiation else { return nil }
+        let expected = remote.fingerprints.compactMap { DTLS.Fingerprint(announced: $0) }
+        let made = provider.makeTransport(
+            role: transportRole, expectedFingerprints: expected, mtu: configuration.maximumDatagramSize,
+            initialRetransmission: handshakeRetransmission(since: since, now: now))
+        guard let made else {
+            end(.handshakeFailed("out of memory"), now: now)
+            return nil
+        }
+        transport = made
+        made.start(now: now)
+        return made
+    }
+
+    /// RFC 6347 section 4.2.4.1 begins at 1 s for unknown paths. This one has been measured: by our own checks, or, for a
+    /// Lite server, by the time from its first response to the ClientHello, which is one round trip.
+    private func handshakeRetransmission(since verified: Instant, now: Instant) -> Duration {
+        let measured = agent.roundTrip ?? (transportRole == .server ? now - verified : nil)
+        guard let measured else { return .milliseconds(200) }
+        return (measured * 2).clamped(.milliseconds(50), .seconds(1))
+    }
+
+    /// True if something authentic was read.
+    private func drainTransport(_ transport: any SecureTransport, now: Instant) -> Bool {
+        var hasRead = false
+        if transport.state == .connected { becomeConnected(transport, now: now) }
+        while !isClosed, packets.fill({ transport.read(into: &$0) }) {
+            hasRead = true
+            packets.withBytes { data.association?.handle(packet: $0, now: now) }
+        }
+        switch transport.state {
+        case .idle, .handshaking: break
+        case .connected: checkAssociation(now: now)
+        case .closed: end(.remote, now: now)
+        case .failed(.fingerprintMismatch): end(.fingerprintMismatch, now: now)
+        case .failed(.closedByPeer): end(.remote, now: now)
+        case .failed(let failure): end(.handshakeFailed("DTLS failed: \(failure)"), now: now)
+        }
+        return hasRead
+    }
+
+    private func becomeConnected(_ transport: any SecureTransport, now: Instant) {
+        guard case .connecting(let since) = phase else { return }
+        phase = .connected
+        milestones.authenticated = now
+        deadline = .distantFuture
+        emit(.connected)
+        let roundTrip = agent.roundTrip ?? (transport.role == .server ? (now - since) / 3 : (now - since) / 2)
+        data.start(
+            isClient: transport.role == .client,
+            packetSize: min(configuration.maximumDatagramSize - transport.recordOverhead, transport.maximumPlaintext),
+            roundTrip: roundTrip, now: now)
+        transport.releaseBuffers()
+    }
+
+    private func checkAssociation(now: Instant) {
+        if let failure = data.failure { return end(failure, now: now) }
+        if milestones.associated == nil, data.association?.isEstablished == true { milestones.associated = now }
+    }
+
+    /// Ends the peer. If there is a connection, the other side is told by what is sent afterwards.
+    func end(_ reason: CloseReason, now: Instant) {
+        guard !isClosed else { return }
+        let wasConnected = isConnected
+        phase = .closed
+        deadline = .distantFuture
+        if wasConnected { data.association?.abort(now: now) }
+        emit(.closed(reason))
+    }
+
+    public func close(now: Instant) { end(.local, now: now) }
+}
+
+extension DTLS.Fingerprint {
+    /// A fingerprint as a description announced it.
+    init?(announced fingerprint: SDP.Fingerprint) {
+        guard let algorithm = HashAlgorithm(name: fingerprint.hash.rawValue) else { return nil }
+        self.init(algorithm: algorithm, bytes: fingerprint.digest)
+    }
+}

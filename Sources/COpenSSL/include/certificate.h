@@ -28,7 +28,7 @@ uint8_t *certificate_encode(EVP_PKEY *key, X509 *certificate, size_t *length);
 void certificate_free_pem(uint8_t *pem, size_t length);
 
 /* Writes SHA-2 of `bits` (256, 384, 512) over the DER form; returns the number of bytes, 0 on failure. */
-size_t certificate_digest(const X509 *certificate, int bits, uint8_t output[64]);
+size_t certificate_digest(const X509 *certificate, int bits, uint8_t *output);
 
 /* Validity in seconds since 1970; 0 if the certificate's times cannot be read. */
 int certificate_validity(const X509 *certificate, int64_t *not_before, int64_t *not_after);

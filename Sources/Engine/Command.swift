@@ -1,0 +1,31 @@
+import SDP
+import Wire
+
+/// What host threads ask of the loop. A payload is complete when it is handed over, which the compiler cannot see.
+enum Command: @unchecked Sendable {
+    case answer(PeerEntry, AnswerRequest)
+    case create(PeerEntry, PeerConfiguration)
+    case offer(PeerEntry, UInt64)
+    case accept(PeerEntry, SessionDescription, UInt64)
+    /// Nil: there are no more candidates.
+    case candidate(PeerEntry, String?)
+    case closePeer(PeerEntry)
+    case statistics(PeerEntry, UInt64)
+    case openChannel(ChannelEntry, ChannelConfiguration)
+    case send(ChannelEntry, isText: Bool, Payload)
+    case checkLowWater(ChannelEntry)
+    case closeChannel(ChannelEntry)
+    /// The host gave back enough events: messages of this peer may be taken again.
+    case resume(PeerEntry)
+    case setAddresses([IPAddress])
+    case setFastReload(Bool)
+    case stop
+}
+
+struct AnswerRequest: Sendable {
+    var description: SessionDescription
+    var token: String?
+    var configuration: PeerConfiguration
+    var tag: UInt64
+    var received: Instant
+}

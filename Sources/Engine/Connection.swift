@@ -1,0 +1,51 @@
+import DataChannel
+import Peer
+import Reload
+import Wire
+
+/// The loop's side of a peer.
+final class Connection {
+    let entry: PeerEntry
+    let peer: Peer
+    let port: Port
+    /// Answering peers share the engine's port; offering ones have their own.
+    let isOnSharedPort: Bool
+    /// By the peer's numbers for its channels.
+    var channels: [ChannelID: ChannelQueue] = [:]
+    /// Channels with messages that are not all on their way.
+    var active: [ChannelQueue] = []
+    /// Remote addresses in the loop's table that lead here.
+    var remotes: [SocketAddress] = []
+    /// Which of the active channels is first next time.
+    var turn = 0
+    var isDirty = false
+    var scheduled = Instant.distantFuture
+    var session: Decision?
+    /// The session it belongs to since it connected.
+    var client: ClientID?
+    /// Its session came back with another peer.
+    var isReplaced = false
+
+    init(entry: PeerEntry, peer: Peer, port: Port, isOnSharedPort: Bool) {
+        self.entry = entry
+        self.peer = peer
+        self.port = port
+        self.isOnSharedPort = isOnSharedPort
+    }
+}
+
+/// The loop's side of a channel: messages that wait for the association.
+final class ChannelQueue {
+    let entry: ChannelEntry
+    let id: ChannelID
+    /// Waiting messages; text or binary.
+    var waiting = Ring<(isText: Bool, payload: Payload)>()
+    var isActive = false
+    /// Close once nothing waits any more.
+    var wantsClose = false
+
+    init(entry: ChannelEntry, id: ChannelID) {
+        self.entry = entry
+        self.id = id
+    }
+}

@@ -1,0 +1,62 @@
+import SDP
+import Signaling
+import Wire
+
+/// Reads what hosts hand in, on the host's own thread: a malformed message costs the loop nothing.
+enum Describing {
+    static func offer(_ bytes: RawSpan) throws(Failure) -> OfferMessage {
+        switch try message(bytes) {
+        case .offer(let offer): return offer
+        case .answer, .candidate: throw Failure(.malformedJSON, "not a message of type \"offer\"")
+        }
+    }
+
+    static func answer(_ bytes: RawSpan) throws(Failure) -> String {
+        switch try message(bytes) {
+        case .answer(let answer): return answer.sdp
+        case .offer, .candidate: throw Failure(.malformedJSON, "not a message of type \"answer\"")
+        }
+    }
+
+    /// Nil: there are no more candidates.
+    static func candidate(_ bytes: RawSpan) throws(Failure) -> String? {
+        let message = try message(bytes)
+        switch message {
+        case .candidate(let candidate): return message.isEndOfCandidates ? nil : candidate?.candidate
+        case .offer, .answer: throw Failure(.malformedJSON, "not a candidate message")
+        }
+    }
+
+    static func description(_ sdp: String) throws(Failure) -> SessionDescription {
+        do throws(ParseError) {
+            return try SessionDescription(parsing: sdp)
+        } catch {
+            throw Failure(.malformedSDP, "\(error)")
+        }
+    }
+
+    private static func message(_ bytes: RawSpan) throws(Failure) -> SignalingMessage {
+        do throws(SignalingError) {
+            return try decode(bytes)
+        } catch {
+            throw Failure(.malformedJSON, "\(error)")
+        }
+    }
+
+    static func json(offer sdp: String) throws(Failure) -> Payload {
+        try encoded(.offer(OfferMessage(sdp: sdp)))
+    }
+
+    static func json(answer sdp: String, isFast: Bool, token: String) throws(Failure) -> Payload {
+        try encoded(.answer(AnswerMessage(sdp: sdp, connectionMode: isFast ? .fast : .normal, sessionToken: token)))
+    }
+
+    private static func encoded(_ message: SignalingMessage) throws(Failure) -> Payload {
+        do throws(SignalingError) {
+            let json = try encode(message)
+            return Payload.copying(json.span.bytes)
+        } catch {
+            throw Failure(.internalDefect, "cannot write the message as JSON: \(error)")
+        }
+    }
+}

@@ -1,0 +1,62 @@
+public import Wire
+
+/// One event on its way to the host; the members are those of `reconnect_event_t`. Its payloads are complete and only
+/// read from here on, which the compiler cannot see.
+public struct Event: @unchecked Sendable {
+    public enum Kind: UInt32, Sendable {
+        case log = 1
+        case answer = 2
+        case offer = 3
+        case result = 4
+        case peerState = 5
+        case session = 6
+        case channelOpen = 7
+        case message = 8
+        case bufferedLow = 9
+        case channelClosed = 10
+        case statistics = 11
+        case addresses = 12
+    }
+
+    public var kind: Kind
+    public var status: Status = .ok
+    public var tag: UInt64 = 0
+    public var peer: UInt64 = 0
+    public var channel: UInt64 = 0
+    public var data: Payload?
+    public var extra: Payload?
+    public var number: Int64 = 0
+    public var duration: Duration = .zero
+    public var detailKind: UInt32 = 0
+    public var flags: UInt32 = 0
+    /// Whose receive budget the payload counts against until the host gives it back.
+    var budget: PeerEntry?
+
+    init(_ kind: Kind) { self.kind = kind }
+
+    /// What an event costs beside its payload, so that empty messages are not free.
+    static let overhead = 128
+    var cost: Int { (data?.count ?? 0) + Event.overhead }
+}
+
+extension Payload {
+    static func text(_ text: String) -> Payload {
+        var text = text
+        return text.withUTF8 { Payload.copying(unsafe $0.span.bytes) }
+    }
+}
+
+extension Event {
+    static let returned: UInt32 = 1
+    static let remote: UInt32 = 2
+    static let unordered: UInt32 = 4
+    static let partial: UInt32 = 8
+}
+
+/// States of a peer as the host sees them.
+public enum PeerState: Int64, Sendable {
+    case connecting = 1
+    case connected = 2
+    case disconnected = 3
+    case closed = 4
+}

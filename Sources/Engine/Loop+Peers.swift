@@ -1,0 +1,288 @@
+import CSystem
+import DTLS
+import ICE
+import Peer
+import Reload
+import SDP
+import Wire
+
+/// The making of peers, and what becomes of them.
+extension Loop {
+    // MARK: Making
+
+    private func makeConnection(_ entry: PeerEntry, role: Peer.Role, _ request: PeerConfiguration) throws(Failure) -> Connection {
+        let isShared = role == .answerer
+        let own = isShared ? port : try Port.open(SocketAddress(ip: configuration.bindAddress ?? .anyIPv6, port: 0))
+        var settings = Peer.Configuration()
+        settings.isLite = configuration.isLite
+        settings.prefersActive = request.prefersActive
+        settings.maximumMessageSize = configuration.maximumMessageSize
+        settings.receiveBuffer = max(configuration.receiveWindow, configuration.maximumMessageSize)
+        settings.maximumChannels = configuration.maximumChannels
+        settings.connectTimeout = configuration.connectTimeout
+        settings.disconnectTimeout = configuration.disconnectTimeout
+        settings.failedTimeout = configuration.failedTimeout
+        let candidates = Candidate.host(offered.map { SocketAddress(ip: $0, port: own.number) })
+        let peer = Peer(
+            role: role, configuration: settings, candidates: candidates, provider: context, packets: packets, random: random,
+            now: now)
+        let connection = Connection(entry: entry, peer: peer, port: own, isOnSharedPort: isShared)
+        try add(connection)
+        for channel in request.channels { openConfigured(channel, entry) }
+        return connection
+    }
+
+    private func openConfigured(_ channel: ChannelConfiguration, _ entry: PeerEntry) {
+        guard let made = try? ChannelEntry.make(channel, peer: entry) else { return }
+        openChannel(made, channel)
+    }
+
+    func answer(_ entry: PeerEntry, _ request: AnswerRequest) {
+        var event = Event(.answer)
+        event.tag = request.tag
+        event.peer = entry.handle
+        do throws(Failure) {
+            let connection = try makeConnection(entry, role: .answerer, request.configuration)
+            markDirty(connection)
+            let sdp = try describe(connection) { peer throws(Peer.DescriptionError) in
+                try peer.answer(request.description, now: self.now)
+            }
+            let decision = try decide(connection, token: request.token)
+            let isFast = decision.mode == .fast
+            connection.session = decision
+            event.data = try Describing.json(answer: sdp, isFast: isFast, token: decision.grant.token.text)
+            event.number = isFast ? 1 : 0
+            if isFast { engine.counters.answersFast.count() } else { engine.counters.answersNormal.count() }
+            for channel in connection.channels.values { setLimit(of: channel.entry, connection) }
+        } catch {
+            fail(&event, entry, error)
+        }
+        event.duration = Instant(nanoseconds: cs_monotonic_ns()) - request.received
+        events.append(event)
+    }
+
+    func create(_ entry: PeerEntry, _ request: PeerConfiguration) {
+        do throws(Failure) {
+            _ = try makeConnection(entry, role: .offerer, request)
+        } catch {
+            var event = Event(.peerState)
+            event.peer = entry.handle
+            event.tag = entry.tag
+            event.number = PeerState.closed.rawValue
+            event.status = error.status
+            event.data = .text(error.detail)
+            events.append(event)
+            abandon(entry)
+        }
+    }
+
+    func offer(_ entry: PeerEntry, tag: UInt64) {
+        var event = Event(.offer)
+        event.tag = tag
+        event.peer = entry.handle
+        do throws(Failure) {
+            let connection = try connection(of: entry)
+            let sdp = try describe(connection) { peer throws(Peer.DescriptionError) in try peer.makeOffer() }
+            event.data = try Describing.json(offer: sdp)
+            markDirty(connection)
+        } catch {
+            event.status = error.status
+            event.data = .text(error.detail)
+        }
+        events.append(event)
+    }
+
+    func accept(_ entry: PeerEntry, _ description: SessionDescription, tag: UInt64) {
+        var event = Event(.result)
+        event.tag = tag
+        event.peer = entry.handle
+        do throws(Failure) {
+            let connection = try connection(of: entry)
+            _ = try describe(connection) { peer throws(Peer.DescriptionError) in
+                try peer.accept(description, now: self.now)
+                return ""
+            }
+            for channel in connection.channels.values { setLimit(of: channel.entry, connection) }
+            markDirty(connection)
+        } catch {
+            event.status = error.status
+            event.data = .text(error.detail)
+        }
+        events.append(event)
+    }
+
+    func addCandidate(_ entry: PeerEntry, _ text: String?) {
+        guard let connection = connections[entry.handle] else { return }
+        do throws(Peer.DescriptionError) {
+            try connection.peer.addRemoteCandidate(text)
+            markDirty(connection)
+        } catch {
+            log(.warning, "[ICE] Candidate not taken: \(error)")
+        }
+    }
+
+    private func connection(of entry: PeerEntry) throws(Failure) -> Connection {
+        guard let connection = connections[entry.handle] else { throw Failure(.closed, "the peer is closed") }
+        return connection
+    }
+
+    private func describe(
+        _ connection: Connection, _ body: (Peer) throws(Peer.DescriptionError) -> String
+    ) throws(Failure) -> String {
+        do throws(Peer.DescriptionError) {
+            return try body(connection.peer)
+        } catch {
+            switch error {
+            case .unacceptable(let reason): throw Failure(.unacceptable, reason)
+            case .wrongState(let reason): throw Failure(.wrongState, reason)
+            }
+        }
+    }
+
+    /// The peer of a failed answer goes without further events than the answer's own.
+    private func fail(_ event: inout Event, _ entry: PeerEntry, _ failure: Failure) {
+        event.status = failure.status
+        event.data = .text(failure.detail)
+        if let connection = connections[entry.handle] {
+            connection.peer.close(now: now)
+            markDirty(connection)
+        } else {
+            abandon(entry)
+        }
+    }
+
+    /// Ends a handle that never got a connection.
+    private func abandon(_ entry: PeerEntry) {
+        if connections[entry.handle] == nil { engine.counters.peers.wrappingSubtract(1, ordering: .relaxed) }
+        entry.isClosed.store(true, ordering: .relaxed)
+        HandleTable.shared.remove(entry.handle)
+        if let connection = connections[entry.handle] {
+            connection.peer.close(now: now)
+            markDirty(connection)
+        }
+    }
+
+    // MARK: What happens to them
+
+    func drainEvents(_ connection: Connection) {
+        while let happened = connection.peer.pollEvent() {
+            switch happened {
+            case .connecting: tell(connection, .connecting)
+            case .connected:
+                engine.counters.peersConnected.count()
+                tell(connection, .connected)
+                welcome(connection)
+            case .disconnected: tell(connection, .disconnected)
+            case .reconnected: tell(connection, .connected)
+            case .closed(let reason):
+                // What arrived before the end is still the host's.
+                drainChannelEvents(connection)
+                goodbye(connection, reason)
+                return
+            }
+        }
+        drainChannelEvents(connection)
+    }
+
+    private func tell(_ connection: Connection, _ state: PeerState, status: Status = .ok, detail: String = "") {
+        var event = Event(.peerState)
+        event.peer = connection.entry.handle
+        event.tag = connection.entry.tag
+        event.number = state.rawValue
+        event.status = status
+        event.data = .text(detail)
+        event.duration = now - connection.peer.created
+        events.append(event)
+    }
+
+    private func decide(_ connection: Connection, token: String?) throws(Failure) -> Decision {
+        let fingerprints = connection.peer.announcedFingerprints.compactMap { ClientFingerprint(digest: $0.bytes) }
+        if case .decided(let decision) = sessions.decide(token: token, fingerprints: fingerprints, now: now) { return decision }
+        // The memory store always knows at once.
+        throw Failure(.internalDefect, "the session store did not answer")
+    }
+
+    /// The other side is authenticated: its session is now this peer's, and whoever had it before goes.
+    private func welcome(_ connection: Connection) {
+        guard let decision = connection.session, let path = connection.peer.selectedPath,
+            let fingerprint = connection.peer.announcedFingerprints.first.flatMap({ ClientFingerprint(digest: $0.bytes) })
+        else { return }
+        // Until just now the earlier connection may have been alive: then the client was hardly away.
+        for earlier in sessions.session(decision.grant.clientID)?.live ?? [] {
+            guard let zombie = connections[earlier.peer] else { continue }
+            sessions.heard(from: decision.grant.clientID, now: zombie.peer.lastHeard)
+        }
+        let arrival = sessions.connected(
+            decision.grant, peer: connection.entry.handle, fingerprint: fingerprint, address: path.remote,
+            candidateType: CandidateType(rawValue: connection.peer.candidateKind(of: path).rawValue) ?? .host, now: now)
+        connection.client = arrival.clientID
+        engine.counters.sessions.store(sessions.count, ordering: .relaxed)
+        for handle in arrival.replaced { replace(handle) }
+        tellSession(connection, decision, arrival)
+        logConnect(connection, decision, path: path, result: "success")
+    }
+
+    private func replace(_ handle: UInt64) {
+        guard let zombie = connections[handle] else { return }
+        zombie.isReplaced = true
+        zombie.peer.close(now: now)
+        markDirty(zombie)
+    }
+
+    private func tellSession(_ connection: Connection, _ decision: Decision, _ arrival: Arrival) {
+        var event = Event(.session)
+        event.peer = connection.entry.handle
+        event.tag = connection.entry.tag
+        event.data = .text(arrival.clientID.description)
+        event.extra = .text(decision.grant.token.displayPrefix)
+        event.number = 1
+        event.detailKind = decision.mode == .fast ? 1 : 0
+        if case .returned(let away, let count) = arrival.kind {
+            event.number = Int64(count)
+            event.flags |= Event.returned
+            event.duration = away
+            engine.counters.sessionsReturned.count()
+        }
+        events.append(event)
+    }
+
+    private func logConnect(_ connection: Connection, _ decision: Decision, path: Path?, result: String) {
+        let isFast = decision.mode == .fast
+        let family = path.map { $0.remote.ip.isIPv6 ? "ipv6" : "ipv4" } ?? "none"
+        let duration = (now - connection.peer.created).milliseconds
+        log(
+            .info,
+            "[\(isFast ? "FAST_RELOAD" : "NORMAL")] Session=\(decision.grant.token.displayPrefix) "
+                + "Mode=\(isFast ? "fast" : "normal") Protocol=\(family) Duration=\(duration)ms Result=\(result)")
+    }
+
+    private func goodbye(_ connection: Connection, _ reason: Peer.CloseReason) {
+        let (status, detail) = connection.isReplaced ? (Status.replaced, "the session came back") : describe(reason)
+        if connection.peer.milestones.authenticated == nil || status != .ok && status != .peerGone && status != .replaced {
+            engine.counters.peersFailed.count()
+        }
+        if let client = connection.client {
+            sessions.disconnected(client, peer: connection.entry.handle, lastHeard: connection.peer.lastHeard, now: now)
+        } else if let decision = connection.session, status != .ok {
+            logConnect(connection, decision, path: connection.peer.selectedPath, result: "failure")
+        }
+        closeChannels(connection, status: status == .ok ? .peerGone : status)
+        tell(connection, .closed, status: status, detail: detail)
+        connection.entry.isClosed.store(true, ordering: .relaxed)
+        HandleTable.shared.remove(connection.entry.handle)
+    }
+
+    private func describe(_ reason: Peer.CloseReason) -> (Status, String) {
+        switch reason {
+        case .local: (.ok, "")
+        case .remote: (.peerGone, "the other side closed the connection")
+        case .noPath(let detail): (.iceFailed, detail)
+        case .consentExpired: (.consentExpired, "nothing authentic arrived for \(configuration.failedTimeout.milliseconds) ms")
+        case .timeout(let detail): (.timeout, detail)
+        case .handshakeFailed(let detail): (.dtlsFailed, detail)
+        case .fingerprintMismatch:
+            (.fingerprintMismatch, "the other side's certificate is not the one its description announced")
+        case .associationFailed(let detail): (.sctpFailed, detail)
+        }
+    }
+}

@@ -1,0 +1,346 @@
+import CSystem
+import DTLS
+import ICE
+import Peer
+import Reload
+import STUN
+import Synchronization
+import Wire
+
+/// The engine's thread: takes commands, datagrams and timeouts, lets the peers work, sends what they have to send and
+/// hands events to the host. Nothing in here is touched by another thread after `run` began.
+final class Loop: @unchecked Sendable {
+    let engine: Engine
+    let configuration: Configuration
+    let port: Port
+    let context: DTLS.Context
+    let packets = PacketBuffer(capacity: 1 << 17)
+    var offered: [IPAddress]
+    var random = SystemRandomNumberGenerator()
+    var now: Instant
+
+    /// Peers by the handle's number.
+    var connections: [UInt64: Connection] = [:]
+    private var byAddress: [SocketAddress: Connection] = [:]
+    private var byUfrag: [UInt64: Connection] = [:]
+    /// Peers on their own ports, by the port's descriptor.
+    private var byDescriptor: [Int32: Connection] = [:]
+    private var dirty: [Connection] = []
+    private var deadlines = Deadlines<UInt64>()
+    let sessions: Sessions
+
+    var events: [Event] = []
+    private var commands: [Command] = []
+    private let epoll: Int32
+    private let receiver: OpaquePointer
+    private let sender: OpaquePointer
+    private var isRunning = true
+
+    init(engine: Engine, port: Port, certificate: Certificate, addresses: [IPAddress]) throws(Failure) {
+        self.engine = engine
+        self.port = port
+        configuration = engine.configuration
+        offered = AddressBook.ordered(addresses)
+        now = Instant(nanoseconds: cs_monotonic_ns())
+        do throws(TransportFailure) {
+            context = try DTLS.Context(certificate: certificate)
+        } catch {
+            throw Failure(.system, "cannot set up DTLS: \(error)")
+        }
+        guard let receiver = unsafe cs_receiver_create(), let sender = unsafe cs_sender_create() else {
+            throw Failure(.noMemory, "no memory for the packet buffers")
+        }
+        unsafe self.receiver = receiver
+        unsafe self.sender = sender
+        epoll = cs_epoll_create()
+        var settings = Sessions.Configuration()
+        settings.lifetime = engine.configuration.sessionLifetime
+        settings.fastReload = engine.configuration.isFastReloadEnabled ? .on : .sessionsOnly
+        let store = MemoryStore(capacity: engine.configuration.maximumSessions, using: &random)
+        sessions = Sessions(configuration: settings, store: store, random: random)
+        guard epoll >= 0, cs_epoll_add(epoll, port.descriptor, UInt64(port.descriptor)) == 0,
+            cs_epoll_add(epoll, engine.inbox.descriptor, UInt64(engine.inbox.descriptor)) == 0
+        else { throw Failure(.noDescriptors, "cannot watch the port: the limit of open files is reached") }
+    }
+
+    deinit {
+        cs_close(epoll)
+        unsafe cs_receiver_destroy(receiver)
+        unsafe cs_sender_destroy(sender)
+    }
+
+    /// What was noted before there was a loop to log it.
+    func start(notes: [(LogLevel, String)]) {
+        for (level, line) in notes { log(level, line) }
+        logCandidates()
+        publish()
+    }
+
+    // MARK: Running
+
+    func run() {
+        var tokens = [UInt64](repeating: 0, count: 64)
+        while isRunning {
+            now = Instant(nanoseconds: cs_monotonic_ns())
+            takeCommands()
+            fireTimers()
+            serviceDirty()
+            publish()
+            guard isRunning, engine.inbox.mayWait() else { continue }
+            let count = wait(&tokens)
+            engine.inbox.woke()
+            now = Instant(nanoseconds: cs_monotonic_ns())
+            for token in tokens.prefix(max(0, count)) { readable(token) }
+        }
+        closeEverything()
+    }
+
+    private func wait(_ tokens: inout [UInt64]) -> Int {
+        var nanoseconds: Int64 = -1
+        if let due = [deadlines.earliest, sessions.nextTimeout].compactMap({ $0 }).min() {
+            nanoseconds = max(0, (due - Instant(nanoseconds: cs_monotonic_ns())).nanoseconds)
+        }
+        return tokens.withUnsafeMutableBufferPointer {
+            Int(unsafe cs_epoll_wait(epoll, $0.baseAddress, Int32($0.count), nanoseconds))
+        }
+    }
+
+    private func readable(_ token: UInt64) {
+        let descriptor = Int32(truncatingIfNeeded: token)
+        if descriptor == engine.inbox.descriptor { return engine.inbox.clearWake() }
+        if descriptor == port.descriptor { return receive(port, owner: nil) }
+        if let connection = byDescriptor[descriptor] { receive(connection.port, owner: connection) }
+    }
+
+    private func closeEverything() {
+        for connection in Array(connections.values) { connection.peer.close(now: now); markDirty(connection) }
+        serviceDirty()
+        publish()
+    }
+
+    // MARK: Receiving
+
+    /// A few rounds, so that one busy port does not keep commands and timers waiting.
+    private func receive(_ port: Port, owner: Connection?) {
+        for _ in 0..<4 {
+            var datagrams: UnsafePointer<cs_datagram>?
+            let count = unsafe cs_receive(receiver, port.descriptor, &datagrams)
+            guard count > 0, let datagrams = unsafe datagrams else { return }
+            for index in 0..<Int(count) { unsafe take(datagrams[index], port: port, owner: owner) }
+            serviceDirty()
+            guard count >= 16 else { return }
+        }
+    }
+
+    private func take(_ datagram: cs_datagram, port: Port, owner: Connection?) {
+        let remote = SocketAddress(datagram.from)
+        let local = SocketAddress(ip: IPAddress(datagram.to), port: port.number, scope: datagram.to.scope)
+        let size = Int(datagram.size)
+        engine.counters.bytesReceived.count(UInt64(size))
+        var offset = 0
+        // One turn for each datagram the kernel put together.
+        repeat {
+            let length = min(Int(max(datagram.segment, 1)), size - offset)
+            let bytes = unsafe UnsafeRawBufferPointer(start: datagram.data + offset, count: max(length, 0))
+            engine.counters.datagramsReceived.count()
+            unsafe route(bytes.bytes, from: remote, to: local, owner: owner)
+            offset += max(length, 1)
+        } while offset < size
+    }
+
+    private func route(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, owner: Connection?) {
+        guard let connection = owner ?? receiver(of: datagram, from: remote),
+            connection.peer.handle(datagram: datagram, from: remote, to: local, now: now)
+        else { return engine.counters.datagramsDropped.count() }
+        // The datagram was authentic: from now on this address is this peer's, whoever had it before.
+        if owner == nil, byAddress[remote] !== connection { claim(remote, for: connection) }
+        markDirty(connection)
+    }
+
+    /// A check names its receiver; everything else is told apart by where it comes from.
+    private func receiver(of datagram: RawSpan, from remote: SocketAddress) -> Connection? {
+        if STUN.isMessage(datagram), let ufrag = STUN.peekUsername(datagram), let key = Loop.key(ufrag) {
+            return byUfrag[key]
+        }
+        return byAddress[remote]
+    }
+
+    /// Our own user fragments have eight characters: one machine word.
+    private static func key(_ ufrag: RawSpan) -> UInt64? {
+        ufrag.byteCount == 8 ? ufrag.load(bigEndianAt: 0, as: UInt64.self) : nil
+    }
+
+    private func claim(_ remote: SocketAddress, for connection: Connection) {
+        if let previous = byAddress[remote] { previous.remotes.removeAll { $0 == remote } }
+        if connection.remotes.count >= 32, let oldest = connection.remotes.first {
+            connection.remotes.removeFirst()
+            byAddress[oldest] = nil
+        }
+        connection.remotes.append(remote)
+        byAddress[remote] = connection
+    }
+
+    // MARK: Timers
+
+    private func fireTimers() {
+        if let due = sessions.nextTimeout, due <= now {
+            sessions.handleTimeout(now: now)
+            engine.counters.sessions.store(sessions.count, ordering: .relaxed)
+        }
+        while let handle = deadlines.popDue(at: now) {
+            guard let connection = connections[handle] else { continue }
+            connection.scheduled = .distantFuture
+            connection.peer.handleTimeout(now: now)
+            markDirty(connection)
+        }
+    }
+
+    private func schedule(_ connection: Connection) {
+        guard let due = connection.peer.nextTimeout, due < connection.scheduled else { return }
+        connection.scheduled = due
+        deadlines.insert(connection.entry.handle, at: due)
+    }
+
+    // MARK: Working
+
+    func markDirty(_ connection: Connection) {
+        guard !connection.isDirty else { return }
+        connection.isDirty = true
+        dirty.append(connection)
+    }
+
+    private func serviceDirty() {
+        while let connection = dirty.popLast() {
+            connection.isDirty = false
+            service(connection)
+        }
+        flush()
+    }
+
+    private func service(_ connection: Connection) {
+        drainEvents(connection)
+        feed(connection)
+        transmit(connection)
+        settle(connection)
+        if connection.peer.isClosed { return remove(connection) }
+        schedule(connection)
+    }
+
+    private func transmit(_ connection: Connection) {
+        while true {
+            guard let room = unsafe cs_sender_next(sender) else {
+                flush()
+                continue
+            }
+            let buffer = unsafe UnsafeMutableRawBufferPointer(start: room, count: CS_PACKET_ROOM)
+            var output = unsafe OutputRawSpan(buffer: buffer, initializedCount: 0)
+            let transmit = connection.peer.pollTransmit(into: &output, now: now)
+            let size = unsafe output.finalize(for: buffer)
+            guard let transmit else { return }
+            if connection.isOnSharedPort, byAddress[transmit.to] == nil { claim(transmit.to, for: connection) }
+            var to = transmit.to.system
+            var from = transmit.from.system
+            unsafe cs_sender_commit(
+                sender, connection.port.descriptor, connection.port.isIPv4 ? 1 : 0, UInt32(size), &to, &from)
+            engine.counters.bytesSent.count(UInt64(size))
+        }
+    }
+
+    private func flush() {
+        guard unsafe cs_sender_queued(sender) > 0 else { return }
+        var sent: UInt64 = 0
+        var refused: UInt64 = 0
+        unsafe cs_sender_flush(sender, &sent, &refused)
+        engine.counters.datagramsSent.count(sent)
+        if refused > 0 { engine.counters.sendErrors.count(refused) }
+    }
+
+    // MARK: Peers
+
+    func add(_ connection: Connection) throws(Failure) {
+        connections[connection.entry.handle] = connection
+        if connection.isOnSharedPort {
+            let ufrag = connection.peer.localUfrag
+            if let key = Loop.key(ufrag.utf8.span.bytes) { byUfrag[key] = connection }
+        } else {
+            let descriptor = connection.port.descriptor
+            guard cs_epoll_add(epoll, descriptor, UInt64(descriptor)) == 0 else {
+                throw Failure(.noDescriptors, "cannot watch the peer's port")
+            }
+            byDescriptor[descriptor] = connection
+        }
+    }
+
+    private func remove(_ connection: Connection) {
+        guard connections.removeValue(forKey: connection.entry.handle) != nil else { return }
+        for remote in connection.remotes where byAddress[remote] === connection { byAddress[remote] = nil }
+        connection.remotes = []
+        if connection.isOnSharedPort {
+            let ufrag = connection.peer.localUfrag
+            if let key = Loop.key(ufrag.utf8.span.bytes), byUfrag[key] === connection { byUfrag[key] = nil }
+        } else {
+            flush()
+            _ = cs_epoll_remove(epoll, connection.port.descriptor)
+            byDescriptor[connection.port.descriptor] = nil
+        }
+        engine.counters.peers.wrappingSubtract(1, ordering: .relaxed)
+    }
+
+    // MARK: Commands
+
+    private func takeCommands() {
+        engine.inbox.take(&commands)
+        for command in commands { perform(command) }
+        commands.removeAll(keepingCapacity: commands.count < 4096)
+    }
+
+    private func perform(_ command: Command) {
+        switch command {
+        case .send(let channel, let isText, let payload): send(channel, isText: isText, payload)
+        case .answer(let entry, let request): answer(entry, request)
+        case .create(let entry, let peer): create(entry, peer)
+        case .offer(let entry, let tag): offer(entry, tag: tag)
+        case .accept(let entry, let description, let tag): accept(entry, description, tag: tag)
+        case .candidate(let entry, let text): addCandidate(entry, text)
+        case .closePeer(let entry):
+            guard let connection = connections[entry.handle] else { return }
+            connection.peer.close(now: now)
+            markDirty(connection)
+        case .statistics(let entry, let tag): reportStatistics(entry, tag: tag)
+        case .openChannel(let channel, let configuration): openChannel(channel, configuration)
+        case .checkLowWater(let channel):
+            if channel.fellToLowWater() { tellLowWater(channel) }
+        case .closeChannel(let channel): closeChannel(channel)
+        case .resume(let entry):
+            if let connection = connections[entry.handle] { markDirty(connection) }
+        case .setAddresses(let addresses):
+            offered = AddressBook.ordered(addresses)
+            var event = Event(.addresses)
+            event.data = .text(offered.map(\.description).joined(separator: " "))
+            events.append(event)
+            logCandidates()
+        case .setFastReload(let isEnabled): sessions.configuration.fastReload = isEnabled ? .on : .sessionsOnly
+        case .stop: isRunning = false
+        }
+    }
+
+    // MARK: Events
+
+    private func publish() { engine.events.append(&events) }
+
+    func log(_ level: LogLevel, _ line: @autoclosure () -> String) {
+        guard engine.logs(level), engine.events.count < 10_000 else { return }
+        var event = Event(.log)
+        event.number = Int64(level.rawValue)
+        event.data = .text(line())
+        events.append(event)
+    }
+
+    private func logCandidates() {
+        let six = offered.filter(\.isIPv6).count
+        log(.info, "[CANDIDATE] IPv6 Host=\(six) IPv6 srflx=0 IPv4 Host=\(offered.count - six) IPv4 srflx=0 IPv4 relay=0")
+        for ip in offered {
+            log(.debug, "[ICE] Candidate: Type=host, Protocol=udp, Address=\(SocketAddress(ip: ip, port: port.number))")
+        }
+    }
+}

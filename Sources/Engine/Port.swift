@@ -1,0 +1,37 @@
+import CSystem
+import Wire
+
+/// One bound UDP socket.
+final class Port {
+    let descriptor: Int32
+    let isIPv4: Bool
+    let number: UInt16
+
+    private init(descriptor: Int32, isIPv4: Bool, number: UInt16) {
+        self.descriptor = descriptor
+        self.isIPv4 = isIPv4
+        self.number = number
+    }
+
+    deinit { cs_close(descriptor) }
+
+    static func open(_ address: SocketAddress) throws(Failure) -> Port {
+        var bind = address.system
+        var number: UInt16 = 0
+        var isIPv4: Int32 = 0
+        let descriptor = unsafe cs_udp_open(&bind, &number, &isIPv4)
+        guard descriptor < 0 else { return Port(descriptor: descriptor, isIPv4: isIPv4 != 0, number: number) }
+        let error = -descriptor
+        let reason = unsafe String(cString: cs_error_text(error))
+        let status: Status =
+            switch Int(error) {
+            case CS_EADDRINUSE: .portInUse
+            case CS_EACCES, CS_EPERM: .noPermission
+            case CS_EMFILE, CS_ENFILE: .noDescriptors
+            case CS_ENOMEM: .noMemory
+            case CS_EADDRNOTAVAIL: .noAddress
+            default: .system
+            }
+        throw Failure(status, "cannot open UDP port \(address.port) on \(address.ip): \(reason)")
+    }
+}
