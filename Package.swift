@@ -42,6 +42,9 @@ let package = Package(
         library("DTLS", ["Wire", "COpenSSL"]),
         library("SCTP", ["Wire", "CChecksum", "COpenSSL"]),
 
+        // Channels on an association.
+        library("DataChannel", ["Wire", "SCTP"]),
+
         // One WebRTC peer.
         library("Peer", ["Wire", "STUN", "SDP", "ICE", "DTLS", "SCTP", "DataChannel"]),
 
@@ -71,6 +74,7 @@ let package = Package(
         tests("ICE", ["ICE", "STUN", "Wire"]),
         tests("DTLS", ["DTLS", "COpenSSL", "Wire"]),
         tests("SCTP", ["SCTP", "Wire"]),
+        tests("DataChannel", ["DataChannel", "SCTP", "Wire"]),
         tests("Peer", ["Peer", "Wire", "ICE", "SCTP", "DataChannel", "DTLS", "SDP"]),
         tests("Signaling", ["Signaling", "Wire"]),
         tests("Reload", ["Reload", "Wire"]),

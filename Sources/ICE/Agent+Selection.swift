@@ -87,6 +87,7 @@ extension Agent {
 
     private func enterPath(_ now: Instant) {
         unanswered = 0
+        isSuspect = false
         timers[.consent] = nil
         observe(now)
     }
@@ -97,7 +98,7 @@ extension Agent {
     /// still be had is nominated at once; another one waits a moment for a better.
     func considerNomination(_ now: Instant) {
         guard role == .controlling, !configuration.isLite, phase == .running else { return }
-        guard selected == nil || !isCurrent(selected) || unanswered >= 2 else { return }
+        guard selected == nil || !isCurrent(selected) || isSuspect else { return }
         guard !pairs.contains(where: { $0.nominatesNext }), let valid = bestValid() else { return }
         let isSettled = !pairs.contains { pair in
             pair.generation == generation.number && pair.priority(role) > pairs[valid].priority(role)
@@ -122,7 +123,7 @@ extension Agent {
     }
 
     func nominateAfterSettling(_ now: Instant) {
-        guard role == .controlling, selected == nil || !isCurrent(selected) || unanswered >= 2,
+        guard role == .controlling, selected == nil || !isCurrent(selected) || isSuspect,
             !pairs.contains(where: { $0.nominatesNext }), let valid = bestValid()
         else { return }
         nominate(valid)

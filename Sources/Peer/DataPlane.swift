@@ -15,6 +15,7 @@ final class DataPlane {
     private(set) var messagesReceived: UInt64 = 0
     /// Room for messages of the host.
     private(set) var hasRoom = true
+    private var abortReason: Association.AbortReason?
 
     init(configuration: Peer.Configuration, random: any RandomNumberGenerator) {
         self.configuration = configuration
@@ -47,7 +48,7 @@ final class DataPlane {
     }
 
     private var endReason: Peer.CloseReason {
-        switch association?.abortReason {
+        switch abortReason {
         case .peer, nil: .remote
         case .local: .local
         case .handshakeTimeout: .associationFailed("the other side did not answer the SCTP handshake")
@@ -76,6 +77,7 @@ final class DataPlane {
                 return .message(id, isText: kind == .text, payload)
             case .closed(let id, let reason): return .closed(id, reason)
             case .sendBufferAvailable: hasRoom = true
+            case .association(.aborted(let reason)): abortReason = reason
             case .bufferedAmountLow, .association: continue
             }
         }
