@@ -6,7 +6,7 @@ import stat
 
 import hosts
 import pytest
-from conftest import Page
+from page import Page
 
 SIZES = [0, 1, 1200, 16384, 65535, 65536, 262144]
 STEPS = ["prepared", "answer", "ice", "dtls", "open", "echo"]
