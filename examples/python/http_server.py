@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Awaitable, Callable
 
 LARGEST_HEAD = 16 << 10
 LARGEST_BODY = 64 << 10
@@ -141,8 +141,8 @@ class Server:
         try:
             if len(self.connections) <= CONNECTIONS:
                 await self.requests(reader, writer)
-        except (OSError, EOFError, asyncio.TimeoutError, asyncio.CancelledError):
-            pass  # the client has left, was too slow, or the server ends
+        except (OSError, EOFError, asyncio.TimeoutError, asyncio.CancelledError):  # noqa: UP041 (before 3.11 another)
+            pass  # the client has left or was too slow, or the server ends
         finally:
             self.connections.discard(task)
             writer.close()

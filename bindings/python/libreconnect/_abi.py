@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import POINTER, c_char, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint16, c_uint32, c_uint64, c_void_p
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any
 
 ABI_MAJOR = 0
 
@@ -156,7 +157,7 @@ class PeerStatistics(ctypes.Structure):
 _detail = (c_char_p, c_size_t)
 
 # Name: parameters, result.
-SIGNATURES: Dict[str, Tuple[Sequence[Any], Any]] = {
+SIGNATURES: dict[str, tuple[Sequence[Any], Any]] = {
     "reconnect_version": ((), c_uint32),
     "reconnect_version_string": ((), c_char_p),
     "reconnect_status_name": ((c_int32,), c_char_p),

@@ -6,15 +6,38 @@ import ctypes
 import itertools
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Dict, Generic, List, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Any, Callable, Generic, TypeVar, Union
 
 from . import _abi, _library
-from .config import ChannelConfig, Config, LogLevel, PeerConfig, native_channel, native_engine, native_number
-from .config import native_peer, native_texts
+from .config import (
+    ChannelConfig,
+    Config,
+    LogLevel,
+    PeerConfig,
+    native_channel,
+    native_engine,
+    native_number,
+    native_peer,
+    native_texts,
+)
 from .errors import InvalidHandleError, Status, error_for, reason_for
-from .events import AddressesEvent, BufferedLowEvent, ChannelClosedEvent, ChannelOpenEvent, EngineStatistics, LogEvent
-from .events import Message, MessageEvent, Mode, PeerState, PeerStateEvent, PeerStatistics, SessionEvent
+from .events import (
+    AddressesEvent,
+    BufferedLowEvent,
+    ChannelClosedEvent,
+    ChannelOpenEvent,
+    EngineStatistics,
+    LogEvent,
+    Message,
+    MessageEvent,
+    Mode,
+    PeerState,
+    PeerStateEvent,
+    PeerStatistics,
+    SessionEvent,
+)
 
 BATCH = 64
 DETAIL = 512
@@ -32,19 +55,19 @@ class Result:
     number: int
     duration_ns: int
 
-    def check(self) -> "Result":
+    def check(self) -> Result:
         if self.status != Status.OK:
             raise error_for(self.status, self.data.decode("utf-8", "replace"))
         return self
 
 
-def check(status: int, detail: Optional[Any] = None) -> None:
+def check(status: int, detail: Any | None = None) -> None:
     """Raises the exception of a status that is not OK."""
     if status != Status.OK:
         raise error_for(status, detail.value.decode("utf-8", "replace") if detail is not None else "")
 
 
-def json_bytes(text: Union[str, bytes]) -> bytes:
+def json_bytes(text: str | bytes) -> bytes:
     return text.encode() if isinstance(text, str) else bytes(text)
 
 
@@ -55,7 +78,7 @@ ChannelT = TypeVar("ChannelT", bound="BaseChannel[Any]")
 class BaseChannel(Generic[PeerT]):
     """One data channel (RFC 8831). It ends with its ChannelClosedEvent."""
 
-    def __init__(self, core: "Core[Any, Any]", peer: PeerT, config: ChannelConfig, tag: int) -> None:
+    def __init__(self, core: Core[Any, Any], peer: PeerT, config: ChannelConfig, tag: int) -> None:
         self._core = core
         self._handle = _abi.ChannelHandle(0)
         self._tag = tag  # 0: the other side opened it
@@ -65,7 +88,7 @@ class BaseChannel(Generic[PeerT]):
         """The peer that the channel belongs to."""
         self.label: str = config.label
         self.protocol: str = config.protocol
-        self.id: Optional[int] = config.id if config.negotiated else None
+        self.id: int | None = config.id if config.negotiated else None
         """The stream, None while it is not known."""
         self.ordered: bool = config.ordered
         """Messages arrive in the order in which they were sent."""
@@ -105,13 +128,13 @@ class BaseChannel(Generic[PeerT]):
 class BasePeer(Generic[ChannelT]):
     """One WebRTC connection. It ends with its PeerStateEvent of state CLOSED."""
 
-    def __init__(self, core: "Core[Any, Any]", tag: int) -> None:
+    def __init__(self, core: Core[Any, Any], tag: int) -> None:
         self._core = core
         self._handle = _abi.PeerHandle(0)
         self._tag = tag
-        self._own: Dict[int, ChannelT] = {}  # channels opened here, by tag
-        self._remote: Dict[int, ChannelT] = {}  # opened by the other side, by handle
-        self.channels: Tuple[ChannelT, ...] = ()
+        self._own: dict[int, ChannelT] = {}  # channels opened here, by tag
+        self._remote: dict[int, ChannelT] = {}  # opened by the other side, by handle
+        self.channels: tuple[ChannelT, ...] = ()
         """The negotiated channels of the peer's configuration, in its order. They can send once their
         ChannelOpenEvents have come."""
 
@@ -123,18 +146,16 @@ class BasePeer(Generic[ChannelT]):
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__name__} id={self.id}>"
 
-    def open_channel(self, config: Optional[ChannelConfig] = None) -> ChannelT:
+    def open_channel(self, config: ChannelConfig | None = None) -> ChannelT:
         """Opens a data channel (RFC 8831, 8832). May be called before the peer is connected: a ChannelOpenEvent
         says when it is open; messages sent before are kept and go out first."""
         channel: ChannelT = self._core.open_channel(self, config or ChannelConfig())
         return channel
 
-    def add_candidate(self, candidate: Union[str, bytes]) -> None:
+    def add_candidate(self, candidate: str | bytes) -> None:
         """Adds a candidate of the other side, JSON {"candidate":{...}}, or {"candidate":null} for the end of them."""
         text, detail = json_bytes(candidate), ctypes.create_string_buffer(DETAIL)
-        check(
-            self._core.library.reconnect_peer_add_candidate(self._handle, text, len(text), detail, DETAIL), detail
-        )
+        check(self._core.library.reconnect_peer_add_candidate(self._handle, text, len(text), detail, DETAIL), detail)
 
     def close(self) -> None:
         """Closes the peer and its channels; the other side is told. Messages not yet sent are lost. A PeerStateEvent
@@ -148,7 +169,7 @@ class BasePeer(Generic[ChannelT]):
         self._core.start(tag, self._core.library.reconnect_peer_offer(self._handle, tag))
         return tag
 
-    def _start_accept(self, answer: Union[str, bytes]) -> int:
+    def _start_accept(self, answer: str | bytes) -> int:
         tag = self._core.expect()
         text, detail = json_bytes(answer), ctypes.create_string_buffer(DETAIL)
         accept = self._core.library.reconnect_peer_accept
@@ -189,8 +210,8 @@ class Core(Generic[PeerT, ChannelT]):
     def __init__(
         self,
         config: Config,
-        make_peer: Callable[["Core[PeerT, ChannelT]", int], PeerT],
-        make_channel: Callable[["Core[PeerT, ChannelT]", PeerT, ChannelConfig, int], ChannelT],
+        make_peer: Callable[[Core[PeerT, ChannelT], int], PeerT],
+        make_channel: Callable[[Core[PeerT, ChannelT], PeerT, ChannelConfig, int], ChannelT],
         on_result: Callable[[int, Result], None],
     ) -> None:
         self.library = _library.load()
@@ -199,15 +220,15 @@ class Core(Generic[PeerT, ChannelT]):
         self._on_result = on_result
         self._tags = itertools.count(1)
         self._lock = threading.Lock()  # pausing and resuming
-        self._expected: Dict[int, bool] = {}  # calls that wait for their event
-        self._peers: Dict[int, PeerT] = {}  # by tag
-        self._peers_by_handle: Dict[int, PeerT] = {}
-        self._channels: Dict[int, ChannelT] = {}  # opened here, by tag
-        self._remote: Dict[int, ChannelT] = {}  # opened by the other sides, by handle
+        self._expected: dict[int, bool] = {}  # calls that wait for their event
+        self._peers: dict[int, PeerT] = {}  # by tag
+        self._peers_by_handle: dict[int, PeerT] = {}
+        self._channels: dict[int, ChannelT] = {}  # opened here, by tag
+        self._remote: dict[int, ChannelT] = {}  # opened by the other sides, by handle
         self._paused = 0
-        self._resumed: List[ChannelT] = []
-        self._held: Dict[ChannelT, Deque[_abi.Event]] = {}  # messages of paused channels, each a batch of its own
-        self._backlog: Deque[_abi.Event] = deque()  # taken while waiting for a result, each a batch of its own
+        self._resumed: list[ChannelT] = []
+        self._held: dict[ChannelT, deque[_abi.Event]] = {}  # messages of paused channels, each a batch of its own
+        self._backlog: deque[_abi.Event] = deque()  # taken while waiting for a result, each a batch of its own
         self._batch = (_abi.Event * BATCH)()
         self._count = ctypes.c_size_t()
         self.handle = _abi.EngineHandle(0)
@@ -266,7 +287,7 @@ class Core(Generic[PeerT, ChannelT]):
 
     # ------------------------------------------------------ peers and channels
 
-    def _prepare(self, config: PeerConfig) -> Tuple[PeerT, _abi.PeerConfig]:
+    def _prepare(self, config: PeerConfig) -> tuple[PeerT, _abi.PeerConfig]:
         """Makes the Python side, known by its tags before the library can say anything about it."""
         peer = self._make_peer(self, next(self._tags))
         channels = [self._make_channel(self, peer, each, next(self._tags)) for each in config.channels]
@@ -278,7 +299,7 @@ class Core(Generic[PeerT, ChannelT]):
             self._channels[channel._tag] = peer._own[channel._tag] = channel
         return peer, native
 
-    def start_answer(self, offer: Union[str, bytes], config: PeerConfig) -> Tuple[PeerT, int]:
+    def start_answer(self, offer: str | bytes, config: PeerConfig) -> tuple[PeerT, int]:
         """Begins to answer; the result comes with the tag."""
         peer, native = self._prepare(config)
         tag = self.expect()
@@ -303,9 +324,7 @@ class Core(Generic[PeerT, ChannelT]):
         channel = self._make_channel(self, peer, config, next(self._tags))
         native = native_channel(config, channel._tag)
         self._channels[channel._tag] = peer._own[channel._tag] = channel
-        status = self.library.reconnect_channel_open(
-            peer._handle, ctypes.byref(native), ctypes.byref(channel._handle)
-        )
+        status = self.library.reconnect_channel_open(peer._handle, ctypes.byref(native), ctypes.byref(channel._handle))
         if status != Status.OK:
             self._forget_channel(channel)
             check(status)
@@ -353,7 +372,7 @@ class Core(Generic[PeerT, ChannelT]):
         self._expected[tag] = True
         return tag
 
-    def start(self, tag: int, status: int, detail: Optional[Any] = None) -> None:
+    def start(self, tag: int, status: int, detail: Any | None = None) -> None:
         """Raises if the call that should have begun has failed."""
         if status != Status.OK:
             self.forget_call(tag)
@@ -383,9 +402,9 @@ class Core(Generic[PeerT, ChannelT]):
         """`take` has something even though the descriptor is not readable."""
         return bool(self._backlog or self._resumed)
 
-    def take(self) -> List[Any]:
+    def take(self) -> list[Any]:
         """What has happened, without waiting. Results of calls go to `on_result`."""
-        out: List[Any] = []
+        out: list[Any] = []
         with self._lock:
             resumed, self._resumed = self._resumed, []
         for channel in resumed:
@@ -430,7 +449,7 @@ class Core(Generic[PeerT, ChannelT]):
         self._held.setdefault(channel, deque()).append(_abi.Event.from_buffer_copy(event))
         return True
 
-    def _take_held(self, channel: ChannelT, out: List[Any], everything: bool) -> None:
+    def _take_held(self, channel: ChannelT, out: list[Any], everything: bool) -> None:
         held = self._held.pop(channel, None)
         while held:
             if channel._paused and not everything:
@@ -440,12 +459,12 @@ class Core(Generic[PeerT, ChannelT]):
             out.append(MessageEvent(channel, _message(event)))
             self._release(event)
 
-    def _channel(self, event: _abi.Event) -> Optional[ChannelT]:
+    def _channel(self, event: _abi.Event) -> ChannelT | None:
         if event.tag:
             return self._channels.get(event.tag)
         return self._remote.get(event.channel.id)
 
-    def _convert(self, event: _abi.Event, out: List[Any]) -> None:
+    def _convert(self, event: _abi.Event, out: list[Any]) -> None:
         kind = event.type
         if kind == _abi.EVENT_MESSAGE:
             channel = self._channel(event)
@@ -473,7 +492,7 @@ class Core(Generic[PeerT, ChannelT]):
         elif kind == _abi.EVENT_ADDRESSES:
             out.append(AddressesEvent(tuple(_text(event.data, event.size).split())))
 
-    def _peer_state(self, event: _abi.Event, out: List[Any]) -> None:
+    def _peer_state(self, event: _abi.Event, out: list[Any]) -> None:
         peer = self._peers.get(event.tag)
         if peer is None or event.number not in (1, 2, 3, 4):
             return
@@ -489,7 +508,7 @@ class Core(Generic[PeerT, ChannelT]):
             self.forget_peer(peer)
         out.append(PeerStateEvent(peer, state, reason, detail, event.duration_ns / 1e9))
 
-    def _session(self, event: _abi.Event, out: List[Any]) -> None:
+    def _session(self, event: _abi.Event, out: list[Any]) -> None:
         peer = self._peers.get(event.tag)
         if peer is not None:
             out.append(
@@ -504,7 +523,7 @@ class Core(Generic[PeerT, ChannelT]):
                 )
             )
 
-    def _channel_opened(self, event: _abi.Event, out: List[Any]) -> None:
+    def _channel_opened(self, event: _abi.Event, out: list[Any]) -> None:
         channel = self._channel(event)
         if channel is None:
             peer = self._peers_by_handle.get(event.peer.id)
@@ -522,7 +541,7 @@ class Core(Generic[PeerT, ChannelT]):
         channel.id = event.number
         out.append(ChannelOpenEvent(channel, bool(event.flags & _abi.FLAG_REMOTE)))
 
-    def _channel_closed(self, event: _abi.Event, out: List[Any]) -> None:
+    def _channel_closed(self, event: _abi.Event, out: list[Any]) -> None:
         channel = self._channel(event)
         if channel is not None:
             self._take_held(channel, out, everything=True)

@@ -6,7 +6,7 @@ import ctypes
 import os
 import subprocess
 import threading
-from typing import Iterator, List, Optional, Tuple
+from collections.abc import Iterator
 
 from . import _abi
 from .errors import LibraryNotFoundError
@@ -16,16 +16,20 @@ SONAME = "libreconnect.so.1"
 NAMES = (SONAME, "libreconnect.so")
 
 _lock = threading.Lock()
-_loaded: Optional[Tuple[ctypes.CDLL, str]] = None
+_loaded: tuple[ctypes.CDLL, str] | None = None
 
 
-def _pkg_config_directory() -> Tuple[Optional[str], str]:
+def _pkg_config_directory() -> tuple[str | None, str]:
     """The directory that pkg-config knows, or None and why not."""
     command = os.environ.get("PKG_CONFIG", "pkg-config")
     try:
         run = subprocess.run(
             [command, "--variable=libdir", "reconnect"],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:
         return None, f"{command} could not be run: {error}"
@@ -35,7 +39,7 @@ def _pkg_config_directory() -> Tuple[Optional[str], str]:
     return directory, ""
 
 
-def candidates(tried: List[str]) -> Iterator[str]:
+def candidates(tried: list[str]) -> Iterator[str]:
     """The files to try, in order. What rules out a whole place is appended to `tried`."""
     named = os.environ.get(ENVIRONMENT)
     if named:
@@ -76,7 +80,7 @@ def load() -> ctypes.CDLL:
     global _loaded
     with _lock:
         if _loaded is None:
-            tried: List[str] = []
+            tried: list[str] = []
             for path in candidates(tried):
                 try:
                     _loaded = _open(path), path

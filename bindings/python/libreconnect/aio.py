@@ -9,15 +9,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, AsyncIterator, Deque, Dict, List, Optional, Sequence, Set, Type, Union
+from typing import Any, Union
 
 from ._core import BaseChannel, BasePeer, Core, Data, Result, check, peer_statistics
 from .config import ChannelConfig, Config, LogLevel, PeerConfig
 from .errors import ClosedError, InvalidHandleError, ReconnectError, Status, error_for
-from .events import AddressesEvent, BufferedLowEvent, ChannelClosedEvent, ChannelOpenEvent, EngineStatistics, LogEvent
-from .events import Message, MessageEvent, Mode, PeerState, PeerStateEvent, PeerStatistics, SessionEvent
+from .events import (
+    AddressesEvent,
+    BufferedLowEvent,
+    ChannelClosedEvent,
+    ChannelOpenEvent,
+    EngineStatistics,
+    LogEvent,
+    Message,
+    MessageEvent,
+    Mode,
+    PeerState,
+    PeerStateEvent,
+    PeerStatistics,
+    SessionEvent,
+)
 
 INBOX_BYTES = 1 << 20
 """A channel is paused when messages of this many bytes wait in it, and resumed at half of that."""
@@ -27,15 +41,15 @@ EVENTS_LIMIT = 1024
 """When this many events wait in an iterator of events, the engine takes nothing more until half of them are gone."""
 
 
-def _wake_all(waiters: "Set[asyncio.Future[None]]") -> None:
+def _wake_all(waiters: set[asyncio.Future[None]]) -> None:
     for waiter in waiters:
         if not waiter.done():
             waiter.set_result(None)
     waiters.clear()
 
 
-async def _wait_in(waiters: "Set[asyncio.Future[None]]") -> None:
-    waiter: "asyncio.Future[None]" = asyncio.get_running_loop().create_future()
+async def _wait_in(waiters: set[asyncio.Future[None]]) -> None:
+    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     waiters.add(waiter)
     try:
         await waiter
@@ -46,14 +60,14 @@ async def _wait_in(waiters: "Set[asyncio.Future[None]]") -> None:
 class Channel(BaseChannel["Peer"]):
     """One data channel (RFC 8831). It is an asynchronous iterator of its messages: str or bytes."""
 
-    def __init__(self, core: "Core[Peer, Channel]", peer: "Peer", config: ChannelConfig, tag: int) -> None:
+    def __init__(self, core: Core[Peer, Channel], peer: Peer, config: ChannelConfig, tag: int) -> None:
         super().__init__(core, peer, config, tag)
-        self._inbox: Deque[Message] = deque()
+        self._inbox: deque[Message] = deque()
         self._inbox_bytes = 0
         self._is_open = False
-        self._end: Optional[ReconnectError] = None  # why it is closed
-        self._waiters: "Set[asyncio.Future[None]]" = set()  # of messages, opening, closing
-        self._low: "Set[asyncio.Future[None]]" = set()
+        self._end: ReconnectError | None = None  # why it is closed
+        self._waiters: set[asyncio.Future[None]] = set()  # of messages, opening, closing
+        self._low: set[asyncio.Future[None]] = set()
         self._turn = asyncio.Lock()  # senders that wait, in their order
 
     @property
@@ -113,7 +127,7 @@ class Channel(BaseChannel["Peer"]):
             self.peer.engine._schedule()
         return message
 
-    def __aiter__(self) -> "Channel":
+    def __aiter__(self) -> Channel:
         return self
 
     async def __anext__(self) -> Message:
@@ -139,7 +153,7 @@ class Channel(BaseChannel["Peer"]):
         self._is_open = True
         _wake_all(self._waiters)
 
-    def _closed(self, reason: Optional[ReconnectError]) -> None:
+    def _closed(self, reason: ReconnectError | None) -> None:
         if self._end is None:
             self._end = reason or ClosedError("the channel is closed")
             _wake_all(self._waiters)
@@ -149,21 +163,21 @@ class Channel(BaseChannel["Peer"]):
 class Peer(BasePeer[Channel]):
     """One WebRTC connection. It ends with its PeerStateEvent of state CLOSED."""
 
-    engine: "Engine"
+    engine: Engine
     """The engine that the peer belongs to."""
 
-    def __init__(self, core: "Core[Peer, Channel]", tag: int) -> None:
+    def __init__(self, core: Core[Peer, Channel], tag: int) -> None:
         super().__init__(core, tag)
-        self.state: Optional[PeerState] = None
+        self.state: PeerState | None = None
         """Where the peer stands, None before the first check came."""
-        self._end: Optional[ReconnectError] = None
-        self._waiters: "Set[asyncio.Future[None]]" = set()
+        self._end: ReconnectError | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
 
     async def offer(self) -> str:
         """Makes the offer, JSON {"type":"offer","sdp":...}, with all candidates in it."""
         return (await self.engine._result(self._start_offer())).data.decode()
 
-    async def accept(self, answer: Union[str, bytes]) -> None:
+    async def accept(self, answer: str | bytes) -> None:
         """Takes the answer to the offer, JSON as in Answer.json; then the peer connects. Waits until the answer is
         found to fit the offer. Raises MalformedJSONError, MalformedSDPError, UnacceptableError, WrongStateError."""
         await self.engine._result(self._start_accept(answer))
@@ -179,13 +193,13 @@ class Peer(BasePeer[Channel]):
                 raise self._end
             await _wait_in(self._waiters)
 
-    async def wait_closed(self) -> Optional[ReconnectError]:
+    async def wait_closed(self) -> ReconnectError | None:
         """Waits until the peer is closed; returns the reason, None if the program closed it."""
         while self._end is None:
             await _wait_in(self._waiters)
         return None if self._end.status == Status.OK else self._end
 
-    def _become(self, state: PeerState, reason: Optional[ReconnectError]) -> None:
+    def _become(self, state: PeerState, reason: ReconnectError | None) -> None:
         self.state = state
         if state == PeerState.CLOSED:
             self._end = reason or ClosedError("the peer was closed", Status.OK)
@@ -221,10 +235,10 @@ class Answer:
 class Events(AsyncIterator[Event]):
     """What happens in an engine from the iterator's making on, until the engine is closed or aclose() is called."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._queue: Deque[Event] = deque()
-        self._waiters: "Set[asyncio.Future[None]]" = set()
+        self._queue: deque[Event] = deque()
+        self._waiters: set[asyncio.Future[None]] = set()
         self._closed = False
 
     async def __anext__(self) -> Event:
@@ -259,11 +273,11 @@ class Engine:
     `async with Engine(config) as engine` opens and closes it; or `await engine.open()` and `await engine.close()`.
     """
 
-    def __init__(self, config: Optional[Config] = None) -> None:
+    def __init__(self, config: Config | None = None) -> None:
         self._config = config or Config()
-        self._native: Optional[Core[Peer, Channel]] = None
-        self._results: "Dict[int, asyncio.Future[Result]]" = {}
-        self._subscribers: Set[Events] = set()
+        self._native: Core[Peer, Channel] | None = None
+        self._results: dict[int, asyncio.Future[Result]] = {}
+        self._subscribers: set[Events] = set()
         self._scheduled = False
         self._watching = False
         self._descriptor = -1
@@ -281,20 +295,20 @@ class Engine:
         self._native = core
         self._watch(True)
 
-    def _make_peer(self, core: "Core[Peer, Channel]", tag: int) -> Peer:
+    def _make_peer(self, core: Core[Peer, Channel], tag: int) -> Peer:
         peer = Peer(core, tag)
         peer.engine = self
         return peer
 
-    async def __aenter__(self) -> "Engine":
+    async def __aenter__(self) -> Engine:
         await self.open()
         return self
 
     async def __aexit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -319,7 +333,7 @@ class Engine:
         core.destroy()
 
     @property
-    def _core(self) -> "Core[Peer, Channel]":
+    def _core(self) -> Core[Peer, Channel]:
         if self._native is None:
             raise InvalidHandleError("the engine is not open")
         return self._native
@@ -330,7 +344,9 @@ class Engine:
         return self._port
 
     def fingerprint(self, hash_name: str = "sha-256") -> str:
-        """The certificate's fingerprint as in SDP, for example "sha-256 AB:CD:..." (RFC 8122; also sha-384, sha-512)."""
+        """The certificate's fingerprint as in SDP, for example "sha-256 AB:CD:..." (RFC 8122).
+
+        The hash is "sha-256", "sha-384" or "sha-512"."""
         return self._core.fingerprint(hash_name)
 
     def set_addresses(self, addresses: Sequence[str]) -> None:
@@ -349,7 +365,7 @@ class Engine:
         """Reads the engine's counters."""
         return self._core.statistics()
 
-    async def answer(self, offer: Union[str, bytes], config: Optional[PeerConfig] = None) -> Answer:
+    async def answer(self, offer: str | bytes, config: PeerConfig | None = None) -> Answer:
         """Answers an offer, JSON {"type":"offer","sdp":...,"sessionToken":...}, and makes a peer. The token of a live
         session, from the client to whom it was given, gives Mode.FAST.
 
@@ -366,7 +382,7 @@ class Engine:
             raise
         return Answer(peer, result.data.decode(), Mode(result.number), result.duration_ns / 1e9)
 
-    def create_peer(self, config: Optional[PeerConfig] = None) -> Peer:
+    def create_peer(self, config: PeerConfig | None = None) -> Peer:
         """Makes a peer that will offer. Open its channels, then await its offer()."""
         return self._core.create_peer(config or PeerConfig())
 
@@ -407,7 +423,7 @@ class Engine:
             self._watch(False)  # the iterator that falls below its mark schedules the next reading
             return
         self._watch(True)
-        events: List[Any] = core.take()
+        events: list[Any] = core.take()
         for event in events:
             self._dispatch(event)
         if core.has_backlog():
@@ -437,7 +453,7 @@ class Engine:
 
     async def _result(self, tag: int) -> Result:
         """Waits for the event of a call. There is no await between the call and this: the event cannot be missed."""
-        future: "asyncio.Future[Result]" = self._loop.create_future()
+        future: asyncio.Future[Result] = self._loop.create_future()
         self._results[tag] = future
         try:
             return (await future).check()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import enum
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, List, Optional, Sequence
+from typing import Any
 
 from . import _abi
 from .errors import InvalidArgumentError
@@ -38,12 +39,12 @@ class Config:
 
     ice_mode: ICEMode = ICEMode.FULL
     """For answering peers."""
-    bind_address: Optional[str] = None
+    bind_address: str | None = None
     """IP address to bind; None: all addresses, IPv6 and IPv4."""
     addresses: Sequence[str] = ()
     """IP addresses to offer as host candidates; empty: those of the machine's interfaces that are up, IPv6 first,
     loopback only if there is no other."""
-    certificate_path: Optional[str] = None
+    certificate_path: str | None = None
     """PEM file for key and certificate, made (mode 0600) if missing; None: in memory only."""
     port: int = 0
     """UDP port; 0: any free one."""
@@ -83,9 +84,9 @@ class ChannelConfig:
     """At most 65535 bytes."""
     ordered: bool = True
     """False: messages may overtake each other."""
-    max_retransmits: Optional[int] = None
+    max_retransmits: int | None = None
     """How often a message is sent again at most (RFC 3758)."""
-    max_lifetime: Optional[float] = None
+    max_lifetime: float | None = None
     """For how many seconds a message is sent again at most (RFC 3758); not together with max_retransmits."""
     negotiated: bool = False
     """Both sides open the channel with the same id, and RFC 8832 is not used."""
@@ -106,7 +107,7 @@ class PeerConfig:
     """Negotiated channels to open with the peer; they are in `peer.channels`, in this order."""
 
 
-def native_text(what: str, text: Optional[str]) -> Optional[bytes]:
+def native_text(what: str, text: str | None) -> bytes | None:
     """UTF-8 for a C text, which ends at the first zero byte."""
     if text is None:
         return None
@@ -185,7 +186,7 @@ def native_channel(config: ChannelConfig, tag: int) -> _abi.ChannelConfig:
     return native
 
 
-def native_peer(config: PeerConfig, tag: int, channels: List[_abi.ChannelConfig]) -> _abi.PeerConfig:
+def native_peer(config: PeerConfig, tag: int, channels: list[_abi.ChannelConfig]) -> _abi.PeerConfig:
     native = _abi.PeerConfig()
     native.struct_size = ctypes.sizeof(native)
     native.dtls_active = bool(config.dtls_active)

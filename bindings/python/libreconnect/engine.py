@@ -6,15 +6,27 @@ import os
 import select
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Dict, Iterator, List, Optional, Sequence, Type, Union
+from typing import Union
 
 from ._core import BaseChannel, BasePeer, Core, Data, Result, check, peer_statistics
 from .config import ChannelConfig, Config, LogLevel, PeerConfig
 from .errors import InvalidHandleError
-from .events import AddressesEvent, BufferedLowEvent, ChannelClosedEvent, ChannelOpenEvent, EngineStatistics, LogEvent
-from .events import MessageEvent, Mode, PeerStateEvent, PeerStatistics, SessionEvent
+from .events import (
+    AddressesEvent,
+    BufferedLowEvent,
+    ChannelClosedEvent,
+    ChannelOpenEvent,
+    EngineStatistics,
+    LogEvent,
+    MessageEvent,
+    Mode,
+    PeerStateEvent,
+    PeerStatistics,
+    SessionEvent,
+)
 
 
 class Channel(BaseChannel["Peer"]):
@@ -46,19 +58,19 @@ class Channel(BaseChannel["Peer"]):
 class Peer(BasePeer[Channel]):
     """One WebRTC connection. It ends with its PeerStateEvent of state CLOSED."""
 
-    engine: "Engine"
+    engine: Engine
     """The engine that the peer belongs to."""
 
-    def offer(self, timeout: Optional[float] = 10) -> str:
+    def offer(self, timeout: float | None = 10) -> str:
         """Makes the offer, JSON {"type":"offer","sdp":...}, with all candidates in it. Waits for it."""
         return self.engine._wait_for(self._start_offer(), timeout).check().data.decode()
 
-    def accept(self, answer: Union[str, bytes], timeout: Optional[float] = 10) -> None:
+    def accept(self, answer: str | bytes, timeout: float | None = 10) -> None:
         """Takes the answer to the offer, JSON as in Answer.json; then the peer connects. Waits until the answer is
         found to fit the offer. Raises MalformedJSONError, MalformedSDPError, UnacceptableError, WrongStateError."""
         self.engine._wait_for(self._start_accept(answer), timeout).check()
 
-    def statistics(self, timeout: Optional[float] = 10) -> PeerStatistics:
+    def statistics(self, timeout: float | None = 10) -> PeerStatistics:
         """Asks for the peer's figures and waits for them."""
         return peer_statistics(self.engine._wait_for(self._start_statistics(), timeout).check())
 
@@ -98,11 +110,11 @@ class Engine:
     InvalidArgumentError. All methods may be called from all threads. A context manager: its end closes the engine.
     """
 
-    def __init__(self, config: Optional[Config] = None) -> None:
+    def __init__(self, config: Config | None = None) -> None:
         self._open = False
         self._turn = threading.Condition()
-        self._results: Dict[int, Result] = {}
-        self._waiting: Optional[int] = None  # the thread that waits for the descriptor
+        self._results: dict[int, Result] = {}
+        self._waiting: int | None = None  # the thread that waits for the descriptor
         self._core: Core[Peer, Channel] = Core(config or Config(), self._make_peer, Channel, self._keep_result)
         self._descriptor = self._core.descriptor()
         self._port = self._core.port()
@@ -120,14 +132,14 @@ class Engine:
         peer.engine = self
         return peer
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> Engine:
         return self
 
     def __exit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -156,7 +168,9 @@ class Engine:
         return self._port
 
     def fingerprint(self, hash_name: str = "sha-256") -> str:
-        """The certificate's fingerprint as in SDP, for example "sha-256 AB:CD:..." (RFC 8122; also sha-384, sha-512)."""
+        """The certificate's fingerprint as in SDP, for example "sha-256 AB:CD:..." (RFC 8122).
+
+        The hash is "sha-256", "sha-384" or "sha-512"."""
         return self._core.fingerprint(hash_name)
 
     def set_addresses(self, addresses: Sequence[str]) -> None:
@@ -179,9 +193,7 @@ class Engine:
         """The descriptor that polls readable while events wait, for select and its kin. Never read from it."""
         return self._descriptor
 
-    def answer(
-        self, offer: Union[str, bytes], config: Optional[PeerConfig] = None, timeout: Optional[float] = 10
-    ) -> Answer:
+    def answer(self, offer: str | bytes, config: PeerConfig | None = None, timeout: float | None = 10) -> Answer:
         """Answers an offer, JSON {"type":"offer","sdp":...,"sessionToken":...}, and makes a peer. The token of a live
         session, from the client to whom it was given, gives Mode.FAST.
 
@@ -197,11 +209,11 @@ class Engine:
             raise
         return Answer(peer, result.data.decode(), Mode(result.number), result.duration_ns / 1e9)
 
-    def create_peer(self, config: Optional[PeerConfig] = None) -> Peer:
+    def create_peer(self, config: PeerConfig | None = None) -> Peer:
         """Makes a peer that will offer. Open its channels, then call its offer()."""
         return self._core.create_peer(config or PeerConfig())
 
-    def poll(self, timeout: Optional[float] = None) -> List[Event]:
+    def poll(self, timeout: float | None = None) -> list[Event]:
         """What has happened, in order. Waits up to `timeout` seconds for the first event: 0 does not wait, None
         waits without limit. Empty after the time ran out. Raises InvalidHandleError once the engine is closed."""
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -243,7 +255,7 @@ class Engine:
     def _keep_result(self, tag: int, result: Result) -> None:
         self._results[tag] = result
 
-    def _wait_for(self, tag: int, timeout: Optional[float]) -> Result:
+    def _wait_for(self, tag: int, timeout: float | None) -> Result:
         """Waits for the event of a call."""
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
@@ -263,7 +275,7 @@ class Engine:
                 self._core.forget_call(tag)
                 self._results.pop(tag, None)
 
-    def _wait(self, deadline: Optional[float]) -> bool:
+    def _wait(self, deadline: float | None) -> bool:
         """Waits until something may have come; False if the deadline is over. One thread waits for the descriptor,
         all others for that thread. Called with the lock, which is free while waiting."""
         remaining = None if deadline is None else deadline - time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import ClassVar, Dict, Optional, Type
+from typing import ClassVar
 
 
 class Status(enum.IntEnum):
@@ -51,7 +51,7 @@ class ReconnectError(Exception):
 
     default_status: ClassVar[int] = Status.INTERNAL
 
-    def __init__(self, detail: str = "", status: Optional[int] = None) -> None:
+    def __init__(self, detail: str = "", status: int | None = None) -> None:
         number = self.default_status if status is None else status
         try:
             self.status: int = Status(number)
@@ -254,9 +254,7 @@ class LibraryNotFoundError(ImportError):
     """libreconnect.so was not found, or is not one that this package can use; the text names all that was tried."""
 
 
-_by_status: Dict[int, Type[ReconnectError]] = {
-    kind.default_status: kind for kind in ReconnectError.__subclasses__()
-}
+_by_status: dict[int, type[ReconnectError]] = {kind.default_status: kind for kind in ReconnectError.__subclasses__()}
 
 
 def error_for(status: int, detail: str = "") -> ReconnectError:
@@ -264,6 +262,6 @@ def error_for(status: int, detail: str = "") -> ReconnectError:
     return _by_status.get(status, ReconnectError)(detail, status)
 
 
-def reason_for(status: int, detail: str = "") -> Optional[ReconnectError]:
+def reason_for(status: int, detail: str = "") -> ReconnectError | None:
     """The reason of a closing: None for OK."""
     return None if status == Status.OK else error_for(status, detail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Generic, Optional, Tuple, TypeVar, Union
+from typing import Generic, TypeVar, Union
 
 from .config import LogLevel
 from .errors import ReconnectError
@@ -52,7 +52,7 @@ class PeerStateEvent(Generic[PeerT]):
 
     peer: PeerT
     state: PeerState
-    reason: Optional[ReconnectError]
+    reason: ReconnectError | None
     """Why the peer closed; None if the program closed it, and in all other states."""
     detail: str
     """A sentence, possibly empty."""
@@ -110,7 +110,7 @@ class ChannelClosedEvent(Generic[ChannelT]):
     """The channel is gone, and every call on it raises InvalidHandleError."""
 
     channel: ChannelT
-    reason: Optional[ReconnectError]
+    reason: ReconnectError | None
     """None if either side closed the channel."""
 
 
@@ -118,7 +118,7 @@ class ChannelClosedEvent(Generic[ChannelT]):
 class AddressesEvent:
     """The addresses that answers offer have changed."""
 
-    addresses: Tuple[str, ...]
+    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True)
