@@ -63,7 +63,7 @@ public final class Payload: ManagedBuffer<PayloadHeader, UInt8>, @unchecked Send
     public func write(from offset: Int, count: Int, to output: inout OutputRawSpan) -> Bool {
         unsafe withUnsafeMutablePointers { header, elements in
             let all = unsafe UnsafeRawBufferPointer(start: elements, count: header.pointee.count)
-            guard let part = unsafe all.bytes.slice(at: offset, count: count) else { return false }
+            guard let part = all.bytes.slice(at: offset, count: count) else { return false }
             return output.write(part)
         }
     }
