@@ -373,7 +373,9 @@ import Wire
     }
 
     private func resets(_ pair: Pair) -> [UInt16] {
-        pair.server.raw.flatMap { if case .streamsReset(let streams) = $0 { streams } else { [] } }
+        var all: [UInt16] = []
+        for event in pair.server.raw { if case .streamsReset(let streams) = event { all += streams } }
+        return all
     }
 
     @Test func openOnOurStreamsIsRefused() throws {
