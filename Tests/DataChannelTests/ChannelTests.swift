@@ -48,6 +48,21 @@ import Wire
         #expect(pair.now - start <= pair.delay * 3)
     }
 
+    @Test func openGoesBeforeTheMessagesThatWaited() throws {
+        let pair = Pair()
+        let first = try pair.client.channels.open(ChannelParameters(), now: pair.now)
+        let second = try pair.client.channels.open(ChannelParameters(), now: pair.now)
+        for id in [second, first, second] { try pair.client.channels.send(id, .binary, payload([1]), now: pair.now) }
+        pair.start(serverHasChannels: false)
+        pair.settle()
+        for stream: UInt16 in [0, 2] {
+            let identifiers = pair.server.raw.compactMap {
+                if case .message(let message) = $0, message.stream == stream { message.protocolIdentifier } else { nil }
+            }
+            #expect(identifiers == (stream == 0 ? [50, 53] : [50, 53, 53]))
+        }
+    }
+
     @Test func negotiatedChannelsSendNoControlMessages() throws {
         let pair = Pair()
         let atClient = try pair.client.channels.open(ChannelParameters(label: "a"), negotiatedStream: 7, now: pair.now)
@@ -322,6 +337,52 @@ import Wire
         pair.settle()
         #expect(pair.server.seen.last == .message(atServer, .text, Array("new".utf8)))
         #expect(pair.client.seen.last == .message(again, .text, Array("new too".utf8)))
+    }
+
+    @Test func aPeerThatDoesNotResetItsSideKeepsTheStream() throws {
+        let pair = Pair()
+        let id = try pair.client.channels.open(ChannelParameters(), negotiatedStream: 3, now: pair.now)
+        pair.start(serverHasChannels: false)
+        pair.settle()
+        try pair.client.channels.close(id, now: pair.now)
+        pair.settle()
+        #expect(pair.client.closes == [])
+        #expect(failure { () throws(ChannelError) in try pair.client.channels.open(.init(), negotiatedStream: 3, now: pair.now) } == .streamUnavailable)
+        pair.server.association.resetStreams([3], now: pair.now)
+        pair.settle()
+        #expect(pair.client.closes == [.closed(id, .local)])
+        #expect(failure { () throws(ChannelError) in try pair.client.channels.open(.init(), negotiatedStream: 3, now: pair.now) } == nil)
+    }
+
+    /// The peer has seen both resets, our side not yet the answer to its own.
+    @Test func aNewChannelOnTheStreamWaitsForTheOldOnesEnd() throws {
+        let pair = Pair()
+        let open = { ControlMessage.open(ChannelParameters(label: $0)).encoded()! }
+        pair.start(serverHasChannels: false)
+        pair.settle()
+        try pair.server.association.send(stream: 1, protocolIdentifier: 50, payload: open("old"), now: pair.now)
+        pair.settle()
+        let old = try #require(pair.client.openedIDs.first)
+        pair.client.polls = false
+        pair.server.association.resetStreams([1], now: pair.now)
+        pair.settle()
+        try pair.server.association.send(stream: 1, protocolIdentifier: 50, payload: open("new"), now: pair.now)
+        try pair.server.association.send(stream: 1, protocolIdentifier: 51, payload: payload("hello"), now: pair.now)
+        pair.settle()
+        pair.client.polls = true
+        pair.settle()
+        let new = try #require(pair.client.openedIDs.last)
+        #expect(
+            pair.client.channelEvents.dropFirst() == [
+                .closed(old, .remote), .opened(new, "new", stream: 1, isRemote: true), .message(new, .text, Array("hello".utf8)),
+            ])
+        // And it is acknowledged.
+        let last = pair.server.raw.last { if case .message = $0 { true } else { false } }
+        guard case .message(let message) = last else {
+            Issue.record("no acknowledgement")
+            return
+        }
+        #expect(message.payload.copied() == [2] && message.stream == 1)
     }
 
     @Test func beforeThereIsAnAssociation() throws {
