@@ -346,12 +346,15 @@ import Wire
         pair.settle()
         try pair.client.channels.close(id, now: pair.now)
         pair.settle()
-        #expect(pair.client.closes == [])
+        #expect(pair.client.closes == [.closed(id, .local)])
+        try pair.server.association.send(stream: 3, protocolIdentifier: 53, payload: payload([1]), now: pair.now)
+        pair.settle()
+        #expect(pair.client.messages == [] && pair.client.channels.counters.droppedMessages == 1)
         #expect(failure { () throws(ChannelError) in try pair.client.channels.open(.init(), negotiatedStream: 3, now: pair.now) } == .streamUnavailable)
         pair.server.association.resetStreams([3], now: pair.now)
         pair.settle()
-        #expect(pair.client.closes == [.closed(id, .local)])
         #expect(failure { () throws(ChannelError) in try pair.client.channels.open(.init(), negotiatedStream: 3, now: pair.now) } == nil)
+        #expect(pair.client.closes.count == 1)
     }
 
     /// The peer has seen both resets, our side not yet the answer to its own.
@@ -455,6 +458,18 @@ import Wire
         pair.server.association.resetStreams([1], now: pair.now)
         pair.settle()
         try send(pair, stream: 1, open("good"))
+        #expect(pair.client.openedIDs.count == 1)
+    }
+
+    @Test func aRefusedStreamMayBeUsedAgainAtOnce() throws {
+        let pair = connected()
+        try send(pair, stream: 1, payload([3]))
+        pair.client.polls = false
+        pair.server.association.resetStreams([1], now: pair.now)
+        pair.settle()
+        try send(pair, stream: 1, open("good"))
+        pair.client.polls = true
+        pair.settle()
         #expect(pair.client.openedIDs.count == 1)
     }
 
