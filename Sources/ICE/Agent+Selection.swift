@@ -56,7 +56,7 @@ extension Agent {
         var newest: Int?
         for index in pairs.indices
         where index != current && pairs[index].isNominated && pairs[index].state == .succeeded
-            && pairs[index].generation == generation.number && lastPreference(index) > preferred
+            && pairs[index].generation == generation.number && lastPreference(index) >= preferred
         {
             if newest.map({ lastPreference(index) > lastPreference($0) }) ?? true { newest = index }
         }

@@ -247,7 +247,7 @@ public final class Peer {
     }
 
     /// The path's round trip: measured by checks, otherwise by the data.
-    public var roundTrip: Duration? { agent.roundTrip ?? data.association?.statistics.roundTrip }
+    public var roundTrip: Duration? { agent.roundTrip ?? data.association?.statistics.smoothedRoundTrip }
 
     /// What the other side called the path's remote end: a candidate of its description, or one learned from its checks.
     public func candidateKind(of path: Path) -> Candidate.Kind {

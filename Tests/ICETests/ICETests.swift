@@ -1,4 +1,4 @@
-import ICE
+@testable import ICE
 import Testing
 import Wire
 

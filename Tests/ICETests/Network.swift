@@ -190,3 +190,7 @@ final class Network {
 extension Instant {
     static func + (left: Instant, right: Int64) -> Instant { left + .milliseconds(right) }
 }
+
+extension Agent {
+    var pairCount: Int { pairs.count }
+}

@@ -15,6 +15,7 @@ import json
 import os
 import shlex
 import socket
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -24,7 +25,7 @@ import drivers
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "go": [str(ROOT / "build/examples/answerer-go")],
-    "python": ["python3", str(ROOT / "examples/python/answerer.py")],
+    "python": [sys.executable, str(ROOT / "examples/python/answerer.py")],
     "c": [str(ROOT / "build/examples/answerer-c")],
 }
 
@@ -40,12 +41,8 @@ def own_address(family, elsewhere, loopback):
         return loopback
 
 
-ADDRESS = os.environ.get("RECONNECT_TEST_ADDRESS") or own_address(
-    socket.AF_INET, "198.51.100.1", "127.0.0.1"
-)
-ADDRESS6 = os.environ.get("RECONNECT_TEST_ADDRESS6") or own_address(
-    socket.AF_INET6, "2001:db8::1", "::1"
-)
+ADDRESS = os.environ.get("RECONNECT_TEST_ADDRESS") or own_address(socket.AF_INET, "198.51.100.1", "127.0.0.1")
+ADDRESS6 = os.environ.get("RECONNECT_TEST_ADDRESS6") or own_address(socket.AF_INET6, "2001:db8::1", "::1")
 
 
 def selected():

@@ -36,7 +36,5 @@ def pion(tmp_path_factory):
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_pion(pion, host, scenario):
-    done = subprocess.run(
-        [pion, "-url", host.url, scenario], capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([pion, "-url", host.url, scenario], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
