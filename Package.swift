@@ -42,15 +42,18 @@ let package = Package(
         library("DTLS", ["Wire", "COpenSSL"]),
         library("SCTP", ["Wire", "CChecksum", "COpenSSL"]),
 
+        // Channels on an association.
+        library("DataChannel", ["Wire", "SCTP"]),
+
         // One WebRTC peer.
-        library("Peer", ["Wire", "STUN", "SDP", "ICE", "DTLS", "SCTP"]),
+        library("Peer", ["Wire", "STUN", "SDP", "ICE", "DTLS", "SCTP", "DataChannel"]),
 
         // What the library exists for, without I/O.
         library("Signaling", ["Wire", "CJansson"]),
         library("Reload", ["Wire"]),
 
         // Sockets, clock, threads, files; then the exports; then the link unit.
-        library("Engine", ["CReconnect", "Wire", "STUN", "SDP", "ICE", "Peer", "DTLS", "Signaling", "Reload", "CSystem"]),
+        library("Engine", ["CReconnect", "Wire", "STUN", "SDP", "ICE", "Peer", "DTLS", "SCTP", "DataChannel", "Signaling", "Reload", "CSystem"]),
         library("ReconnectABI", ["CReconnect", "Engine"]),
         .target(
             name: "libreconnect", dependencies: ["ReconnectABI"], exclude: ["reconnect.map"], swiftSettings: settings,
@@ -71,7 +74,8 @@ let package = Package(
         tests("ICE", ["ICE", "STUN", "Wire"]),
         tests("DTLS", ["DTLS", "COpenSSL", "Wire"]),
         tests("SCTP", ["SCTP", "Wire"]),
-        tests("Peer", ["Peer", "Wire", "ICE", "SCTP", "DTLS", "SDP"]),
+        tests("DataChannel", ["DataChannel", "SCTP", "Wire"]),
+        tests("Peer", ["Peer", "Wire", "ICE", "SCTP", "DataChannel", "DTLS", "SDP"]),
         tests("Signaling", ["Signaling", "Wire"]),
         tests("Reload", ["Reload", "Wire"]),
         tests("Engine", ["Engine", "DTLS", "Wire"]),

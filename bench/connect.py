@@ -27,7 +27,7 @@ LOSS = 0.05
 LOSS_RTT = 50
 TIMEOUT = 15.0
 
-FULL = {"rtts": (0, 20, 50, 100), "repeats": 5, "loss_repeats": 40, "lanes": 4}
+FULL = {"rtts": (0, 20, 50, 100), "repeats": 7, "loss_repeats": 40, "lanes": 4}
 QUICK = {"rtts": (0, 50), "repeats": 2, "loss_repeats": 6, "lanes": 3}
 WARM_UP = 2
 

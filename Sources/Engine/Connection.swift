@@ -1,3 +1,4 @@
+import DataChannel
 import Peer
 import Reload
 import Wire

@@ -1,4 +1,6 @@
+import DataChannel
 import Peer
+import SCTP
 import Wire
 
 /// The way of messages between the host's queues and the peers.
@@ -43,7 +45,7 @@ extension Loop {
             guard queue.waiting.isEmpty else { return false }
             if queue.wantsClose {
                 queue.wantsClose = false
-                connection.peer.closeChannel(queue.id, now: now)
+                try? connection.peer.closeChannel(queue.id, now: now)
                 markDirty(connection)
             }
             guard amount == 0 else { return false }
@@ -65,23 +67,16 @@ extension Loop {
         guard let connection = connections[entry.peer.handle], !connection.peer.isClosed else {
             return forget(entry, status: .closed)
         }
-        var settings = ChannelSettings(label: configuration.label, subprotocol: configuration.subprotocol)
-        settings.isOrdered = configuration.isOrdered
-        settings.negotiatedID = configuration.negotiatedID
-        switch configuration.reliability {
-        case .reliable: settings.reliability = .reliable
-        case .retransmits(let count): settings.reliability = .retransmits(count)
-        case .lifetime(let time): settings.reliability = .lifetime(time)
-        }
         do throws(ChannelError) {
-            let id = try connection.peer.openChannel(settings, now: now)
+            let id = try connection.peer.openChannel(
+                ChannelParameters(configuration), negotiatedStream: configuration.negotiatedID, now: now)
             connection.channels[id] = ChannelQueue(entry: entry, id: id)
             setLimit(of: entry, connection)
-            entry.loopID.store(id.rawValue, ordering: .relaxed)
+            entry.loopID.store(id.number, ordering: .relaxed)
             markDirty(connection)
         } catch {
             log(.warning, "[CHANNEL] Not opened: \(error)")
-            forget(entry, status: error == .limit ? .limit : .closed)
+            forget(entry, status: error == .tooManyChannels || error == .streamUnavailable ? .limit : .closed)
         }
     }
 
@@ -110,17 +105,26 @@ extension Loop {
         HandleTable.shared.remove(entry.handle)
     }
 
+    private func status(of reason: ChannelCloseReason) -> Status {
+        switch reason {
+        case .local, .remote: .ok
+        case .protocolViolation: .channelRefused
+        case .streamUnavailable: .limit
+        case .associationEnded: .peerGone
+        }
+    }
+
     // MARK: From the peer
 
     func drainChannelEvents(_ connection: Connection) {
-        while !isStalled(connection), let event = connection.peer.pollChannelEvent() {
+        while !isStalled(connection), let event = connection.peer.pollChannelEvent(now: now) {
             switch event {
             case .message(let id, let isText, let payload): deliver(connection, id, isText: isText, payload)
             case .opened(let opened): open(connection, opened)
-            case .closed(let id, let isRefused):
+            case .closed(let id, let reason):
                 guard let queue = connection.channels.removeValue(forKey: id) else { continue }
                 drop(queue, connection)
-                forget(queue.entry, status: isRefused ? .channelRefused : .ok)
+                forget(queue.entry, status: status(of: reason))
             }
         }
     }
@@ -152,10 +156,10 @@ extension Loop {
     private func open(_ connection: Connection, _ opened: ChannelOpened) {
         if opened.isRemote {
             guard let entry = try? ChannelEntry.make(ChannelConfiguration(), peer: connection.entry) else {
-                connection.peer.closeChannel(opened.id, now: now)
+                try? connection.peer.closeChannel(opened.id, now: now)
                 return
             }
-            entry.loopID.store(opened.id.rawValue, ordering: .relaxed)
+            entry.loopID.store(opened.id.number, ordering: .relaxed)
             setLimit(of: entry, connection)
             connection.channels[opened.id] = ChannelQueue(entry: entry, id: opened.id)
         }
@@ -164,18 +168,18 @@ extension Loop {
         event.peer = connection.entry.handle
         event.channel = queue.entry.handle
         event.tag = queue.entry.tag
-        event.data = .text(opened.label)
-        event.extra = .text(opened.subprotocol)
-        event.number = Int64(opened.streamID)
+        event.data = .text(opened.parameters.label)
+        event.extra = .text(opened.parameters.subprotocol)
+        event.number = Int64(opened.stream)
         if opened.isRemote { event.flags |= Event.remote }
-        if !opened.isOrdered { event.flags |= Event.unordered }
-        if opened.reliability != .reliable { event.flags |= Event.partial }
+        if !opened.parameters.ordered { event.flags |= Event.unordered }
+        if opened.parameters.reliability != .reliable { event.flags |= Event.partial }
         events.append(event)
     }
 
     /// The end of all channels of a peer that closed.
     func closeChannels(_ connection: Connection, status: Status) {
-        for queue in connection.channels.values.sorted(by: { $0.id < $1.id }) {
+        for queue in connection.channels.values.sorted(by: { $0.id.number < $1.id.number }) {
             drop(queue, connection)
             forget(queue.entry, status: status)
         }
@@ -190,9 +194,23 @@ extension Loop {
     }
 }
 
+extension ChannelParameters {
+    init(_ configuration: ChannelConfiguration) {
+        let reliability: Association.Reliability =
+            switch configuration.reliability {
+            case .reliable: .reliable
+            case .retransmits(let count): .retransmits(count)
+            case .lifetime(let time): .lifetime(time)
+            }
+        self.init(
+            label: configuration.label, subprotocol: configuration.subprotocol, ordered: configuration.isOrdered,
+            reliability: reliability)
+    }
+}
+
 extension Connection {
     func queue(of entry: ChannelEntry) -> ChannelQueue? {
-        channels[ChannelID(rawValue: entry.loopID.load(ordering: .relaxed))]
+        channels[ChannelID(number: entry.loopID.load(ordering: .relaxed))]
     }
 
     func activate(_ queue: ChannelQueue) {

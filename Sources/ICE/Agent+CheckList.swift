@@ -99,7 +99,7 @@ extension Agent {
     /// all for the side that nominated; unless the path in use no longer answers.
     func isWorthChecking(_ pair: Pair) -> Bool {
         guard pair.generation == generation.number else { return false }
-        guard let selected = index(of: selected), pairs[selected].generation == generation.number, unanswered < 2
+        guard let selected = index(of: selected), pairs[selected].generation == generation.number, !isSuspect
         else { return true }
         return role == .controlled && pair.priority(role) > pairs[selected].priority(role)
     }

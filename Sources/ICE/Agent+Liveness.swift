@@ -43,6 +43,7 @@ extension Agent {
     /// A check on the path in use was answered.
     func answered(_ now: Instant) {
         unanswered = 0
+        isSuspect = false
         scheduleConsent(now)
     }
 
@@ -84,7 +85,7 @@ extension Agent {
             timers[.consent] = min(consentDue, quiet)
             return nil
         }
-        if unanswered > 0 { suspect(now) }
+        suspect(index, now)
         unanswered &+= 1
         // Until an answer comes: once a second, or earlier if it is overdue earlier.
         let patience = (pairs[index].roundTrip?.smoothed ?? .milliseconds(250)) * 3
@@ -102,18 +103,22 @@ extension Agent {
         number == generation.number ? generation.remote : previous?.number == number ? previous?.remote : nil
     }
 
-    /// The path in use does not answer: look whether another one does.
-    private func suspect(_ now: Instant) {
+    /// The path in use does not answer: look whether another one does. Two lost checks are a reason if
+    /// nothing else came either, four are one in any case.
+    private func suspect(_ index: Int, _ now: Instant) {
         guard isCurrent(selected) else { return }
-        if unanswered == 2 {
-            for index in pairs.indices
-            where pairs[index].id != selected && pairs[index].generation == generation.number
-                && pairs[index].state != .inProgress
-            {
-                pairs[index].state = .waiting
+        let isSilent = (pairs[index].lastReceived ?? now) + .seconds(1) <= now
+        guard unanswered >= (isSilent ? 2 : 4) else { return }
+        for index in pairs.indices where pairs[index].id != selected && pairs[index].generation == generation.number {
+            switch pairs[index].state {
+            case .failed, .frozen: pairs[index].state = .waiting
+            // What worked before may not work now: once per suspicion.
+            case .succeeded: if !isSuspect { pairs[index].state = .waiting }
+            case .waiting, .inProgress: break
             }
-            mayHaveWaiting = true
         }
+        isSuspect = true
+        mayHaveWaiting = true
         considerNomination(now)
     }
 

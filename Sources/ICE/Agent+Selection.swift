@@ -56,7 +56,7 @@ extension Agent {
         var newest: Int?
         for index in pairs.indices
         where index != current && pairs[index].isNominated && pairs[index].state == .succeeded
-            && pairs[index].generation == generation.number && lastPreference(index) > preferred
+            && pairs[index].generation == generation.number && lastPreference(index) >= preferred
         {
             if newest.map({ lastPreference(index) > lastPreference($0) }) ?? true { newest = index }
         }
@@ -87,6 +87,7 @@ extension Agent {
 
     private func enterPath(_ now: Instant) {
         unanswered = 0
+        isSuspect = false
         timers[.consent] = nil
         observe(now)
     }
@@ -97,7 +98,7 @@ extension Agent {
     /// still be had is nominated at once; another one waits a moment for a better.
     func considerNomination(_ now: Instant) {
         guard role == .controlling, !configuration.isLite, phase == .running else { return }
-        guard selected == nil || !isCurrent(selected) || unanswered >= 2 else { return }
+        guard selected == nil || !isCurrent(selected) || isSuspect else { return }
         guard !pairs.contains(where: { $0.nominatesNext }), let valid = bestValid() else { return }
         let isSettled = !pairs.contains { pair in
             pair.generation == generation.number && pair.priority(role) > pairs[valid].priority(role)
@@ -122,7 +123,7 @@ extension Agent {
     }
 
     func nominateAfterSettling(_ now: Instant) {
-        guard role == .controlling, selected == nil || !isCurrent(selected) || unanswered >= 2,
+        guard role == .controlling, selected == nil || !isCurrent(selected) || isSuspect,
             !pairs.contains(where: { $0.nominatesNext }), let valid = bestValid()
         else { return }
         nominate(valid)

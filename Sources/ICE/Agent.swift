@@ -63,6 +63,8 @@ public final class Agent {
     var isDisconnected = false
     /// Checks on the path in use since its last response.
     var unanswered = 0
+    /// The path in use seems dead, and another one is looked for.
+    var isSuspect = false
     /// When consent must be asked for again, whatever else arrives.
     var consentDue = Instant.distantFuture
     var timers = TimerTable<Timer>()

@@ -1,91 +1,146 @@
-import SCTP
+public import DataChannel
+public import SCTP
 import SDP
 public import Wire
 
-/// The peer's number for a channel; never used twice in one peer.
-public struct ChannelID: Hashable, Comparable, RawRepresentable, Sendable {
-    public let rawValue: UInt32
+/// The association and the channels on it. The association is made when DTLS is finished, because only then are its
+/// packet size and the path's round trip known; what the host does before waits in the channel set.
+final class DataPlane {
+    let channels: ChannelSet
+    private(set) var association: Association?
+    private let configuration: Peer.Configuration
+    private var random: any RandomNumberGenerator
+    private var remoteLimit = 65536
+    private(set) var messagesSent: UInt64 = 0
+    private(set) var messagesReceived: UInt64 = 0
+    /// Room for messages of the host.
+    private(set) var hasRoom = true
+    private var abortReason: Association.AbortReason?
 
-    public init(rawValue: UInt32) { self.rawValue = rawValue }
-
-    public static func < (left: ChannelID, right: ChannelID) -> Bool { left.rawValue < right.rawValue }
-}
-
-/// How a channel is to be opened.
-public struct ChannelSettings: Sendable {
-    public enum Reliability: Hashable, Sendable {
-        case reliable
-        case retransmits(UInt32)
-        case lifetime(Duration)
+    init(configuration: Peer.Configuration, random: any RandomNumberGenerator) {
+        self.configuration = configuration
+        self.random = random
+        var settings = ChannelSet.Configuration()
+        settings.maximumChannels = configuration.maximumChannels
+        channels = ChannelSet(configuration: settings)
     }
 
-    public var label: String
-    public var subprotocol: String
-    public var isOrdered = true
-    public var reliability = Reliability.reliable
-    /// The stream id both sides agreed on; nil: opened in-band (RFC 8832).
-    public var negotiatedID: UInt16?
+    /// RFC 8841 section 6.1: zero takes any size.
+    func describe(remote: DataTransport) { remoteLimit = Int(clamping: remote.maxMessageSize) }
 
-    public init(label: String, subprotocol: String) {
-        self.label = label
-        self.subprotocol = subprotocol
+    func start(isClient: Bool, packetSize: Int, roundTrip: Duration, now: Instant) {
+        var settings = Association.Configuration()
+        settings.maximumPacketSize = packetSize
+        settings.receiveBuffer = configuration.receiveBuffer
+        settings.maximumMessageSize = configuration.maximumMessageSize
+        settings.rtoInitial = (roundTrip * 3).clamped(.milliseconds(50), .seconds(1))
+        let association = Association(configuration: settings, random: random)
+        self.association = association
+        channels.attach(
+            association, parity: isClient ? .even : .odd, peerMaximumMessageSize: remoteLimit, now: now)
+        association.connect(now: now)
+    }
+
+    /// Why there is no association any more.
+    var failure: Peer.CloseReason? {
+        guard let association, association.isClosed else { return nil }
+        return endReason
+    }
+
+    private var endReason: Peer.CloseReason {
+        switch abortReason {
+        case .peer, nil: .remote
+        case .local: .local
+        case .handshakeTimeout: .associationFailed("the other side did not answer the SCTP handshake")
+        case .timeout: .associationFailed("the other side did not acknowledge any more")
+        case .protocolError(let cause): .associationFailed("the other side broke SCTP (cause \(cause))")
+        }
+    }
+
+    func send(_ id: ChannelID, isText: Bool, _ payload: Payload, now: Instant) throws(ChannelError) {
+        do throws(ChannelError) {
+            try channels.send(id, isText ? .text : .binary, payload, now: now)
+            messagesSent &+= 1
+        } catch {
+            if error == .bufferFull { hasRoom = false }
+            throw error
+        }
+    }
+
+    func pollEvent(now: Instant) -> ChannelEvent? {
+        while let event = channels.pollEvent(now: now) {
+            switch event {
+            case .opened(let id, let parameters, let stream, let isRemote):
+                return .opened(ChannelOpened(id: id, parameters: parameters, stream: stream, isRemote: isRemote))
+            case .message(let id, let kind, let payload):
+                messagesReceived &+= 1
+                return .message(id, isText: kind == .text, payload)
+            case .closed(let id, let reason): return .closed(id, reason)
+            case .sendBufferAvailable: hasRoom = true
+            case .association(.aborted(let reason)): abortReason = reason
+            case .bufferedAmountLow, .association: continue
+            }
+        }
+        return nil
+    }
+
+    var statistics: Peer.Statistics {
+        var figures = Peer.Statistics()
+        figures.messagesSent = messagesSent
+        figures.messagesReceived = messagesReceived
+        if let reading = association?.statistics {
+            figures.retransmissions = UInt64(clamping: reading.retransmittedChunks)
+            figures.congestionWindow = reading.congestionWindow
+        }
+        return figures
     }
 }
 
 /// A channel that is open.
 public struct ChannelOpened: Sendable {
     public var id: ChannelID
-    public var label: String
-    public var subprotocol: String
-    public var streamID: UInt16
+    public var parameters: ChannelParameters
+    public var stream: UInt16
     public var isRemote: Bool
-    public var isOrdered: Bool
-    public var reliability: ChannelSettings.Reliability
 }
 
 /// What happened to channels, in order.
 public enum ChannelEvent {
     case opened(ChannelOpened)
     case message(ChannelID, isText: Bool, Payload)
-    case closed(ChannelID, isRefused: Bool)
+    /// The last event of a channel.
+    case closed(ChannelID, ChannelCloseReason)
 }
 
-public enum ChannelError: Error, Hashable, Sendable {
-    /// The channel, or the peer, is closed or closing.
-    case closed
-    /// There is no room; ``Peer/hasRoom`` tells when there is.
-    case full
-    /// Larger than the other side takes.
-    case tooLarge
-    /// As many channels as the configuration allows, or no stream id is left.
-    case limit
-    /// The negotiated id is in use.
-    case idInUse
-}
-
-/// The association and the channels on it.
-final class DataPlane {
-    let association: Association
-    private(set) var failure: Peer.CloseReason?
-    init(configuration: Peer.Configuration, random: any RandomNumberGenerator) {
-        association = Association(configuration: .init(), random: random)
-    }
-    func describe(remote: DataTransport, isClient: Bool) {}
-    func start(isClient: Bool, packetSize: Int, roundTrip: Duration, now: Instant) {}
-    func handle(packet: RawSpan, now: Instant) {}
-    func handleTimeout(now: Instant) {}
-    var nextTimeout: Instant? { nil }
-    func pollTransmit(into output: inout OutputRawSpan, now: Instant) -> Bool { false }
-    func abort(now: Instant) {}
-    var roundTrip: Duration? { nil }
-    var statistics: Peer.Statistics { Peer.Statistics() }
-}
+// MARK: - What hosts do with channels
 
 extension Peer {
-    public func openChannel(_ settings: ChannelSettings, now: Instant) throws(ChannelError) -> ChannelID { throw .limit }
-    public func send(_ id: ChannelID, isText: Bool, _ payload: Payload, now: Instant) throws(ChannelError) {}
-    public var hasRoom: Bool { false }
-    public func bufferedAmount(_ id: ChannelID) -> Int { 0 }
-    public func closeChannel(_ id: ChannelID, now: Instant) {}
-    public func pollChannelEvent() -> ChannelEvent? { nil }
+    /// Opens a channel; messages may be sent at once. `negotiatedStream`: both sides open it with this id (RFC 8831
+    /// section 6.4).
+    public func openChannel(
+        _ parameters: ChannelParameters, negotiatedStream: UInt16? = nil, now: Instant
+    ) throws(ChannelError) -> ChannelID {
+        guard !isClosed else { throw .closed }
+        return try data.channels.open(parameters, negotiatedStream: negotiatedStream, now: now)
+    }
+
+    /// Takes the payload without copying it; it must not be written to any more.
+    public func send(_ id: ChannelID, isText: Bool, _ payload: Payload, now: Instant) throws(ChannelError) {
+        guard !isClosed else { throw .closed }
+        try data.send(id, isText: isText, payload, now: now)
+    }
+
+    /// False from ``ChannelError/bufferFull`` until there is room again.
+    public var hasRoom: Bool { data.hasRoom }
+
+    public func bufferedAmount(_ id: ChannelID) -> Int { data.channels.bufferedAmount(id) }
+
+    /// Closes a channel once its queued messages are delivered.
+    public func closeChannel(_ id: ChannelID, now: Instant) throws(ChannelError) {
+        try data.channels.close(id, now: now)
+    }
+
+    /// What happened to channels. Messages that are not taken stay inside, bounded by the receive buffer, and make the
+    /// other side wait.
+    public func pollChannelEvent(now: Instant) -> ChannelEvent? { data.pollEvent(now: now) }
 }

@@ -90,7 +90,7 @@ extension Peer {
         }
         negotiation = .done(remote)
         transportRole = isDTLSClient ? .client : .server
-        data.describe(remote: remote, isClient: isDTLSClient)
+        data.describe(remote: remote)
         agent.setRemote(theirs, isLite: remote.isLite)
         for text in remote.candidates {
             if case .candidate(let candidate) = CandidateText(parsing: text) { add(candidate) }
@@ -98,5 +98,7 @@ extension Peer {
         if remote.hasEndOfCandidates { agent.remoteCandidatesComplete() }
         agent.start(now: now)
         deadline = now + configuration.connectTimeout
+        // An offerer's first check may be verified before the answer is there; DTLS has waited for it.
+        if transportRole == .client { _ = startedTransport(now: now) }
     }
 }

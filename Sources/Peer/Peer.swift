@@ -149,7 +149,10 @@ public final class Peer {
             transport.handleTimeout(now: now)
             _ = drainTransport(transport, now: now)
         }
-        if let due = data.nextTimeout, due <= now { data.handleTimeout(now: now) }
+        if let association = data.association, let due = association.nextTimeout, due <= now {
+            association.handleTimeout(now: now)
+            checkAssociation(now: now)
+        }
     }
 
     private var timeoutSentence: String {
@@ -166,7 +169,7 @@ public final class Peer {
         var earliest = deadline
         if let due = agent.nextTimeout { earliest = min(earliest, due) }
         if let due = transport?.nextTimeout { earliest = min(earliest, due) }
-        if case .connected = phase, let due = data.nextTimeout { earliest = min(earliest, due) }
+        if case .connected = phase, let due = data.association?.nextTimeout { earliest = min(earliest, due) }
         return earliest == .distantFuture ? nil : earliest
     }
 
@@ -198,7 +201,7 @@ public final class Peer {
         guard let transport, let path = agent.selectedPath else { return nil }
         if transport.pollTransmit(into: &output) { return Transmit(from: path.local, to: path.remote) }
         guard transport.state == .connected else { return nil }
-        guard packets.fill({ data.pollTransmit(into: &$0, now: now) }) else {
+        guard let association = data.association, packets.fill({ association.pollTransmit(into: &$0, now: now) }) else {
             return isClosed ? sayGoodbye(transport, path: path, into: &output, now: now) : nil
         }
         let isSealed = packets.withBytes { transport.seal($0, into: &output) }
@@ -244,7 +247,7 @@ public final class Peer {
     }
 
     /// The path's round trip: measured by checks, otherwise by the data.
-    public var roundTrip: Duration? { agent.roundTrip ?? data.roundTrip }
+    public var roundTrip: Duration? { agent.roundTrip ?? data.association?.statistics.smoothedRoundTrip }
 
     /// What the other side called the path's remote end: a candidate of its description, or one learned from its checks.
     public func candidateKind(of path: Path) -> Candidate.Kind {
@@ -279,7 +282,8 @@ public final class Peer {
         if transportRole == .client { _ = startedTransport(now: now) }
     }
 
-    private func startedTransport(now: Instant) -> (any SecureTransport)? {
+    /// The transport, made at its first use; nil before there is a path and a description.
+    func startedTransport(now: Instant) -> (any SecureTransport)? {
         if let transport { return transport }
         guard case .connecting(let since) = phase, let transportRole, case .done(let remote) = negotiation else { return nil }
         let expected = remote.fingerprints.compactMap { DTLS.Fingerprint(announced: $0) }
@@ -309,11 +313,11 @@ public final class Peer {
         if transport.state == .connected { becomeConnected(transport, now: now) }
         while !isClosed, packets.fill({ transport.read(into: &$0) }) {
             hasRead = true
-            packets.withBytes { data.handle(packet: $0, now: now) }
+            packets.withBytes { data.association?.handle(packet: $0, now: now) }
         }
         switch transport.state {
         case .idle, .handshaking: break
-        case .connected: if let failure = data.failure { end(failure, now: now) }
+        case .connected: checkAssociation(now: now)
         case .closed: end(.remote, now: now)
         case .failed(.fingerprintMismatch): end(.fingerprintMismatch, now: now)
         case .failed(.closedByPeer): end(.remote, now: now)
@@ -336,13 +340,18 @@ public final class Peer {
         transport.releaseBuffers()
     }
 
+    private func checkAssociation(now: Instant) {
+        if let failure = data.failure { return end(failure, now: now) }
+        if milestones.associated == nil, data.association?.isEstablished == true { milestones.associated = now }
+    }
+
     /// Ends the peer. If there is a connection, the other side is told by what is sent afterwards.
     func end(_ reason: CloseReason, now: Instant) {
         guard !isClosed else { return }
         let wasConnected = isConnected
         phase = .closed
         deadline = .distantFuture
-        if wasConnected { data.abort(now: now) }
+        if wasConnected { data.association?.abort(now: now) }
         emit(.closed(reason))
     }
 

@@ -30,6 +30,8 @@ extension Association {
         public var droppedUnexpected: UInt64 = 0
         /// DATA chunks beyond the receiver window.
         public var droppedWindow: UInt64 = 0
+        /// Fragments and messages that belong to nothing: their rest was given up by the peer.
+        public var droppedOrphans: UInt64 = 0
         /// State cookies that did not verify.
         public var droppedCookie: UInt64 = 0
 

@@ -11,8 +11,9 @@ public struct PayloadHeader: Sendable {
 }
 
 /// The bytes of one message in one allocation. Filled by one owner, then handed on and only read:
-/// host to send queue, or reassembly to event queue, without a copy in between.
-public final class Payload: ManagedBuffer<PayloadHeader, UInt8>, @unchecked Sendable {
+/// host to send queue, or reassembly to event queue, without a copy in between. (Swift does not let a ManagedBuffer be
+/// Sendable: types that carry a finished payload to another thread say so themselves.)
+public final class Payload: ManagedBuffer<PayloadHeader, UInt8> {
     /// An empty payload with room for `capacity` bytes.
     @inlinable
     public static func allocate(capacity: Int) -> Payload {
@@ -63,7 +64,7 @@ public final class Payload: ManagedBuffer<PayloadHeader, UInt8>, @unchecked Send
     public func write(from offset: Int, count: Int, to output: inout OutputRawSpan) -> Bool {
         unsafe withUnsafeMutablePointers { header, elements in
             let all = unsafe UnsafeRawBufferPointer(start: elements, count: header.pointee.count)
-            guard let part = unsafe all.bytes.slice(at: offset, count: count) else { return false }
+            guard let part = all.bytes.slice(at: offset, count: count) else { return false }
             return output.write(part)
         }
     }

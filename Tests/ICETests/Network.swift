@@ -1,4 +1,4 @@
-import ICE
+@testable import ICE
 import Wire
 
 func address(_ text: String, _ port: UInt16) -> SocketAddress { SocketAddress(ip: IPAddress(text)!, port: port) }
@@ -115,6 +115,10 @@ final class Network {
     func send(_ datagram: Datagram, by host: Host) {
         sent += 1
         var datagram = datagram
+        if datagram.from.ip.isUnspecified {
+            // The routing table's choice.
+            datagram.from = host.agent.localCandidates.first { $0.address.ip.isIPv4 == datagram.to.ip.isIPv4 }!.address
+        }
         datagram.from = host.mapping[datagram.from] ?? datagram.from
         guard filter(datagram), !chance(loss) else { return }
         deliver(datagram)
@@ -185,4 +189,8 @@ final class Network {
 
 extension Instant {
     static func + (left: Instant, right: Int64) -> Instant { left + .milliseconds(right) }
+}
+
+extension Agent {
+    var pairCount: Int { pairs.count }
 }

@@ -7,12 +7,15 @@
 
 RECONNECT_TEST_HOSTS selects hosts by name, comma-separated; `name=command line` adds one of one's
 own. Without it all hosts are tested, and one that is not built is a failure.
-RECONNECT_TEST_ADDRESS and RECONNECT_TEST_ADDRESS6 are the addresses offered for the UDP port.
+RECONNECT_TEST_ADDRESS and RECONNECT_TEST_ADDRESS6 are the addresses offered for the UDP port; the
+default is this machine's own.
 """
 
 import json
 import os
 import shlex
+import socket
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -22,11 +25,24 @@ import drivers
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "go": [str(ROOT / "build/examples/answerer-go")],
-    "python": ["python3", str(ROOT / "examples/python/answerer.py")],
+    "python": [sys.executable, str(ROOT / "examples/python/answerer.py")],
     "c": [str(ROOT / "build/examples/answerer-c")],
 }
-ADDRESS = os.environ.get("RECONNECT_TEST_ADDRESS", "127.0.0.1")
-ADDRESS6 = os.environ.get("RECONNECT_TEST_ADDRESS6", "::1")
+
+
+def own_address(family, elsewhere, loopback):
+    """This machine's address on its default route. Firefox sends from there only, and then cannot
+    reach a loopback address; that is left for machines without a network."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((elsewhere, 9))  # sends nothing
+            return probe.getsockname()[0]
+    except OSError:
+        return loopback
+
+
+ADDRESS = os.environ.get("RECONNECT_TEST_ADDRESS") or own_address(socket.AF_INET, "198.51.100.1", "127.0.0.1")
+ADDRESS6 = os.environ.get("RECONNECT_TEST_ADDRESS6") or own_address(socket.AF_INET6, "2001:db8::1", "::1")
 
 
 def selected():

@@ -6,7 +6,7 @@ import stat
 
 import hosts
 import pytest
-from conftest import Page
+from page import Page
 
 SIZES = [0, 1, 1200, 16384, 65535, 65536, 262144]
 STEPS = ["prepared", "answer", "ice", "dtls", "open", "echo"]
@@ -330,9 +330,7 @@ def test_stolen_token_is_useless_without_the_key(page):
     page.open()
     page.ready()
     token = page.token()
-    thief = page.run(
-        STRANGER + 'return await stranger("offer", args[0], "application/json")', token
-    )
+    thief = page.run(STRANGER + 'return await stranger("offer", args[0], "application/json")', token)
     assert (thief["mode"], thief["echo"]) == ("normal", "hello")
     assert thief["token"] and thief["token"] != token
     # The owner did not notice, and comes back as before.
@@ -459,7 +457,7 @@ def test_host_that_stops_and_starts_again(host_name, browser, tmp_path):
         page.open()
         page.ready()
         assert stat.S_IMODE(os.stat(certificate).st_mode) == 0o600
-        fingerprint = 'return /^a=fingerprint:(.*)$/m.exec(reconnectDemo.peer.remoteDescription.sdp)[1]'
+        fingerprint = "return /^a=fingerprint:(.*)$/m.exec(reconnectDemo.peer.remoteDescription.sdp)[1]"
         before = page.run(fingerprint)
         page.run(
             """window.ended = new Promise((resolve) => reconnectDemo.subscribe((change) => {
@@ -526,7 +524,5 @@ def test_page_of_the_allowed_origin_connects(page, host):
     page.ready()
     with hosts.Host(host.name, "--cors", page.url.rstrip("/")) as other:
         # text/plain needs no preflight request.
-        result = page.run(
-            STRANGER + 'return await stranger(args[0], undefined, "text/plain")', other.url + "offer"
-        )
+        result = page.run(STRANGER + 'return await stranger(args[0], undefined, "text/plain")', other.url + "offer")
     assert (result["mode"], result["echo"]) == ("normal", "hello")

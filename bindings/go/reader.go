@@ -192,7 +192,7 @@ func (e *Engine) peerState(event *C.reconnect_event_t) bool {
 	if state.State == PeerClosed {
 		state.Reason = failure(event.status, state.Detail)
 		delete(e.peersByHandle, id)
-		if !e.endChannels(p) {
+		if !e.endChannels(p, state.Reason) {
 			return false
 		}
 		e.forgetPeer(p)
@@ -200,8 +200,8 @@ func (e *Engine) peerState(event *C.reconnect_event_t) bool {
 	return e.deliver(state)
 }
 
-// endChannels lets go of the channels of a closed peer that were not told to be closed: those never opened.
-func (e *Engine) endChannels(p *Peer) bool {
+// endChannels ends the channels of a closed peer whose end the library has not told: those that never opened.
+func (e *Engine) endChannels(p *Peer, reason error) bool {
 	e.mutex.Lock()
 	channels := make([]*Channel, 0, len(p.opened)+len(p.remote))
 	for _, c := range p.opened {
@@ -212,16 +212,24 @@ func (e *Engine) endChannels(p *Peer) bool {
 		channels = append(channels, c)
 	}
 	for _, c := range channels {
-		if !e.deliverHeld(c, true) {
+		if !e.endChannel(c, reason) {
 			return false
-		}
-		if c.tag == 0 {
-			e.forgetRemote(c)
-		} else {
-			e.forgetChannel(c)
 		}
 	}
 	return true
+}
+
+// endChannel tells the end of a channel, after the messages that were held back.
+func (e *Engine) endChannel(c *Channel, reason error) bool {
+	if !e.deliverHeld(c, true) {
+		return false
+	}
+	if c.tag == 0 {
+		delete(e.remote, c.handle.Load())
+		delete(c.peer.remote, c.handle.Load())
+	}
+	e.forgetChannel(c)
+	return e.deliver(ChannelClosedEvent{Channel: c, Reason: reason})
 }
 
 func (e *Engine) session(event *C.reconnect_event_t) bool {
@@ -272,21 +280,7 @@ func (e *Engine) channelClosed(event *C.reconnect_event_t) bool {
 	if c == nil {
 		return true
 	}
-	if !e.deliverHeld(c, true) {
-		return false
-	}
-	if c.tag == 0 {
-		e.forgetRemote(c)
-	} else {
-		e.forgetChannel(c)
-	}
-	return e.deliver(ChannelClosedEvent{Channel: c, Reason: failure(event.status, text(event.data, event.size))})
-}
-
-func (e *Engine) forgetRemote(c *Channel) {
-	delete(e.remote, c.handle.Load())
-	delete(c.peer.remote, c.handle.Load())
-	e.forgetChannel(c)
+	return e.endChannel(c, failure(event.status, text(event.data, event.size)))
 }
 
 func message(c *Channel, event *C.reconnect_event_t) MessageEvent {

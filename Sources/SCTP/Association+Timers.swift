@@ -1,0 +1,79 @@
+public import Wire
+
+extension Association {
+    /// To be called when ``nextTimeout`` has passed.
+    public func handleTimeout(now: Instant) {
+        while state != .closed, let timer = timers.expired(at: now) {
+            switch timer {
+            case .initiation: initiationTimedOut(now)
+            case .retransmission: retransmissionTimedOut(now)
+            case .delayedAcknowledgement: if acknowledgement != .none { acknowledgement = .immediate }
+            case .shutdown: shutdownTimedOut(now)
+            case .shutdownGuard: shutdownGuardExpired()
+            case .heartbeat: heartbeatDue(now)
+            case .reconfiguration: reconfigurationTimedOut(now)
+            }
+        }
+    }
+
+    // MARK: HEARTBEAT (section 8.3)
+
+    func scheduleHeartbeat(_ now: Instant) {
+        guard configuration.heartbeatInterval > .zero else { return }
+        // "HB.interval plus RTO with jittering of +/- 50 % of RTO".
+        let jitter = timeout.value.nanoseconds / 2
+        let extra = Duration(nanoseconds: Int64.random(in: 0...max(jitter * 2, 1), using: &random))
+        timers[.heartbeat] = now + configuration.heartbeatInterval + timeout.value / 2 + extra
+    }
+
+    private func heartbeatDue(_ now: Instant) {
+        switch state {
+        case .established, .shutdownPending, .shutdownReceived: break
+        default: return
+        }
+        if heartbeatNonce != nil {
+            // The one before was not answered.
+            errorCount += 1
+            guard errorCount <= configuration.maximumRetransmissions else { return close(.aborted(.timeout)) }
+            timeout.backOff()
+        }
+        heartbeatNonce = nil
+        // Only an idle path is probed: data in flight is a probe itself.
+        if outstanding.isEmpty {
+            heartbeatNonce = random.next()
+            control.insert(.heartbeat)
+        }
+        scheduleHeartbeat(now)
+    }
+
+    func handleHeartbeat(_ body: RawSpan, _ now: Instant) {
+        confirmEstablished(now)
+        guard state != .cookieWait, heartbeatAcks.count < 4, body.byteCount <= maximumPacketSize - commonHeaderSize - 4 else {
+            counters.droppedUnexpected &+= 1
+            return
+        }
+        heartbeatAcks.append(body.copied())
+        control.insert(.heartbeatAck)
+    }
+
+    /// What was sent comes back: parameter header, time of sending, nonce.
+    func handleHeartbeatAck(_ body: RawSpan, _ now: Instant) {
+        guard body.load(bigEndianAt: 0) == ParameterType.heartbeatInfo, let sentAt: Int64 = body.load(bigEndianAt: 4),
+            let nonce: UInt64 = body.load(bigEndianAt: 12), nonce == heartbeatNonce
+        else {
+            counters.droppedUnexpected &+= 1
+            return
+        }
+        heartbeatNonce = nil
+        errorCount = 0
+        timeout.measured(now - Instant(nanoseconds: sentAt))
+    }
+
+    func writeHeartbeat(_ output: inout OutputRawSpan, end: Int, now: Instant) {
+        guard let heartbeatNonce, output.byteCount + 24 <= end else { return }
+        output.write(UInt32(ChunkType.heartbeat) << 24 | 24)
+        output.write(UInt32(ParameterType.heartbeatInfo) << 16 | 20)
+        output.write(now.nanoseconds)
+        output.write(heartbeatNonce)
+    }
+}

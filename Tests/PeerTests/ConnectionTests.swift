@@ -1,0 +1,88 @@
+import DTLS
+import SDP
+import Testing
+import Wire
+
+@testable import Peer
+
+@Suite struct Connecting {
+    @Test(arguments: [false, true], [false, true])
+    func connectsWhicheverSideSpeaksDTLSFirst(isLite: Bool, prefersActive: Bool) throws {
+        let simulation = Simulation(seed: 1, isLite: isLite, prefersActive: prefersActive)
+        try simulation.negotiate()
+        #expect(simulation.run(for: .seconds(5)) { $0.areConnected })
+        #expect(simulation.events[0] == [.connecting, .connected])
+        #expect(simulation.events[1] == [.connecting, .connected])
+    }
+
+    @Test func passiveAnswererIsConnectedInThreeRoundTripsAndAHalf() throws {
+        // One for the check, and for the stand-in's handshake what DTLS 1.2 takes: two.
+        let simulation = Simulation(seed: 2, weather: Weather(delay: .milliseconds(50)))
+        let start = simulation.now
+        try simulation.negotiate()
+        #expect(simulation.run(for: .seconds(5)) { $0.areConnected })
+        #expect(simulation.now - start <= .milliseconds(350))
+    }
+
+    @Test func givesUpWhenNobodyAnswers() throws {
+        let simulation = Simulation(seed: 3) { $0.connectTimeout = .seconds(3) }
+        simulation.isPartitioned = true
+        try simulation.negotiate()
+        #expect(simulation.run(for: .seconds(10)) { $0.offerer.isClosed && $0.answerer.isClosed })
+        guard case .closed(.timeout) = simulation.events[1].last else {
+            Issue.record("\(simulation.events[1])")
+            return
+        }
+    }
+
+    @Test func wrongCertificateFailsWithThatReason() throws {
+        let simulation = Simulation(seed: 4)
+        let offer = try simulation.offerer.makeOffer()
+        let forged = replacingFingerprint(in: offer)
+        let answer = try simulation.answerer.answer(SessionDescription(parsing: forged), now: simulation.now)
+        try simulation.offerer.accept(SessionDescription(parsing: answer), now: simulation.now)
+        #expect(simulation.run(for: .seconds(20)) { $0.answerer.isClosed })
+        #expect(simulation.events[1].last == .closed(.fingerprintMismatch))
+        #expect(!simulation.events[1].contains(.connected))
+    }
+
+    private func replacingFingerprint(in sdp: String) -> String {
+        sdp.split(separator: "\r\n").map { line in
+            line.hasPrefix("a=fingerprint:")
+                ? "a=fingerprint:sha-256 " + Array(repeating: "AB", count: 32).joined(separator: ":") : String(line)
+        }.joined(separator: "\r\n") + "\r\n"
+    }
+
+    @Test func closingTellsTheOtherSide() throws {
+        let simulation = Simulation(seed: 5)
+        try simulation.negotiate()
+        #expect(simulation.run(for: .seconds(5)) { $0.areConnected })
+        simulation.offerer.close(now: simulation.now)
+        #expect(simulation.run(for: .seconds(1)) { $0.answerer.isClosed })
+        #expect(simulation.events[0].last == .closed(.local))
+        #expect(simulation.events[1].last == .closed(.remote))
+    }
+
+    @Test func silenceIsReportedAndForgivenOrFinal() throws {
+        let simulation = Simulation(seed: 6)
+        try simulation.negotiate()
+        #expect(simulation.run(for: .seconds(5)) { $0.areConnected })
+        simulation.isPartitioned = true
+        simulation.run(for: .seconds(12))
+        #expect(simulation.events[1].last == .disconnected)
+        simulation.isPartitioned = false
+        #expect(simulation.run(for: .seconds(10)) { $0.events[1].last == .reconnected })
+        simulation.isPartitioned = true
+        #expect(simulation.run(for: .seconds(60)) { $0.answerer.isClosed && $0.offerer.isClosed })
+        #expect(simulation.events[1].last == .closed(.consentExpired))
+    }
+
+    @Test func descriptionsOutOfTurnAreRefused() throws {
+        let simulation = Simulation(seed: 7)
+        try simulation.negotiate()
+        let again = try SessionDescription(parsing: Simulation(seed: 8).offerer.makeOffer())
+        #expect(throws: Peer.DescriptionError.self) { try simulation.answerer.answer(again, now: simulation.now) }
+        #expect(throws: Peer.DescriptionError.self) { try simulation.offerer.accept(again, now: simulation.now) }
+        #expect(throws: Peer.DescriptionError.self) { try simulation.offerer.makeOffer() }
+    }
+}

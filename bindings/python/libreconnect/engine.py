@@ -1,0 +1,303 @@
+"""Engines, peers and channels for programs that block: plain threads, no event loop."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Union
+
+from ._core import BaseChannel, BasePeer, Core, Data, Result, check, peer_statistics
+from .config import ChannelConfig, Config, LogLevel, PeerConfig
+from .errors import InvalidHandleError
+from .events import (
+    AddressesEvent,
+    BufferedLowEvent,
+    ChannelClosedEvent,
+    ChannelOpenEvent,
+    EngineStatistics,
+    LogEvent,
+    MessageEvent,
+    Mode,
+    PeerStateEvent,
+    PeerStatistics,
+    SessionEvent,
+)
+
+
+class Channel(BaseChannel["Peer"]):
+    """One data channel (RFC 8831). It ends with its ChannelClosedEvent."""
+
+    def send(self, data: Data) -> None:
+        """Sends one message, possibly empty: str as text, everything else as binary. It is copied.
+
+        Raises WouldBlockError if the queue is at its high-water mark (nothing was taken; a BufferedLowEvent follows),
+        TooLargeError if the message is larger than the other side accepts, ClosedError or InvalidHandleError if the
+        channel is closing, closed, or not open yet.
+        """
+        status = self._send(data)
+        if status:
+            check(status)
+
+    def pause_reading(self) -> None:
+        """Stops the delivery of the channel's messages. What then arrives waits in the library; when the peer's
+        receive_window is full, the other side stops sending. Messages that poll() has already begun to take may
+        still come, as do all other events. The end of the channel delivers what is waiting."""
+        self._core.pause(self)
+
+    def resume_reading(self) -> None:
+        """Takes up the delivery of the channel's messages again."""
+        if self._core.resume(self):
+            self.peer.engine._wake()
+
+
+class Peer(BasePeer[Channel]):
+    """One WebRTC connection. It ends with its PeerStateEvent of state CLOSED."""
+
+    engine: Engine
+    """The engine that the peer belongs to."""
+
+    def offer(self, timeout: float | None = 10) -> str:
+        """Makes the offer, JSON {"type":"offer","sdp":...}, with all candidates in it. Waits for it."""
+        return self.engine._wait_for(self._start_offer(), timeout).check().data.decode()
+
+    def accept(self, answer: str | bytes, timeout: float | None = 10) -> None:
+        """Takes the answer to the offer, JSON as in Answer.json; then the peer connects. Waits until the answer is
+        found to fit the offer. Raises MalformedJSONError, MalformedSDPError, UnacceptableError, WrongStateError."""
+        self.engine._wait_for(self._start_accept(answer), timeout).check()
+
+    def statistics(self, timeout: float | None = 10) -> PeerStatistics:
+        """Asks for the peer's figures and waits for them."""
+        return peer_statistics(self.engine._wait_for(self._start_statistics(), timeout).check())
+
+
+Event = Union[
+    LogEvent,
+    PeerStateEvent[Peer],
+    SessionEvent[Peer],
+    ChannelOpenEvent[Channel],
+    MessageEvent[Channel],
+    BufferedLowEvent[Channel],
+    ChannelClosedEvent[Channel],
+    AddressesEvent,
+]
+"""Everything that can happen."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answered offer."""
+
+    peer: Peer
+    """The connection that comes to be. It closes by itself if nobody connects within connect_timeout."""
+    json: str
+    """The answer to give to the other side."""
+    mode: Mode
+    """Whether a session came back."""
+    duration: float
+    """Seconds from the call to the finished answer."""
+
+
+class Engine:
+    """Owns one UDP port, one certificate and one thread, and all peers on that port.
+
+    Making one blocks for the certificate's file and key only, and raises PortInUseError, NoPermissionError,
+    NoAddressError, NoDescriptorsError, CertificateUnusableError, StorageError, SystemFailureError or
+    InvalidArgumentError. All methods may be called from all threads. A context manager: its end closes the engine.
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        self._open = False
+        self._turn = threading.Condition()
+        self._results: dict[int, Result] = {}
+        self._waiting: int | None = None  # the thread that waits for the descriptor
+        self._core: Core[Peer, Channel] = Core(config or Config(), self._make_peer, Channel, self._keep_result)
+        self._descriptor = self._core.descriptor()
+        self._port = self._core.port()
+        try:
+            self._wake_in, self._wake_out = os.pipe()
+        except OSError:
+            self._core.destroy()
+            raise
+        os.set_blocking(self._wake_in, False)
+        os.set_blocking(self._wake_out, False)
+        self._open = True
+
+    def _make_peer(self, core: Core[Peer, Channel], tag: int) -> Peer:
+        peer = Peer(core, tag)
+        peer.engine = self
+        return peer
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", False):
+            self.close()
+
+    def close(self) -> None:
+        """Closes all peers (the other sides are told), stops the thread, closes the port. Calls that wait in other
+        threads raise InvalidHandleError. A second close does nothing."""
+        with self._turn:
+            if not self._open:
+                return
+            self._open = False
+            os.write(self._wake_out, b"c")
+            while self._waiting not in (None, threading.get_ident()):
+                self._turn.wait()
+            self._turn.notify_all()
+            os.close(self._wake_in)
+            os.close(self._wake_out)
+        self._core.destroy()
+
+    @property
+    def port(self) -> int:
+        """The UDP port in use."""
+        return self._port
+
+    def fingerprint(self, hash_name: str = "sha-256") -> str:
+        """The certificate's fingerprint as in SDP, for example "sha-256 AB:CD:..." (RFC 8122).
+
+        The hash is "sha-256", "sha-384" or "sha-512"."""
+        return self._core.fingerprint(hash_name)
+
+    def set_addresses(self, addresses: Sequence[str]) -> None:
+        """Replaces the IP addresses offered from now on. None at all: back to the machine's own."""
+        self._core.set_addresses(addresses)
+
+    def set_fast_reload(self, enabled: bool) -> None:
+        """Switches fast reload while running: off means every answer is normal."""
+        self._core.set_fast_reload(enabled)
+
+    def set_log_level(self, level: LogLevel) -> None:
+        """Changes the level of log events."""
+        self._core.set_log_level(level)
+
+    def statistics(self) -> EngineStatistics:
+        """Reads the engine's counters."""
+        return self._core.statistics()
+
+    def fileno(self) -> int:
+        """The descriptor that polls readable while events wait, for select and its kin. Never read from it."""
+        return self._descriptor
+
+    def answer(self, offer: str | bytes, config: PeerConfig | None = None, timeout: float | None = 10) -> Answer:
+        """Answers an offer, JSON {"type":"offer","sdp":...,"sessionToken":...}, and makes a peer. The token of a live
+        session, from the client to whom it was given, gives Mode.FAST.
+
+        Waits for the answer, usually less than a millisecond; TimeoutError closes the peer. Raises
+        MalformedJSONError, MalformedSDPError, UnacceptableError, LimitError, NoAddressError.
+        """
+        peer, tag = self._core.start_answer(offer, config or PeerConfig())
+        try:
+            result = self._wait_for(tag, timeout).check()
+        except BaseException:
+            self._core.forget_peer(peer)
+            peer.close()
+            raise
+        return Answer(peer, result.data.decode(), Mode(result.number), result.duration_ns / 1e9)
+
+    def create_peer(self, config: PeerConfig | None = None) -> Peer:
+        """Makes a peer that will offer. Open its channels, then call its offer()."""
+        return self._core.create_peer(config or PeerConfig())
+
+    def poll(self, timeout: float | None = None) -> list[Event]:
+        """What has happened, in order. Waits up to `timeout` seconds for the first event: 0 does not wait, None
+        waits without limit. Empty after the time ran out. Raises InvalidHandleError once the engine is closed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._turn:
+            while True:
+                self._require_open()
+                events = self._core.take()
+                if self._results:
+                    self._turn.notify_all()
+                if events:
+                    return events
+                if not self._core.has_backlog() and not self._wait(deadline):
+                    return []
+
+    def events(self) -> Iterator[Event]:
+        """All that happens, until the engine is closed."""
+        while True:
+            try:
+                events = self.poll()
+            except InvalidHandleError:
+                return
+            yield from events
+
+    # ------------------------------------------------------------------ waiting
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise InvalidHandleError("the engine is closed")
+
+    def _wake(self) -> None:
+        with self._turn:
+            if self._open:
+                try:
+                    os.write(self._wake_out, b"r")
+                except BlockingIOError:
+                    pass  # there are enough wake-ups in the pipe
+            self._turn.notify_all()
+
+    def _keep_result(self, tag: int, result: Result) -> None:
+        self._results[tag] = result
+
+    def _wait_for(self, tag: int, timeout: float | None) -> Result:
+        """Waits for the event of a call."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            with self._turn:
+                while True:
+                    self._require_open()
+                    if tag not in self._results and self._core.take_results():
+                        self._turn.notify_all()
+                    if tag in self._results:
+                        return self._results[tag]
+                    if self._core.has_backlog():
+                        self._turn.notify_all()
+                    if not self._wait(deadline):
+                        raise TimeoutError("the engine did not answer in time")
+        finally:
+            with self._turn:
+                self._core.forget_call(tag)
+                self._results.pop(tag, None)
+
+    def _wait(self, deadline: float | None) -> bool:
+        """Waits until something may have come; False if the deadline is over. One thread waits for the descriptor,
+        all others for that thread. Called with the lock, which is free while waiting."""
+        remaining = None if deadline is None else deadline - time.monotonic()
+        if remaining is not None and remaining <= 0:
+            return False
+        if self._waiting is not None:
+            self._turn.wait(remaining)
+            return True
+        self._waiting = threading.get_ident()
+        self._turn.release()
+        try:
+            poller = select.poll()
+            poller.register(self._descriptor, select.POLLIN)
+            poller.register(self._wake_in, select.POLLIN)
+            woken = poller.poll(None if remaining is None else remaining * 1000)
+        finally:
+            self._turn.acquire()
+            self._waiting = None
+            self._turn.notify_all()
+        if self._open and any(descriptor == self._wake_in for descriptor, _ in woken):
+            os.read(self._wake_in, 4096)
+        return True
+
+
+__all__ = ["Answer", "Channel", "ChannelConfig", "Engine", "Event", "Peer"]

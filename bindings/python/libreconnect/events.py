@@ -1,0 +1,181 @@
+"""What happens: events of an engine. Ignore kinds that you do not know."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Generic, TypeVar, Union
+
+from .config import LogLevel
+from .errors import ReconnectError
+
+PeerT = TypeVar("PeerT")
+ChannelT = TypeVar("ChannelT")
+
+Message = Union[str, bytes]
+"""A message: str if it was sent as text, otherwise bytes."""
+
+
+class PeerState(enum.IntEnum):
+    """Where a peer stands."""
+
+    CONNECTING = 1
+    """The first check came: ICE has a path, DTLS has begun."""
+    CONNECTED = 2
+    """DTLS is finished: the other side is authenticated. Again after DISCONNECTED."""
+    DISCONNECTED = 3
+    """Silent for disconnect_timeout; may come back by itself."""
+    CLOSED = 4
+    """The end."""
+
+
+class Mode(enum.IntEnum):
+    """How an offer was answered."""
+
+    NORMAL = 0
+    """A new session."""
+    FAST = 1
+    """A session came back."""
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    """A line of the engine's log, without its end of line."""
+
+    level: LogLevel
+    line: str
+
+
+@dataclass(frozen=True)
+class PeerStateEvent(Generic[PeerT]):
+    """A peer has come to a state."""
+
+    peer: PeerT
+    state: PeerState
+    reason: ReconnectError | None
+    """Why the peer closed; None if the program closed it, and in all other states."""
+    detail: str
+    """A sentence, possibly empty."""
+    age: float
+    """Seconds since the peer was made."""
+
+
+@dataclass(frozen=True)
+class SessionEvent(Generic[PeerT]):
+    """Who came: told once per peer, when the connection is authenticated."""
+
+    peer: PeerT
+    client_id: str
+    """Stays the same over the session's life."""
+    token: str
+    """The beginning of the session token, 8 characters: the whole token is never told."""
+    connections: int
+    """How many times the session has connected, this one included."""
+    mode: Mode
+    returned: bool
+    """The session had connected before."""
+    away: float
+    """For how many seconds it had been away; 0 if it has not returned, or took over while its earlier peer was still
+    connected."""
+
+
+@dataclass(frozen=True)
+class ChannelOpenEvent(Generic[ChannelT]):
+    """A channel is open for sending."""
+
+    channel: ChannelT
+    remote: bool
+    """The other side opened it."""
+
+
+@dataclass(frozen=True)
+class MessageEvent(Generic[ChannelT]):
+    """A message."""
+
+    channel: ChannelT
+    data: Message
+
+
+@dataclass(frozen=True)
+class BufferedLowEvent(Generic[ChannelT]):
+    """The queued bytes of a channel fell to its low-water mark."""
+
+    channel: ChannelT
+    buffered: int
+    """Bytes queued now."""
+
+
+@dataclass(frozen=True)
+class ChannelClosedEvent(Generic[ChannelT]):
+    """The channel is gone, and every call on it raises InvalidHandleError."""
+
+    channel: ChannelT
+    reason: ReconnectError | None
+    """None if either side closed the channel."""
+
+
+@dataclass(frozen=True)
+class AddressesEvent:
+    """The addresses that answers offer have changed."""
+
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EngineStatistics:
+    """Counters since the engine's start; those marked "now" are gauges."""
+
+    peers: int
+    """Now."""
+    sessions: int
+    """Now."""
+    answers_fast: int
+    answers_normal: int
+    peers_connected: int
+    """Ever."""
+    peers_failed: int
+    """Closed before they connected, or by an error."""
+    sessions_returned: int
+    """Connections that came back to their session."""
+    datagrams_received: int
+    datagrams_sent: int
+    bytes_received: int
+    """UDP payload."""
+    bytes_sent: int
+    datagrams_dropped: int
+    """From strangers, malformed, failed integrity; counted and dropped."""
+    send_errors: int
+    """Datagrams that the operating system refused."""
+    certificate_age_seconds: int
+    """Now."""
+    events_queued: int
+    """Now, in the library."""
+
+
+@dataclass(frozen=True)
+class PeerStatistics:
+    """The figures of a peer. Times are seconds; 0: not yet, or not measured."""
+
+    channels: int
+    """Open now."""
+    ice: float
+    """From the peer's making to its first verified check."""
+    dtls: float
+    """To the finished handshake."""
+    sctp: float
+    """To the association."""
+    round_trip: float
+    """Smoothed."""
+    bytes_sent: int
+    """UDP payload."""
+    bytes_received: int
+    messages_sent: int
+    messages_received: int
+    retransmissions: int
+    """SCTP chunks sent again."""
+    congestion_window: int
+    buffered: int
+    """Bytes waiting in all channels."""
+    local_address: str
+    """Of the path in use, as "[::1]:9" or "127.0.0.1:9"."""
+    remote_address: str
