@@ -66,11 +66,12 @@ static inline int exchange_wait(exchange_wait_t *wait) {
             return reconnect_release(wait->engine, event.batch) == RECONNECT_OK && wait->data != NULL;
         }
         if (event.type == RECONNECT_EVENT_LOG || event.type == RECONNECT_EVENT_PEER_STATE) {
-            printf("# event %u number %lld: %.*s\n", (unsigned)event.type, (long long)event.number, (int)event.size,
-                   (const char *)event.data);
+            printf("# event %u number %lld %s: %.*s\n", (unsigned)event.type, (long long)event.number,
+                   reconnect_status_name(event.status), (int)event.size, (const char *)event.data);
         }
-        if (reconnect_release(wait->engine, event.batch) != RECONNECT_OK) {
-            return 0;
+        if (reconnect_release(wait->engine, event.batch) != RECONNECT_OK ||
+            (event.type == RECONNECT_EVENT_PEER_STATE && event.number == RECONNECT_PEER_CLOSED)) {
+            return 0; /* nothing more comes from a closed peer */
         }
     }
 }

@@ -500,10 +500,13 @@ static void sweep(worker_t *worker, const function_t *function) {
     }
 }
 
+/* Says to threads that run until they are told that this is the end. */
+static atomic_bool done;
+
 typedef struct {
     worker_t worker;
     const function_t *function;
-    unsigned calls;
+    unsigned calls; /* 0: until `done` */
 } task_t;
 
 static void *sweep_in_thread(void *context) {
@@ -514,14 +517,13 @@ static void *sweep_in_thread(void *context) {
 
 static void *random_calls_in_thread(void *context) {
     task_t *task = context;
-    for (unsigned count = 0; count < task->calls; count++) {
+    for (unsigned count = 0; task->calls == 0 ? !atomic_load(&done) : count < task->calls; count++) {
         random_call(&task->worker, &functions[next(&task->worker) % FUNCTIONS]);
     }
     return NULL;
 }
 
 /* Takes the live engine's events as a host would, so that none of its queues fills up. */
-static atomic_bool done;
 static void *drain(void *context) {
     reconnect_event_t events[64];
     (void)context;
@@ -633,36 +635,36 @@ static void run_churn(uint64_t seed) {
     for (unsigned number = 0; number < THREADS; number++) {
         prepare(&tasks[number].worker, seed, number + 100);
         tasks[number].worker.everything = true;
-        tasks[number].calls = 4000;
     }
     pthread_t drainer;
     pthread_create(&drainer, NULL, drain, NULL);
     for (unsigned number = 0; number < THREADS; number++) {
         pthread_create(&threads[number], NULL, random_calls_in_thread, &tasks[number]);
     }
-    for (unsigned number = 0; number < THREADS;) {
+    while (engines + refused < 200) {
         reconnect_engine_t engine;
         if (reconnect_engine_create(NULL, &engine, NULL, 0) != RECONNECT_OK) {
             refused++;
-        } else {
-            engines++;
-            atomic_store(&shared_engine, engine.id);
-            for (unsigned turn = 0; turn < 20; turn++) {
-                sched_yield();
-            }
-            if (reconnect_engine_destroy(engine) != RECONNECT_OK) {
-                refused++;
-            }
+            continue;
         }
-        /* A wait of another thread on this engine has ended, or the join below would not come. */
-        if (pthread_tryjoin_np(threads[number], NULL) == 0) {
-            number++;
+        engines++;
+        atomic_store(&shared_engine, engine.id);
+        for (unsigned turn = 0; turn < 20; turn++) {
+            sched_yield();
         }
+        if (reconnect_engine_destroy(engine) != RECONNECT_OK) {
+            refused++;
+        }
+    }
+    atomic_store(&done, true);
+    pthread_join(drainer, NULL);
+    for (unsigned number = 0; number < THREADS; number++) {
+        /* A wait on an engine that is gone has ended, or this would wait for ever. */
+        pthread_join(threads[number], NULL);
+        finish_worker(&tasks[number].worker);
     }
     sum(tasks, &calls, &failures, &succeeded);
     check(failures == 0 && refused == 0, "%u engines come and go under %lu calls", engines, calls);
-    atomic_store(&done, true);
-    pthread_join(drainer, NULL);
     check(reconnect_engine_destroy(live_engine) == RECONNECT_OK, "the end");
 }
 
