@@ -173,8 +173,14 @@ import Wire
         ("a=ice-pwd:tooshort", .invalid(.icePwd)), ("a=ice-pwd:abcdefghijklmnopqrstu ", .invalid(.icePwd)),
         ("a=fingerprint:sha-256", .invalid(.fingerprint)), ("a=fingerprint:sha-256 00:01", .invalid(.fingerprint)),
         ("a=fingerprint:sha-512 \(Sample.fingerprintText.dropFirst(8))", .invalid(.fingerprint)),
-        ("a=fingerprint:" + Sample.fingerprintText.replacingOccurrences(of: ":1F", with: ":1G"), .invalid(.fingerprint)),
-        ("a=fingerprint:" + Sample.fingerprintText.replacingOccurrences(of: ":1F", with: "-1F"), .invalid(.fingerprint)),
+        (
+            "a=fingerprint:" + Sample.fingerprintText.replacingOccurrences(of: ":1F", with: ":1G"),
+            .invalid(.fingerprint)
+        ),
+        (
+            "a=fingerprint:" + Sample.fingerprintText.replacingOccurrences(of: ":1F", with: "-1F"),
+            .invalid(.fingerprint)
+        ),
         ("a=fingerprint:" + Sample.fingerprintText + " x", .invalid(.fingerprint)),
         ("a=setup:sometimes", .invalid(.setup)), ("a=setup:ACTIVE", .invalid(.setup)),
         ("a=sctp-port:0", .invalid(.sctpPort)), ("a=sctp-port:65536", .invalid(.sctpPort)),
@@ -185,7 +191,8 @@ import Wire
         ("a=candidate:" + String(repeating: "c", count: 1024), .invalid(.candidate)),
         ("a=sctp-init:a b", .invalid(.sctpInit)), ("a=sctp-init:", .invalid(.sctpInit)),
         ("m=application", .invalid(.media)), ("m=application 9", .invalid(.media)),
-        ("m=application x UDP/DTLS/SCTP 1", .invalid(.media)), ("m=application 65536 UDP/DTLS/SCTP 1", .invalid(.media)),
+        ("m=application x UDP/DTLS/SCTP 1", .invalid(.media)),
+        ("m=application 65536 UDP/DTLS/SCTP 1", .invalid(.media)),
         ("m=application 9/x UDP/DTLS/SCTP 1", .invalid(.media)), ("m=app:lication 9 UDP/DTLS/SCTP 1", .invalid(.media)),
         ("m=application 9 UDP//SCTP 1", .invalid(.media)), ("m=application 9 /UDP 1", .invalid(.media)),
         ("m=application 9 UDP/ 1", .invalid(.media)), ("m=audio 9 RTP/AVP", .missing(.format)),
