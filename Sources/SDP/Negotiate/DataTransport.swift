@@ -121,6 +121,10 @@ extension SessionDescription {
             sctpInit: section.sctpInit)
     }
 
+    /// A bundle-only data section is taken although the section it hangs on gets rejected. RFC 9143 would
+    /// have it rejected too; Firefox goes along. (Chromium with the max-bundle policy, whose offer shows no
+    /// sign of it, gives up the whole group with its first section and refuses any such answer.)
+    ///
     /// RFC 9143 section 7.1.3: transport attributes of a bundled section may stand only in the section
     /// that is first in the group. Candidates of another set of credentials are left out.
     private func bundleTransport(for section: MediaSection) -> MediaSection? {
