@@ -463,6 +463,17 @@ import Wire
         #expect(pair.server.messages == [Array("last words".utf8)] && pair.server.closes.count == 1)
     }
 
+    @Test func aPeerThatStartsAnewEndsAllAndGetsNewOnes() throws {
+        let (pair, atClient, _) = try connected()
+        pair.restartServer(seed: 77)
+        pair.settle()
+        #expect(pair.client.seen == [.closed(atClient, .associationEnded)])
+        let again = try pair.client.channels.open(ChannelParameters(label: "again"), now: pair.now)
+        try pair.client.channels.send(again, .text, payload("hello"), now: pair.now)
+        pair.settle()
+        #expect(pair.client.openedIDs == [again] && pair.server.messages == [Array("hello".utf8)])
+    }
+
     @Test func endOfTheAssociationEndsAll() throws {
         let (pair, atClient, atServer) = try connected()
         pair.client.association.abort(now: pair.now)
