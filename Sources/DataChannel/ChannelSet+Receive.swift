@@ -27,7 +27,9 @@ extension ChannelSet {
         case .resetDenied(let streams, _):
             for stream in streams { outgoingResetDenied(stream) }
         case .bufferedAmountLow(let stream):
-            if let channel = byStream[stream], channel.lowThreshold != nil { events.append(.bufferedAmountLow(channel.id)) }
+            if let channel = byStream[stream], channel.lowThreshold != nil {
+                events.append(.bufferedAmountLow(channel.id))
+            }
         case .sendBufferAvailable:
             owesBufferAvailable = true
             flush(now: now)

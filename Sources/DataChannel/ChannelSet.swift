@@ -283,7 +283,9 @@ public final class ChannelSet {
 
     /// All channels end with the association, or with its restart.
     func finishAll() {
-        for channel in channels.values.sorted(by: { $0.id.number < $1.id.number }) { finish(channel, .associationEnded) }
+        for channel in channels.values.sorted(by: { $0.id.number < $1.id.number }) {
+            finish(channel, .associationEnded)
+        }
         halfReset.removeAll()
         deadStreams.removeAll()
         early.removeAll()

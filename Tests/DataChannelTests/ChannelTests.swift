@@ -72,8 +72,14 @@ import Wire
         pair.settle()
         try pair.server.channels.send(atServer, .binary, payload([2]), now: pair.now)
         pair.settle()
-        #expect(pair.client.channelEvents == [.opened(atClient, "a", stream: 7, isRemote: false), .message(atClient, .binary, [2])])
-        #expect(pair.server.channelEvents == [.opened(atServer, "b", stream: 7, isRemote: false), .message(atServer, .binary, [1])])
+        #expect(
+            pair.client.channelEvents == [
+                .opened(atClient, "a", stream: 7, isRemote: false), .message(atClient, .binary, [2]),
+            ])
+        #expect(
+            pair.server.channelEvents == [
+                .opened(atServer, "b", stream: 7, isRemote: false), .message(atServer, .binary, [1]),
+            ])
         #expect(pair.client.association.statistics.messagesSent == 1)
     }
 
@@ -81,7 +87,9 @@ import Wire
         let pair = Pair()
         let atClient = try pair.client.channels.open(ChannelParameters(), negotiatedStream: 0, now: pair.now)
         pair.start()
-        for number in UInt8(1)...5 { try pair.client.channels.send(atClient, .binary, payload([number]), now: pair.now) }
+        for number in UInt8(1)...5 {
+            try pair.client.channels.send(atClient, .binary, payload([number]), now: pair.now)
+        }
         pair.settle()
         #expect(pair.server.seen == [.connected])
         let atServer = try pair.server.channels.open(ChannelParameters(), negotiatedStream: 0, now: pair.now)
@@ -93,11 +101,18 @@ import Wire
         let pair = Pair()
         let channels = pair.client.channels
         _ = try channels.open(ChannelParameters(), negotiatedStream: 4, now: pair.now)
-        #expect(failure { () throws(ChannelError) in try channels.open(.init(), negotiatedStream: 4, now: pair.now) } == .streamUnavailable)
-        #expect(failure { () throws(ChannelError) in try channels.open(.init(), negotiatedStream: 65535, now: pair.now) } == .streamUnavailable)
+        #expect(
+            failure { () throws(ChannelError) in try channels.open(.init(), negotiatedStream: 4, now: pair.now) }
+                == .streamUnavailable)
+        #expect(
+            failure { () throws(ChannelError) in try channels.open(.init(), negotiatedStream: 65535, now: pair.now) }
+                == .streamUnavailable)
         let long = ChannelParameters(label: String(repeating: "x", count: 65536))
         #expect(failure { () throws(ChannelError) in try channels.open(long, now: pair.now) } == .parameterTooLong)
-        #expect(failure { () throws(ChannelError) in try channels.send(ChannelID(number: 99), .text, payload("a"), now: pair.now) } == .unknownChannel)
+        #expect(
+            failure { () throws(ChannelError) in
+                try channels.send(ChannelID(number: 99), .text, payload("a"), now: pair.now)
+            } == .unknownChannel)
         #expect(channels.count == 1)
     }
 
@@ -112,14 +127,18 @@ import Wire
     }
 
     @Test func limitHoldsForBothSides() throws {
-        let pair = Pair(server: { var limited = ChannelSet.Configuration(); limited.maximumChannels = 3; return limited }())
+        var limited = ChannelSet.Configuration()
+        limited.maximumChannels = 3
+        let pair = Pair(server: limited)
         let ids = try (0..<5).map { try pair.client.channels.open(ChannelParameters(label: "\($0)"), now: pair.now) }
         pair.start()
         pair.settle()
         #expect(pair.server.openedIDs.count == 3 && pair.server.channels.count == 3)
         #expect(pair.server.channels.counters.refusedOpens == 2)
         #expect(pair.client.closes == [.closed(ids[3], .remote), .closed(ids[4], .remote)])
-        #expect(failure { () throws(ChannelError) in try pair.server.channels.open(.init(), now: pair.now) } == .tooManyChannels)
+        #expect(
+            failure { () throws(ChannelError) in try pair.server.channels.open(.init(), now: pair.now) }
+                == .tooManyChannels)
         // One gone, one more may come.
         try pair.client.channels.close(ids[0], now: pair.now)
         pair.settle()
@@ -139,7 +158,9 @@ import Wire
         #expect(pair.client.openedIDs == [fits] && pair.client.closes == [.closed(beyond, .streamUnavailable)])
         _ = try pair.client.channels.open(ChannelParameters(), now: pair.now)
         _ = try pair.client.channels.open(ChannelParameters(), now: pair.now)
-        #expect(failure { () throws(ChannelError) in try pair.client.channels.open(.init(), now: pair.now) } == .streamUnavailable)
+        #expect(
+            failure { () throws(ChannelError) in try pair.client.channels.open(.init(), now: pair.now) }
+                == .streamUnavailable)
     }
 }
 
@@ -163,7 +184,8 @@ import Wire
         let (pair, atClient, atServer) = try connected()
         let large = (0..<(1 << 18)).map { UInt8(truncatingIfNeeded: $0 &* 31) }
         let all: [(MessageKind, [UInt8])] = [
-            (.text, Array("hällo".utf8)), (.binary, [0, 255]), (.text, []), (.binary, []), (.binary, [0]), (.binary, large),
+            (.text, Array("hällo".utf8)), (.binary, [0, 255]), (.text, []), (.binary, []), (.binary, [0]),
+            (.binary, large),
             (.text, [0xFF]),
         ]
         for (kind, bytes) in all {
@@ -178,7 +200,10 @@ import Wire
     @Test func largerOnesThanThePeerTakesAreRefused() throws {
         let (pair, atClient, _) = try connected()
         let tooLarge = payload([UInt8](repeating: 1, count: 1 << 18 + 1))
-        #expect(failure { () throws(ChannelError) in try pair.client.channels.send(atClient, .binary, tooLarge, now: pair.now) } == .tooLarge)
+        #expect(
+            failure { () throws(ChannelError) in
+                try pair.client.channels.send(atClient, .binary, tooLarge, now: pair.now)
+            } == .tooLarge)
         pair.settle()
         #expect(pair.server.seen == [])
     }
@@ -186,7 +211,10 @@ import Wire
     @Test func bufferedAmountFallsToTheThreshold() throws {
         let (pair, atClient, _) = try connected()
         try pair.client.channels.setBufferedAmountLowThreshold(atClient, bytes: 10_000)
-        for _ in 0..<20 { try pair.client.channels.send(atClient, .binary, payload([UInt8](repeating: 1, count: 10_000)), now: pair.now) }
+        for _ in 0..<20 {
+            try pair.client.channels.send(
+                atClient, .binary, payload([UInt8](repeating: 1, count: 10_000)), now: pair.now)
+        }
         #expect(pair.client.channels.bufferedAmount(atClient) == 200_000)
         pair.run { !pair.client.seen.isEmpty }
         #expect(pair.client.seen == [.low(atClient)])
@@ -203,7 +231,8 @@ import Wire
         var sent = 0
         while sent < 1000,
             failure({ () throws(ChannelError) in
-                try pair.client.channels.send(atClient, .binary, payload([UInt8](repeating: 1, count: 1000)), now: pair.now)
+                try pair.client.channels.send(
+                    atClient, .binary, payload([UInt8](repeating: 1, count: 1000)), now: pair.now)
             }) == nil
         { sent += 1 }
         #expect(sent > 50 && sent < 101)
@@ -238,7 +267,9 @@ import Wire
         try pair.client.channels.send(id, .binary, payload([1]), now: pair.now)
         pair.settle()
         func received() -> [(ordered: Bool, identifier: UInt32)] {
-            pair.server.raw.compactMap { if case .message(let message) = $0 { (message.ordered, message.protocolIdentifier) } else { nil } }
+            pair.server.raw.compactMap {
+                if case .message(let message) = $0 { (message.ordered, message.protocolIdentifier) } else { nil }
+            }
         }
         #expect(received().map(\.identifier) == [50, 53] && received().map(\.ordered) == [true, true])
         try pair.server.association.send(stream: 0, protocolIdentifier: 50, payload: payload([2]), now: pair.now)
@@ -270,16 +301,22 @@ import Wire
         pair.settle()
         let id = try pair.client.channels.open(ChannelParameters(), negotiatedStream: 1, now: pair.now)
         for identifier: UInt32 in [52, 54, 0, 99, 58, 53] {
-            try pair.server.association.send(stream: 1, protocolIdentifier: identifier, payload: payload([UInt8(identifier)]), now: pair.now)
+            try pair.server.association.send(
+                stream: 1, protocolIdentifier: identifier, payload: payload([UInt8(identifier)]), now: pair.now)
         }
         pair.settle()
-        #expect(pair.client.channelEvents.dropFirst() == [.message(id, .binary, [52]), .message(id, .text, [54]), .message(id, .binary, [53])])
+        #expect(
+            pair.client.channelEvents.dropFirst() == [
+                .message(id, .binary, [52]), .message(id, .text, [54]), .message(id, .binary, [53]),
+            ])
         #expect(pair.client.channels.counters.droppedMessages == 3)
     }
 }
 
 @Suite struct Closing {
-    private func connected(seed: UInt64 = 1, channels: ChannelSet.Configuration = .init()) throws -> (pair: Pair, client: ChannelID, server: ChannelID) {
+    private func connected(seed: UInt64 = 1, channels: ChannelSet.Configuration = .init()) throws -> (
+        pair: Pair, client: ChannelID, server: ChannelID
+    ) {
         let pair = Pair(seed: seed, client: channels, server: channels)
         let id = try pair.client.channels.open(ChannelParameters(label: "chat"), now: pair.now)
         pair.start()
@@ -298,12 +335,17 @@ import Wire
             let (closerID, otherID) = clientCloses ? (atClient, atServer) : (atServer, atClient)
             try closer.channels.send(closerID, .binary, payload([UInt8](repeating: 7, count: 100_000)), now: pair.now)
             try closer.channels.close(closerID, now: pair.now)
-            #expect(failure { () throws(ChannelError) in try closer.channels.send(closerID, .text, payload("late"), now: pair.now) } == .closed)
+            #expect(
+                failure { () throws(ChannelError) in
+                    try closer.channels.send(closerID, .text, payload("late"), now: pair.now)
+                } == .closed)
             pair.settle()
             #expect(other.messages.count == 1 && other.seen.last == .closed(otherID, .remote))
             #expect(closer.seen == [.closed(closerID, .local)])
             #expect(pair.client.channels.count == 0 && pair.server.channels.count == 0)
-            #expect(failure { () throws(ChannelError) in try closer.channels.close(closerID, now: pair.now) } == .unknownChannel)
+            #expect(
+                failure { () throws(ChannelError) in try closer.channels.close(closerID, now: pair.now) }
+                    == .unknownChannel)
         }
     }
 
@@ -327,10 +369,14 @@ import Wire
     @Test func streamsAreUsedAgainOnlyAfterBothDirectionsAreReset() throws {
         let (pair, atClient, _) = try connected()
         try pair.client.channels.close(atClient, now: pair.now)
-        #expect(failure { () throws(ChannelError) in try pair.client.channels.open(.init(), negotiatedStream: 0, now: pair.now) } == .streamUnavailable)
+        #expect(
+            failure { () throws(ChannelError) in
+                try pair.client.channels.open(.init(), negotiatedStream: 0, now: pair.now)
+            } == .streamUnavailable)
         pair.settle()
         let again = try pair.client.channels.open(ChannelParameters(label: "again"), negotiatedStream: 0, now: pair.now)
-        let atServer = try pair.server.channels.open(ChannelParameters(label: "again"), negotiatedStream: 0, now: pair.now)
+        let atServer = try pair.server.channels.open(
+            ChannelParameters(label: "again"), negotiatedStream: 0, now: pair.now)
         #expect(again != atClient)
         try pair.client.channels.send(again, .text, payload("new"), now: pair.now)
         try pair.server.channels.send(atServer, .text, payload("new too"), now: pair.now)
@@ -350,10 +396,16 @@ import Wire
         try pair.server.association.send(stream: 3, protocolIdentifier: 53, payload: payload([1]), now: pair.now)
         pair.settle()
         #expect(pair.client.messages == [] && pair.client.channels.counters.droppedMessages == 1)
-        #expect(failure { () throws(ChannelError) in try pair.client.channels.open(.init(), negotiatedStream: 3, now: pair.now) } == .streamUnavailable)
+        #expect(
+            failure { () throws(ChannelError) in
+                try pair.client.channels.open(.init(), negotiatedStream: 3, now: pair.now)
+            } == .streamUnavailable)
         pair.server.association.resetStreams([3], now: pair.now)
         pair.settle()
-        #expect(failure { () throws(ChannelError) in try pair.client.channels.open(.init(), negotiatedStream: 3, now: pair.now) } == nil)
+        #expect(
+            failure { () throws(ChannelError) in
+                try pair.client.channels.open(.init(), negotiatedStream: 3, now: pair.now)
+            } == nil)
         #expect(pair.client.closes.count == 1)
     }
 
@@ -377,7 +429,8 @@ import Wire
         let new = try #require(pair.client.openedIDs.last)
         #expect(
             pair.client.channelEvents.dropFirst() == [
-                .closed(old, .remote), .opened(new, "new", stream: 1, isRemote: true), .message(new, .text, Array("hello".utf8)),
+                .closed(old, .remote), .opened(new, "new", stream: 1, isRemote: true),
+                .message(new, .text, Array("hello".utf8)),
             ])
         // And it is acknowledged.
         let last = pair.server.raw.last { if case .message = $0 { true } else { false } }
@@ -410,6 +463,17 @@ import Wire
         #expect(pair.server.messages == [Array("last words".utf8)] && pair.server.closes.count == 1)
     }
 
+    @Test func aPeerThatStartsAnewEndsAllAndGetsNewOnes() throws {
+        let (pair, atClient, _) = try connected()
+        pair.restartServer(seed: 77)
+        pair.settle()
+        #expect(pair.client.seen == [.closed(atClient, .associationEnded)])
+        let again = try pair.client.channels.open(ChannelParameters(label: "again"), now: pair.now)
+        try pair.client.channels.send(again, .text, payload("hello"), now: pair.now)
+        pair.settle()
+        #expect(pair.client.openedIDs == [again] && pair.server.messages == [Array("hello".utf8)])
+    }
+
     @Test func endOfTheAssociationEndsAll() throws {
         let (pair, atClient, atServer) = try connected()
         pair.client.association.abort(now: pair.now)
@@ -429,10 +493,13 @@ import Wire
         return pair
     }
 
-    private func open(_ label: String = "x") -> Payload { ControlMessage.open(ChannelParameters(label: label)).encoded()! }
+    private func open(_ label: String = "x") -> Payload {
+        ControlMessage.open(ChannelParameters(label: label)).encoded()!
+    }
 
     private func send(_ pair: Pair, stream: UInt16, _ payload: Payload, as identifier: UInt32 = 50) throws {
-        try pair.server.association.send(stream: stream, protocolIdentifier: identifier, payload: payload, now: pair.now)
+        try pair.server.association.send(
+            stream: stream, protocolIdentifier: identifier, payload: payload, now: pair.now)
         pair.settle()
     }
 
@@ -449,7 +516,8 @@ import Wire
         #expect(pair.client.channels.counters.refusedOpens == 1 && pair.client.channels.count == 0)
     }
 
-    @Test(arguments: [[3], [3, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0xFF]] as [[UInt8]])
+    @Test(
+        arguments: [[3], [3, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0xFF]] as [[UInt8]])
     func malformedOpenIsRefused(bytes: [UInt8]) throws {
         let pair = connected()
         try send(pair, stream: 1, payload(bytes))

@@ -19,7 +19,8 @@ private func parse(_ bytes: [UInt8]) -> Result<ControlMessage, ControlMessage.Pa
             0x03, 0x81, 0x01, 0x00, 0, 0, 0, 5, 0, 4, 0, 2, 0x63, 0x68, 0x61, 0x74, 0x76, 0x31,
         ]
         let message = ControlMessage.open(
-            ChannelParameters(label: "chat", subprotocol: "v1", ordered: false, reliability: .retransmits(5), priority: 256))
+            ChannelParameters(
+                label: "chat", subprotocol: "v1", ordered: false, reliability: .retransmits(5), priority: 256))
         #expect(parse(bytes) == .success(message))
         #expect(message.encoded()?.copied() == bytes)
         #expect(parse([2]) == .success(.acknowledge) && ControlMessage.acknowledge.encoded()?.copied() == [2])
@@ -41,7 +42,8 @@ private func parse(_ bytes: [UInt8]) -> Result<ControlMessage, ControlMessage.Pa
 
     @Test func tooLongTextCannotBeWritten() {
         #expect(ControlMessage.open(ChannelParameters(label: String(repeating: "a", count: 65536))).encoded() == nil)
-        #expect(ControlMessage.open(ChannelParameters(subprotocol: String(repeating: "a", count: 65536))).encoded() == nil)
+        #expect(
+            ControlMessage.open(ChannelParameters(subprotocol: String(repeating: "a", count: 65536))).encoded() == nil)
     }
 
     @Test func aLifetimeBeyondTheFieldIsClamped() {
@@ -72,8 +74,16 @@ private func parse(_ bytes: [UInt8]) -> Result<ControlMessage, ControlMessage.Pa
         var generator = SeededGenerator(seed: seed)
         for _ in 0..<200 {
             var bytes = generator.bytes(Int.random(in: 0...40, using: &generator))
-            if bytes.count > 12 { bytes.replaceSubrange(0..<2, with: [3, [0, 1, 2, 0x80, 0x81, 0x82].randomElement(using: &generator)!]) }
-            if bytes.count > 12 { bytes.replaceSubrange(8..<12, with: [0, UInt8.random(in: 0...20, using: &generator), 0, UInt8.random(in: 0...20, using: &generator)]) }
+            if bytes.count > 12 {
+                bytes.replaceSubrange(0..<2, with: [3, [0, 1, 2, 0x80, 0x81, 0x82].randomElement(using: &generator)!])
+            }
+            if bytes.count > 12 {
+                bytes.replaceSubrange(
+                    8..<12,
+                    with: [
+                        0, UInt8.random(in: 0...20, using: &generator), 0, UInt8.random(in: 0...20, using: &generator),
+                    ])
+            }
             if case .success(let message) = parse(bytes), let again = message.encoded()?.copied() {
                 #expect(parse(again) == .success(message), "seed \(seed)")
             }
@@ -90,11 +100,14 @@ private func parse(_ bytes: [UInt8]) -> Result<ControlMessage, ControlMessage.Pa
             [0x61], [0x7F], [0xC2, 0x80], [0xDF, 0xBF], [0xE0, 0xA0, 0x80], [0xED, 0x9F, 0xBF], [0xEE, 0x80, 0x80],
             [0xF0, 0x90, 0x80, 0x80], [0xF4, 0x8F, 0xBF, 0xBF], Array("abcdefghijklm".utf8),
             // Broken: overlong, surrogate, too large, alone, cut.
-            [0xC0, 0x80], [0xE0, 0x9F, 0xBF], [0xED, 0xA0, 0x80], [0xF4, 0x90, 0x80, 0x80], [0x80], [0xE2, 0x82], [0xF5], [0xFF],
+            [0xC0, 0x80], [0xE0, 0x9F, 0xBF], [0xED, 0xA0, 0x80], [0xF4, 0x90, 0x80, 0x80], [0x80], [0xE2, 0x82],
+            [0xF5], [0xFF],
         ]
         var seen = (valid: 0, broken: 0)
         for _ in 0..<5000 {
-            let bytes = (0..<Int.random(in: 0...6, using: &generator)).flatMap { _ in pieces.randomElement(using: &generator)! }
+            let bytes = (0..<Int.random(in: 0...6, using: &generator)).flatMap { _ in
+                pieces.randomElement(using: &generator)!
+            }
             let expected = String(validating: bytes, as: UTF8.self) != nil
             #expect(isValid(bytes) == expected, "\(bytes)")
             if expected { seen.valid += 1 } else { seen.broken += 1 }

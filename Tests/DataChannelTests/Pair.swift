@@ -81,7 +81,7 @@ final class End {
 final class Pair {
     var now = Instant(nanoseconds: 1_000_000_000)
     let client: End
-    let server: End
+    private(set) var server: End
     var loss = 0.0
     var duplication = 0.0
     var delay = Duration.milliseconds(10)
@@ -110,6 +110,14 @@ final class Pair {
         client.association.connect(now: now)
         server.association.connect(now: now)
         drain()
+    }
+
+    /// A server that has lost everything, as after a crash.
+    func restartServer(seed: UInt64) {
+        server = End(seed: seed, association: .init(), channels: .init())
+        server.isAttached = true
+        server.channels.attach(server.association, parity: .odd, peerMaximumMessageSize: 1 << 18, now: now)
+        server.association.connect(now: now)
     }
 
     private func chance(_ probability: Double) -> Bool {

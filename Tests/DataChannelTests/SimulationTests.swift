@@ -31,16 +31,20 @@ import Wire
                 let isReliable = Bool.random(using: &generator)
                 let isOrdered = Bool.random(using: &generator)
                 let label = "\(side)-\(sent[side].count)"
-                let parameters = ChannelParameters(label: label, ordered: isOrdered, reliability: isReliable ? .reliable : .retransmits(1))
+                let parameters = ChannelParameters(
+                    label: label, ordered: isOrdered, reliability: isReliable ? .reliable : .retransmits(1))
                 if let id = try? channels.open(parameters, now: pair.now) {
                     sent[side].append(Sent(label: label, id: id, isReliable: isReliable, isOrdered: isOrdered))
                 }
             case 1:
-                guard sent[side].count > 1, let index = sent[side].indices.randomElement(using: &generator) else { return }
+                guard sent[side].count > 1, let index = sent[side].indices.randomElement(using: &generator) else {
+                    return
+                }
                 sent[side][index].isClosed = true
                 try? channels.close(sent[side][index].id, now: pair.now)
             default:
-                guard let index = sent[side].indices.randomElement(using: &generator), !sent[side][index].isClosed else { return }
+                guard let index = sent[side].indices.randomElement(using: &generator), !sent[side][index].isClosed
+                else { return }
                 let size = [4, 4, 100, 3000].randomElement(using: &generator)!
                 var bytes = [UInt8](repeating: 0, count: size)
                 let number = sent[side][index].count
@@ -81,9 +85,13 @@ import Wire
         for channel in sent {
             let received = numbers[channel.label] ?? []
             #expect(Set(received).count == received.count, "seed \(seed) \(channel.label): a message came twice")
-            if channel.isOrdered { #expect(received == received.sorted(), "seed \(seed) \(channel.label): out of order") }
+            if channel.isOrdered {
+                #expect(received == received.sorted(), "seed \(seed) \(channel.label): out of order")
+            }
             if channel.isReliable {
-                #expect(received.sorted() == (0..<channel.count).map { $0 }, "seed \(seed) \(channel.label): \(received.count) of \(channel.count)")
+                #expect(
+                    received.sorted() == (0..<channel.count).map { $0 },
+                    "seed \(seed) \(channel.label): \(received.count) of \(channel.count)")
             }
         }
     }
