@@ -26,7 +26,7 @@ def test_connects(page):
         """const {peer, channel} = reconnectDemo;
            return [channel.id, channel.negotiated, channel.readyState, peer.sctp.transport.state]"""
     )
-    assert states == [0, True, "open", "connected"]
+    assert states == [1, True, "open", "connected"]
     assert page.echo("hello") == "hello"
 
 
@@ -311,7 +311,7 @@ STRANGER = """
     const certificate = await RTCPeerConnection.generateCertificate({name: "ECDSA", namedCurve: "P-256"});
     const peer = new RTCPeerConnection({certificates: [certificate]});
     try {
-      const channel = peer.createDataChannel("echo", {negotiated: true, id: 0});
+      const channel = peer.createDataChannel("hand");
       await peer.setLocalDescription();
       const response = await fetch(url, {method: "POST", headers: {"Content-Type": content},
         body: JSON.stringify({type: "offer", sdp: peer.localDescription.sdp, sessionToken, unknown: {a: [1]}})});
