@@ -95,8 +95,9 @@ extension ChannelSet {
         }
     }
 
-    /// RFC 8832 section 6: user data on an unused stream is an error, and its channel has to be closed. It may also be a negotiated channel that our side opens a
-    /// little later, so it is closed only when there is no more room to wait.
+    /// RFC 8832 section 6: user data on an unused stream is an error, and its channel has to be closed. It may
+    /// also be a negotiated channel that our side opens a little later, so it is closed only when there is no
+    /// more room to wait.
     private func hold(_ message: Association.Message, now: Instant) {
         if early.append(message, limit: configuration.maximumEarlyBytes) { return }
         counters.droppedMessages &+= 1
