@@ -41,7 +41,9 @@ private func check(_ offer: SessionDescription, _ answer: Answer) {
     }
     precondition(mediaLines == offer.media.count)
 
-    guard let again = try? SessionDescription(parsing: answer.text) else { preconditionFailure("answer does not parse") }
+    guard let again = try? SessionDescription(parsing: answer.text) else {
+        preconditionFailure("answer does not parse")
+    }
     precondition(again.media.map(\.kind) == offer.media.map(\.kind))
     precondition(again.media.map(\.mid) == offer.media.map(\.mid))
     precondition(again.media.map(\.protocol) == offer.media.map(\.protocol))

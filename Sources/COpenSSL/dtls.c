@@ -244,6 +244,9 @@ SSL_CTX *dtls_context_new(X509 *certificate, EVP_PKEY *key) {
              SSL_CTX_set1_groups_list(context, "X25519:P-256:P-384") &&
              SSL_CTX_set1_sigalgs_list(context, "ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512:"
                                                 "RSA-PSS+SHA256:RSA-PSS+SHA384:RSA+SHA256:RSA+SHA384") &&
+             /* RFC 8827 section 6.5 wants DTLS-SRTP in every WebRTC handshake: pion and aiortc end one without it, also
+              * where only data channels follow. This call answers 0 for success. */
+             SSL_CTX_set_tlsext_use_srtp(context, "SRTP_AEAD_AES_128_GCM:SRTP_AEAD_AES_256_GCM:SRTP_AES128_CM_SHA1_80") == 0 &&
              SSL_CTX_use_certificate(context, certificate) && SSL_CTX_use_PrivateKey(context, key);
     clear_errors();
     if (ok) return context;

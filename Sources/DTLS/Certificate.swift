@@ -121,8 +121,12 @@ public final class Certificate: @unchecked Sendable {
     public func isExpired(wallClock: Int64) -> Bool { wallClock >= notAfter }
 
     /// How long it has been valid, and how long it stays so; negative when over or not begun.
-    public func age(wallClock: Int64) -> Duration { .seconds(1) * (wallClock.subtractingReportingOverflow(notBefore).partialValue) }
-    public func remaining(wallClock: Int64) -> Duration { .seconds(1) * (notAfter.subtractingReportingOverflow(wallClock).partialValue) }
+    public func age(wallClock: Int64) -> Duration {
+        .seconds(1) * (wallClock.subtractingReportingOverflow(notBefore).partialValue)
+    }
+    public func remaining(wallClock: Int64) -> Duration {
+        .seconds(1) * (notAfter.subtractingReportingOverflow(wallClock).partialValue)
+    }
 }
 
 extension Certificate: CustomStringConvertible, CustomReflectable {

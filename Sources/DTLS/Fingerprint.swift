@@ -48,7 +48,9 @@ public struct Fingerprint: Hashable, Sendable {
     /// Parses the two parts of the attribute: `sha-256` and `AB:CD:...`. Lower-case digits are
     /// taken too. Nil for an unsupported hash function, a wrong length or other characters.
     public init?(algorithm name: String, value: String) {
-        guard let algorithm = HashAlgorithm(name: name), value.utf8.count == algorithm.byteCount * 3 - 1 else { return nil }
+        guard let algorithm = HashAlgorithm(name: name), value.utf8.count == algorithm.byteCount * 3 - 1 else {
+            return nil
+        }
         var bytes: [UInt8] = []
         bytes.reserveCapacity(algorithm.byteCount)
         var digits: UInt8 = 0

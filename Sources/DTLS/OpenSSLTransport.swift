@@ -63,7 +63,8 @@ public final class OpenSSLTransport: SecureTransport {
     }
 
     public var negotiated: NegotiatedParameters? {
-        guard isConnected, let version = unsafe dtls_version(connection), let cipher = unsafe dtls_cipher(connection) else {
+        guard isConnected, let version = unsafe dtls_version(connection), let cipher = unsafe dtls_cipher(connection)
+        else {
             return nil
         }
         return unsafe NegotiatedParameters(version: String(cString: version), cipher: String(cString: cipher))

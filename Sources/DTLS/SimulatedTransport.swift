@@ -114,7 +114,9 @@ public final class SimulatedTransport: SecureTransport {
         let isAuthentic = record.hasIntegrity(session: kind == .handshake ? 0 : session)
         guard isAuthentic, kind == .handshake || window.accept(record.sequence) else {
             // A refusal can come before there is a session.
-            if kind == .alert, state == .handshaking, record.hasIntegrity(session: 0) { handleAlert(record.body) } else {
+            if kind == .alert, state == .handshaking, record.hasIntegrity(session: 0) {
+                handleAlert(record.body)
+            } else {
                 counters.rejectedDatagrams &+= 1
             }
             return
@@ -131,7 +133,8 @@ public final class SimulatedTransport: SecureTransport {
 
     private func handleHandshake(_ body: RawSpan, now: Instant) {
         var reader = ByteReader(body)
-        guard let type = reader.read(UInt8.self), let message = Message(rawValue: type), let nonce = reader.read(UInt64.self)
+        guard let type = reader.read(UInt8.self), let message = Message(rawValue: type),
+            let nonce = reader.read(UInt64.self)
         else { return }
         switch (message, role) {
         case (.hello, _):

@@ -27,12 +27,15 @@ extension ChannelSet {
         case .resetDenied(let streams, _):
             for stream in streams { outgoingResetDenied(stream) }
         case .bufferedAmountLow(let stream):
-            if let channel = byStream[stream], channel.lowThreshold != nil { events.append(.bufferedAmountLow(channel.id)) }
+            if let channel = byStream[stream], channel.lowThreshold != nil {
+                events.append(.bufferedAmountLow(channel.id))
+            }
         case .sendBufferAvailable:
+            owesBufferAvailable = true
             flush(now: now)
-            events.append(.sendBufferAvailable)
-        case .restarted:
+        case .restarted(let features):
             finishAll()
+            limitStreams(features)
             events.append(.association(event))
         case .aborted, .closed:
             isOver = true
@@ -45,7 +48,7 @@ extension ChannelSet {
     func connected(_ features: Association.Features, now: Instant) {
         guard !isConnected else { return }
         isConnected = true
-        streamLimit = min(Int(features.outboundStreams), Int(features.inboundStreams), ChannelSet.maximumStreams)
+        limitStreams(features)
         for channel in channels.values.sorted(by: { $0.id.number < $1.id.number }) {
             if let stream = channel.stream, Int(stream) >= streamLimit {
                 finish(channel, .streamUnavailable)
@@ -54,6 +57,10 @@ extension ChannelSet {
             }
         }
         flush(now: now)
+    }
+
+    private func limitStreams(_ features: Association.Features) {
+        streamLimit = min(Int(features.outboundStreams), Int(features.inboundStreams), ChannelSet.maximumStreams)
     }
 
     // MARK: Messages
@@ -76,9 +83,9 @@ extension ChannelSet {
     private func receive(_ message: Association.Message, now: Instant) {
         if let event = delivery(of: message) {
             events.append(event)
-        } else if ProtocolIdentifier(rawValue: message.protocolIdentifier) == nil || refusedStreams[message.stream] != nil {
+        } else if ProtocolIdentifier(rawValue: message.protocolIdentifier) == nil {
             counters.droppedMessages &+= 1
-        } else if let channel = byStream[message.stream], case .closing(let progress, _) = channel.state {
+        } else if let progress = resetProgress(message.stream) {
             // The peer uses the stream anew: it has seen both resets, and the answer to ours is still on its way.
             if progress.contains(.incoming) { hold(message, now: now) } else { counters.droppedMessages &+= 1 }
         } else if message.protocolIdentifier == ProtocolIdentifier.control.rawValue {
@@ -155,14 +162,14 @@ extension ChannelSet {
 
     private func refuse(_ stream: UInt16, now: Instant) {
         _ = early.take(stream)
-        guard refusedStreams[stream] == nil, !deadStreams.contains(stream), Int(stream) < streamLimit else { return }
-        refusedStreams[stream] = []
+        guard halfReset[stream] == nil, !deadStreams.contains(stream), Int(stream) < streamLimit else { return }
+        halfReset[stream] = []
         association?.resetStreams([stream], now: now)
     }
 
     // MARK: Resets
 
-    private var allStreams: [UInt16] { (Array(byStream.keys) + Array(refusedStreams.keys)).sorted() }
+    private var allStreams: [UInt16] { (Array(byStream.keys) + Array(halfReset.keys)).sorted() }
 
     /// RFC 8831 section 6.7: "When the peer has reset its outgoing stream, the data channel is closed": we reset ours.
     private func incomingReset(_ stream: UInt16, now: Instant) {
@@ -170,7 +177,7 @@ extension ChannelSet {
             beginClosing(channel, reset: .incoming, .remote, now: now)
         } else {
             _ = early.take(stream)
-            advanceRefused(stream, .incoming)
+            advanceReset(stream, .incoming, now: now)
         }
     }
 
@@ -178,19 +185,26 @@ extension ChannelSet {
         if let channel = byStream[stream], case .closing = channel.state {
             beginClosing(channel, reset: .outgoing, .local, now: now)
         } else {
-            advanceRefused(stream, .outgoing)
+            advanceReset(stream, .outgoing, now: now)
         }
     }
 
-    private func advanceRefused(_ stream: UInt16, _ progress: ResetProgress) {
-        guard let reached = refusedStreams[stream]?.union(progress) else { return }
-        refusedStreams[stream] = reached == .both ? nil : reached
+    /// How far the stream has got on its way to be used again; nil if it is not on it.
+    private func resetProgress(_ stream: UInt16) -> ResetProgress? {
+        if let channel = byStream[stream], case .closing(let progress, _) = channel.state { return progress }
+        return halfReset[stream]
+    }
+
+    private func advanceReset(_ stream: UInt16, _ progress: ResetProgress, now: Instant) {
+        guard let reached = halfReset[stream]?.union(progress) else { return }
+        halfReset[stream] = reached == .both ? nil : reached
+        if reached == .both { deliverEarly(stream, now: now) }
     }
 
     /// The peer cannot reset streams, or will not: the channel ends here, and nobody uses its stream again.
     private func outgoingResetDenied(_ stream: UInt16) {
         deadStreams.insert(stream)
-        refusedStreams[stream] = nil
+        halfReset[stream] = nil
         if let channel = byStream[stream], case .closing(_, let reason) = channel.state { finish(channel, reason) }
     }
 }

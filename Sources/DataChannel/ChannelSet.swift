@@ -21,8 +21,9 @@ public final class ChannelSet {
 
     var channels: [ChannelID: Channel] = [:]
     var byStream: [UInt16: Channel] = [:]
-    /// Streams we reset because of what came on them; nobody's channel.
-    var refusedStreams: [UInt16: ResetProgress] = [:]
+    /// Streams without a channel that wait for the reset of one direction or both: after a channel's end,
+    /// or because of what came on them.
+    var halfReset: [UInt16: ResetProgress] = [:]
     /// Streams that the peer did not reset for us; they cannot be used again.
     var deadStreams: Set<UInt16> = []
     var events = EventQueue()
@@ -30,7 +31,7 @@ public final class ChannelSet {
     private var backlog = Backlog()
     private var lastID: UInt32 = 0
     private var streamCursor: UInt16 = 0
-    private var owesBufferAvailable = false
+    var owesBufferAvailable = false
 
     /// RFC 8831 section 6.2: 65535 streams, since identifier 65535 is not used.
     static let maximumStreams = 65535
@@ -118,7 +119,7 @@ public final class ChannelSet {
     }
 
     func isFree(_ stream: UInt16) -> Bool {
-        Int(stream) < streamLimit && byStream[stream] == nil && refusedStreams[stream] == nil
+        Int(stream) < streamLimit && byStream[stream] == nil && halfReset[stream] == nil
             && !deadStreams.contains(stream)
     }
 
@@ -246,19 +247,28 @@ public final class ChannelSet {
             finishIfReset(channel, now: now)
             return
         }
-        guard let association, let stream = channel.stream, !isOver else {
+        let isUnknownToPeer = channel.pendingBytes > 0 && !channel.isRemote && !channel.isNegotiated
+        guard let association, let stream = channel.stream, !isOver, !isUnknownToPeer else {
             finish(channel, reason)
             return
         }
+        backlog.removeAll(of: channel)
         channel.state = .closing(progress, reason)
         association.resetStreams([stream], now: now)
     }
 
-    func finishIfReset(_ channel: Channel, now: Instant) {
-        guard case .closing(.both, let reason) = channel.state else { return }
-        let stream = channel.stream
+    /// The channel ends when the peer has everything and the end of it. Its stream stays taken until the peer has
+    /// reset the other direction, which a peer that never opened a negotiated channel does not.
+    private func finishIfReset(_ channel: Channel, now: Instant) {
+        guard case .closing(let progress, let reason) = channel.state, progress.contains(.outgoing),
+            let stream = channel.stream
+        else { return }
         finish(channel, reason)
-        if let stream { deliverEarly(stream, now: now) }
+        if progress == .both {
+            deliverEarly(stream, now: now)
+        } else {
+            halfReset[stream] = progress
+        }
     }
 
     func finish(_ channel: Channel, _ reason: ChannelCloseReason) {
@@ -273,8 +283,10 @@ public final class ChannelSet {
 
     /// All channels end with the association, or with its restart.
     func finishAll() {
-        for channel in channels.values.sorted(by: { $0.id.number < $1.id.number }) { finish(channel, .associationEnded) }
-        refusedStreams.removeAll()
+        for channel in channels.values.sorted(by: { $0.id.number < $1.id.number }) {
+            finish(channel, .associationEnded)
+        }
+        halfReset.removeAll()
         deadStreams.removeAll()
         early.removeAll()
     }

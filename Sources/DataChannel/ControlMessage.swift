@@ -42,7 +42,8 @@ public enum ControlMessage: Hashable, Sendable {
         else { throw .truncated }
         guard label.isValidUTF8, subprotocol.isValidUTF8 else { throw .invalidText }
         var parameters = ChannelParameters(
-            label: text(label), subprotocol: text(subprotocol), ordered: channelType & unordered == 0, priority: priority)
+            label: text(label), subprotocol: text(subprotocol), ordered: channelType & unordered == 0,
+            priority: priority)
         switch channelType & ~unordered {
         case 0: break  // "For reliable data channels this field MUST be [...] ignored on reception."
         case 1: parameters.reliability = .retransmits(reliability)

@@ -9,7 +9,8 @@ public enum Mode: String, Sendable {
 /// Why an answer is not fast.
 public enum NormalReason: String, Sendable, CaseIterable {
     case noToken
-    /// No session has this token: made up, replaced, of another server, swept after expiry, or no token at all.
+    /// No session has this token: made up, replaced, of another server, swept after expiry, or not even
+    /// of the form of a token.
     case unknown
     case expired
     /// The token is right, the certificate is not: another client, or the same with its storage cleared.
@@ -20,7 +21,7 @@ public enum NormalReason: String, Sendable, CaseIterable {
     case storeUnavailable
 }
 
-/// Goes with the connection an answer is for, from the decision to ``Sessions/connected(_:peer:fingerprint:address:candidateType:candidates:now:)``.
+/// Goes with the connection an answer is for, from the decision until it is up and ``Sessions`` is told.
 public struct Grant: Sendable {
     public let clientID: ClientID
     /// The token for the answer.
@@ -64,7 +65,7 @@ public struct Arrival: Sendable {
     }
 
     public let kind: Kind
-    /// The session it belongs to from now on. Keep it for ``Sessions/disconnected(_:peer:lastHeard:now:)``.
+    /// The session it belongs to from now on. Keep it to report the end of the connection.
     public let clientID: ClientID
     /// Connections that this one takes over from: zombies, to be closed.
     public let replaced: [UInt64]

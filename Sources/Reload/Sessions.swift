@@ -9,8 +9,8 @@ import Wire
 /// nothing: whichever of the two tokens the client has kept leads to its session. When the connection
 /// comes up, the client has proved that it got the answer, and T and all before it are dead: replaying
 /// one later finds nothing. Replaying T before that yields a token and an answer, but no connection
-/// without the key of the client's certificate, and moves nothing: sessions change in
-/// ``connected(_:peer:fingerprint:address:candidateType:candidates:now:)`` only. At most four unproved tokens exist per session.
+/// without the key of the client's certificate, and moves nothing: only a connection changes a session.
+/// At most four unproved tokens exist per session.
 ///
 /// **Lifetime.** A session lives while it has a connection, and for the lifetime after the last one ended.
 ///
@@ -42,7 +42,10 @@ public final class Sessions {
         let deadline: Instant
     }
 
-    public init(configuration: Configuration = Configuration(), store: any SessionStore, random: any RandomNumberGenerator) {
+    /// `random` must be cryptographically strong: it makes the tokens.
+    public init(
+        configuration: Configuration = Configuration(), store: any SessionStore, random: any RandomNumberGenerator
+    ) {
         self.configuration = configuration
         self.store = store
         self.random = random
@@ -91,7 +94,9 @@ public final class Sessions {
             return missed(.storeUnavailable, now: now)
         }
         // A store elsewhere may lag behind: the token must be the session's by its own list.
-        guard let presented = session.tokens.first(where: { $0.token == token }) else { return missed(.unknown, now: now) }
+        guard let presented = session.tokens.first(where: { $0.token == token }) else {
+            return missed(.unknown, now: now)
+        }
         if let expires = session.expires, expires <= now {
             store.remove(session.clientID)
             counters.expired += 1

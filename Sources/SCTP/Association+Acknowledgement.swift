@@ -60,7 +60,7 @@ extension Association {
 
         // Section 6.3.2, R2 and R3.
         if outstanding.isEmpty {
-            if peerWindow > 0 { timers[.retransmission] = nil }
+            timers[.retransmission] = nil
             outstanding.trim()
         } else if distance > 0 || !timers.isSet(.retransmission) {
             timers[.retransmission] = now + timeout.value

@@ -109,7 +109,9 @@ extension Association {
         case ChunkType.reconfig:
             handleReconfiguration(body, now)
         case ChunkType.abort:
-            close(.aborted(.peer(cause: body.load(bigEndianAt: 0))))
+            // In SHUTDOWN-ACK-SENT everything is delivered in both directions: the peer has closed, its
+            // SHUTDOWN COMPLETE was lost and a packet of ours came late.
+            close(state == .shutdownAckSent ? .closed : .aborted(.peer(cause: body.load(bigEndianAt: 0))))
         case ChunkType.error:
             handleError(body, now)
         case ChunkType.shutdown:

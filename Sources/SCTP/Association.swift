@@ -108,7 +108,14 @@ public final class Association {
     var heartbeatNonce: UInt64?
     var reset = StreamReset()
 
-    public init(configuration: Configuration, random: any RandomNumberGenerator) {
+    public convenience init(configuration: Configuration, random: any RandomNumberGenerator) {
+        self.init(configuration: configuration, random: random, initialTSN: nil, initialSequence: 0)
+    }
+
+    /// With a chosen TSN and chosen stream sequence numbers to start with; both ends must agree on the latter.
+    init(
+        configuration: Configuration, random: any RandomNumberGenerator, initialTSN: UInt32?, initialSequence: UInt16
+    ) {
         var configuration = configuration
         configuration.maximumPacketSize = Self.usable(configuration.maximumPacketSize)
         configuration.maximumMessageSize = max(configuration.maximumMessageSize, 1)
@@ -123,7 +130,7 @@ public final class Association {
         localInit = InitChunk()
         localInit.tag = UInt32(truncatingIfNeeded: generator.next())
         if localInit.tag == 0 { localInit.tag = 1 }
-        localInit.initialTSN = TSN(UInt32(truncatingIfNeeded: generator.next()))
+        localInit.initialTSN = TSN(initialTSN ?? UInt32(truncatingIfNeeded: generator.next()))
         localInit.window = UInt32(clamping: receiveLimit)
         localInit.outboundStreams = max(configuration.outboundStreams, 1)
         localInit.inboundStreams = max(configuration.inboundStreams, 1)
@@ -140,6 +147,8 @@ public final class Association {
         reassembly = Reassembly(maximumMessageSize: configuration.maximumMessageSize)
         timeout = Self.initialTimeout(configuration)
         congestion = Self.initialCongestion(configuration, configuration.maximumPacketSize)
+        queue.initialSequence = initialSequence
+        reassembly.initialSequence = initialSequence
     }
 
     // MARK: Size of packets

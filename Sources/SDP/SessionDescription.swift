@@ -1,6 +1,5 @@
 import Wire
 
-
 /// Who opens the DTLS association (RFC 4145 section 4, RFC 8842 section 5).
 public enum SetupRole: String, Sendable {
     case active

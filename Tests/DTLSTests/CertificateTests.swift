@@ -82,7 +82,9 @@ private func error(_ result: Result<Certificate, CertificateError>) -> Certifica
         #expect(error(decode(String(one[..<cut.lowerBound]) + String(other[otherCut.lowerBound...]))) == .keyMismatch)
     }
 
-    @Test(arguments: ["", "x", "-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+    @Test(arguments: [
+        "", "x", "-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+    ])
     func brokenTextIsRefused(text: String) {
         #expect(error(decode(text)) == .noPrivateKey)
     }
@@ -117,8 +119,12 @@ private func error(_ result: Result<Certificate, CertificateError>) -> Certifica
         #expect(error(decode(string)) == .unsupportedKeyType)
     }
 
-    private func rsaKey(_ bits: Int) throws -> OpaquePointer { try generateKey("RSA") { EVP_PKEY_CTX_set_rsa_keygen_bits($0, Int32(bits)) } }
-    private func ellipticKey(_ group: String) throws -> OpaquePointer { try generateKey("EC") { EVP_PKEY_CTX_set_group_name($0, group) } }
+    private func rsaKey(_ bits: Int) throws -> OpaquePointer {
+        try generateKey("RSA") { EVP_PKEY_CTX_set_rsa_keygen_bits($0, Int32(bits)) }
+    }
+    private func ellipticKey(_ group: String) throws -> OpaquePointer {
+        try generateKey("EC") { EVP_PKEY_CTX_set_group_name($0, group) }
+    }
 
     private func generateKey(_ kind: String, _ configure: (OpaquePointer) -> Int32) throws -> OpaquePointer {
         let context = try #require(EVP_PKEY_CTX_new_from_name(nil, kind, nil))
@@ -140,7 +146,9 @@ private func error(_ result: Result<Certificate, CertificateError>) -> Certifica
         PEM_write_bio_PKCS8PrivateKey(output, certificate.key, EVP_aes_128_cbc(), &passphrase, length, nil, nil)
         var bytes = [UInt8](repeating: 0, count: 4000)
         let count = BIO_read(output, &bytes, 4000)
-        #expect(error(decode(String(decoding: bytes.prefix(Int(count)), as: UTF8.self) + pem(certificate))) == .noPrivateKey)
+        #expect(
+            error(decode(String(decoding: bytes.prefix(Int(count)), as: UTF8.self) + pem(certificate))) == .noPrivateKey
+        )
     }
 }
 

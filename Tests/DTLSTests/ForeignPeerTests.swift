@@ -19,7 +19,8 @@ import Wire
         configure(context)
         let server = try #require(
             OpenSSLTransport(
-                context: contexts.server, role: .server, expectedFingerprints: [certificates.client.fingerprint(.sha256)]))
+                context: contexts.server, role: .server,
+                expectedFingerprints: [certificates.client.fingerprint(.sha256)]))
         let client = try #require(dtls_new(context, false, 1200, 1_000_000))
         defer { dtls_free(client) }
         server.start(now: realNow())

@@ -93,7 +93,8 @@ final class Link {
             bytes[Int.random(in: 0..<bytes.count, using: &generator)] ^= UInt8.random(in: 1...255, using: &generator)
         }
         for _ in 0..<(chance(disturbance.duplication) ? 2 : 1) {
-            let place = chance(disturbance.reordering) ? Int.random(in: 0...flying.count, using: &generator) : flying.count
+            let place =
+                chance(disturbance.reordering) ? Int.random(in: 0...flying.count, using: &generator) : flying.count
             flying.insert((fromClient, bytes), at: place)
         }
     }

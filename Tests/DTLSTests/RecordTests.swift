@@ -50,7 +50,8 @@ import Wire
     }
 
     @Test func severalInOneDatagramAreAllRead() throws {
-        let datagram = try #require(link.client.seal([1])) + #require(link.client.seal([2, 2])) + #require(link.client.seal([3]))
+        let datagram =
+            try #require(link.client.seal([1])) + #require(link.client.seal([2, 2])) + #require(link.client.seal([3]))
         link.server.receive(datagram, now: now)
         #expect(link.server.readAll() == [[1], [2, 2], [3]])
     }
@@ -86,8 +87,13 @@ import Wire
         for _ in 0..<200 {
             var datagram = generator.bytes(Int.random(in: 0...200, using: &generator))
             if datagram.count > 13, Bool.random(using: &generator) {
-                datagram.replaceSubrange(0..<13, with: [[20, 21, 22, 23, 25].randomElement(using: &generator)!, 0xFE, 0xFD, 0,
-                    UInt8.random(in: 0...2, using: &generator), 0, 0, 0, 0, 0, datagram[10], 0, UInt8(datagram.count - 13)])
+                datagram.replaceSubrange(
+                    0..<13,
+                    with: [
+                        [20, 21, 22, 23, 25].randomElement(using: &generator)!, 0xFE, 0xFD, 0,
+                        UInt8.random(in: 0...2, using: &generator), 0, 0, 0, 0, 0, datagram[10], 0,
+                        UInt8(datagram.count - 13),
+                    ])
             }
             link.server.receive(datagram, now: now)
             #expect(link.server.readAll() == [], "seed \(seed)")
@@ -107,7 +113,8 @@ import Wire
         for _ in 0..<50 {
             var datagram = hello
             for _ in 0..<Int.random(in: 1...4, using: &generator) {
-                datagram[Int.random(in: 0..<datagram.count, using: &generator)] = UInt8.random(in: 0...255, using: &generator)
+                datagram[Int.random(in: 0..<datagram.count, using: &generator)] = UInt8.random(
+                    in: 0...255, using: &generator)
             }
             link.server.receive(datagram, now: now)
             while let answer = link.server.transmit() { link.client.receive(answer, now: now) }

@@ -48,7 +48,9 @@ import Wire
         }
         #expect(link.isConnected, "seed \(seed)")
         for records in [link.readByClient, link.readByServer] {
-            #expect(Set(records).count == records.count && records.allSatisfy { $0.dropFirst() == [1, 2, 3] }, "seed \(seed)")
+            #expect(
+                Set(records).count == records.count && records.allSatisfy { $0.dropFirst() == [1, 2, 3] },
+                "seed \(seed)")
             #expect(records.count > 30, "seed \(seed)")
         }
     }

@@ -87,8 +87,11 @@ private func failure<Success>(_ body: () throws(CertificateFileError) -> Success
         #expect(failure { () throws(CertificateFileError) in try lost.load(wallClock: wallClock) } == .directoryMissing)
         #expect(failure { () throws(CertificateFileError) in try lost.store(certificate) } == .directoryMissing)
         let itself = CertificateFile(path: directory.path)
-        #expect(failure { () throws(CertificateFileError) in try itself.load(wallClock: wallClock) } == .unreadable(errno: EINVAL))
-        #expect(failure { () throws(CertificateFileError) in try itself.store(certificate) } == .unwritable(errno: EISDIR))
+        #expect(
+            failure { () throws(CertificateFileError) in try itself.load(wallClock: wallClock) }
+                == .unreadable(errno: EINVAL))
+        #expect(
+            failure { () throws(CertificateFileError) in try itself.store(certificate) } == .unwritable(errno: EISDIR))
         try file.store(certificate)
         #expect(failure { () throws(CertificateFileError) in try file.load(wallClock: wallClock + 10) } == .expired)
         directory.write("nothing", to: "certificate.pem")

@@ -100,7 +100,9 @@ import Wire
 }
 
 @Suite struct NormalAnswers {
-    @Test(arguments: ["session-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "session-123", "x", String(repeating: "s", count: 1000)])
+    @Test(arguments: [
+        "session-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "session-123", "x", String(repeating: "s", count: 1000),
+    ])
     func goToUnknownTokens(text: String) {
         let scene = Scene()
         let decision = scene.decide(text: text, at: .at(0))

@@ -77,12 +77,14 @@ import Wire
         #expect(now < .at(500))
         #expect(scene.sessions.counters.expired == 120_000)
         // At most a batch at a time, and no more rounds than that needs and one a minute.
-        #expect(sweeps <= 120_000 / 1024 + 10)
+        #expect(sweeps <= 120_000 / MemoryStore.sweepBatch + 10)
     }
 
     @Test func sweepsOnceAMinute() {
         var scene = Scene()
-        for second in 0..<600 { _ = scene.pastVisit(client: second, at: .at(Double(second)), ended: .at(Double(second))) }
+        for second in 0..<600 {
+            _ = scene.pastVisit(client: second, at: .at(Double(second)), ended: .at(Double(second)))
+        }
         var sweeps: [Instant] = []
         while let next = scene.sessions.nextTimeout, sweeps.count < 100 {
             scene.sessions.handleTimeout(now: next)
@@ -95,7 +97,9 @@ import Wire
     @Test func connectedSessionsAreNeverSweptNorEvicted() {
         var scene = Scene(capacity: 3)
         let stays = scene.connect(scene.decide(nil, at: .at(0)).grant, at: .at(0))
-        for number in 2..<50 { _ = scene.pastVisit(client: number, at: .at(Double(number)), ended: .at(Double(number))) }
+        for number in 2..<50 {
+            _ = scene.pastVisit(client: number, at: .at(Double(number)), ended: .at(Double(number)))
+        }
         scene.sessions.handleTimeout(now: .at(1_000_000))
         #expect(scene.sessions.session(stays.arrival.clientID) != nil)
         #expect(scene.sessions.count == 1)
@@ -148,7 +152,9 @@ private final class SlowStore: SessionStore {
 
 @Suite struct StoresThatAskElsewhere {
     private static func visit(_ sessions: Sessions) -> SessionToken? {
-        guard case .decided(let first) = sessions.decide(token: nil, fingerprints: [.of(1)], now: .at(0)) else { return nil }
+        guard case .decided(let first) = sessions.decide(token: nil, fingerprints: [.of(1)], now: .at(0)) else {
+            return nil
+        }
         let arrival = sessions.connected(
             first.grant, peer: 1, fingerprint: .of(1), address: SocketAddress(ip: .anyIPv6, port: 1),
             candidateType: .host, now: .at(0))

@@ -83,7 +83,8 @@ import Wire
                 #expect(wheel.count == list.count, "seed \(seed)")
                 let earliest = list.values.min()
                 let due = wheel.nextDue
-                let isEarly = (due == nil) == (earliest == nil) && (due?.nanoseconds ?? 0) <= (earliest ?? 0) * 10_000_000
+                let isEarly =
+                    (due == nil) == (earliest == nil) && (due?.nanoseconds ?? 0) <= (earliest ?? 0) * 10_000_000
                 #expect(isEarly, "seed \(seed): a timeout past the first deadline")
             }
         }

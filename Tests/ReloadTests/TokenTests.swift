@@ -30,7 +30,8 @@ import Wire
     }
 
     @Test(arguments: [
-        "", "session-", "session-AAAA", String(repeating: "A", count: 40), "Session-" + String(repeating: "A", count: 32),
+        "", "session-", "session-AAAA", String(repeating: "A", count: 40),
+        "Session-" + String(repeating: "A", count: 32),
         "session-" + String(repeating: "A", count: 31), "session-" + String(repeating: "A", count: 33),
         "session-" + String(repeating: "A", count: 31) + "=", "session-" + String(repeating: "A", count: 31) + "+",
         "session-" + String(repeating: "A", count: 31) + "/", "session-" + String(repeating: "A", count: 30) + "ä",

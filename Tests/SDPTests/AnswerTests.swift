@@ -135,7 +135,8 @@ import Wire
     }
 
     @Test(arguments: [
-        "m=audio 9 UDP/TLS/RTP/SAVPF 0", "m=application 0 UDP/DTLS/SCTP webrtc-datachannel", "m=application 9 TCP/MSRP *",
+        "m=audio 9 UDP/TLS/RTP/SAVPF 0", "m=application 0 UDP/DTLS/SCTP webrtc-datachannel",
+        "m=application 9 TCP/MSRP *",
         "m=application 9 UDP/DTLS/SCTP bfcp", "m=application 9 UDP/TLS webrtc-datachannel",
         "m=video 9 UDP/DTLS/SCTP webrtc-datachannel",
     ])
@@ -214,11 +215,13 @@ import Wire
         #expect(try error(answer.replacingOccurrences(of: "active", with: "actpass")) == .setup(.actpass))
         #expect(try error(answer.replacingOccurrences(of: "active", with: "holdconn")) == .setup(.holdconn))
         #expect(try error(answer.replacingOccurrences(of: "a=mid:0", with: "a=mid:1")) == .mismatch(.mid, line: 6))
-        #expect(try error(answer.replacingOccurrences(of: "BUNDLE 0", with: "BUNDLE 0 1")) == .mismatch(.group, line: 6))
+        #expect(
+            try error(answer.replacingOccurrences(of: "BUNDLE 0", with: "BUNDLE 0 1")) == .mismatch(.group, line: 6))
         #expect(try error(answer.replacingOccurrences(of: "n 9 U", with: "n 0 U")) == .rejected)
         #expect(try error(answer.replacingOccurrences(of: "n 9 U", with: "n 0 U") + "a=bundle-only\r\n") == .rejected)
         #expect(try error(answer + "m=audio 9 RTP/AVP 0\r\n") == .mismatch(.media, line: 13))
-        #expect(try error(answer.replacingOccurrences(of: "m=application", with: "m=audio")) == .mismatch(.media, line: 6))
+        #expect(
+            try error(answer.replacingOccurrences(of: "m=application", with: "m=audio")) == .mismatch(.media, line: 6))
         #expect(try error(answer.replacingOccurrences(of: " UDP/", with: " TCP/")) == .mismatch(.media, line: 6))
         #expect(try error("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n") == .noDataSection)
         let without = answer.replacingOccurrences(of: Sample.ufrag + "\r\n", with: "")
@@ -231,6 +234,8 @@ import Wire
     }
 
     @Test func refuseAMidThatIsNoToken() {
-        #expect(throws: NegotiationError.invalidLocal(.mid)) { try Offer(Sample.local, origin: Sample.origin, mid: "a b") }
+        #expect(throws: NegotiationError.invalidLocal(.mid)) {
+            try Offer(Sample.local, origin: Sample.origin, mid: "a b")
+        }
     }
 }

@@ -6,9 +6,14 @@ import Wire
 enum Vectors {
     static let offers = [
         "chromium-offer", "chromium-munged-offer", "chromium-snap-icedtls-offer", "chromium-media-offer",
-        "chromium-max-bundle-offer", "firefox-offer", "firefox-munged-offer", "firefox-media-offer", "safari-offer",
-        "pion-offer", "aiortc-offer", "aiortc-media-offer", "aiortc-legacy-offer", "libdatachannel-offer",
-        "gstreamer-offer",
+        "chromium-restart-offer", "firefox-offer", "firefox-munged-offer", "firefox-media-offer",
+        "firefox-max-bundle-offer", "firefox-restart-offer", "safari-offer", "pion-offer", "aiortc-offer",
+        "aiortc-media-offer", "aiortc-legacy-offer", "libdatachannel-offer", "gstreamer-offer", "bundle-only-offer",
+    ]
+    /// Offers made before any candidate was there.
+    static let withoutCandidates: Set = [
+        "chromium-media-offer", "chromium-restart-offer", "firefox-media-offer", "firefox-max-bundle-offer",
+        "firefox-restart-offer", "gstreamer-offer",
     ]
     static let answers = ["chromium-answer", "chromium-snap-icedtls-answer", "firefox-answer"]
 

@@ -7,7 +7,8 @@ func decoded(_ text: String, limits: SignalingLimits = SignalingLimits()) -> Res
     return decoded(bytes, limits: limits)
 }
 
-func decoded(_ bytes: [UInt8], limits: SignalingLimits = SignalingLimits()) -> Result<SignalingMessage, SignalingError> {
+func decoded(_ bytes: [UInt8], limits: SignalingLimits = SignalingLimits()) -> Result<SignalingMessage, SignalingError>
+{
     Result { () throws(SignalingError) in try decode(bytes.span.bytes, limits: limits) }
 }
 
@@ -147,10 +148,12 @@ func failure(_ text: String, limits: SignalingLimits = SignalingLimits()) -> Sig
         #expect(found == reason)
     }
 
-    @Test(arguments: [
-        [0x7B, 0x22, 0x61, 0x22, 0x3A, 0x22, 0xFF, 0x22, 0x7D], [0x7B, 0x22, 0x61, 0x22, 0x3A, 0x22, 0xC0, 0x80, 0x22, 0x7D],
-        [0x7B, 0x22, 0xED, 0xA0, 0x80, 0x22, 0x3A, 0x31, 0x7D], [0x7B, 0x22, 0x61, 0x22, 0x3A, 0x22, 0xC3],
-    ] as [[UInt8]])
+    @Test(
+        arguments: [
+            [0x7B, 0x22, 0x61, 0x22, 0x3A, 0x22, 0xFF, 0x22, 0x7D],
+            [0x7B, 0x22, 0x61, 0x22, 0x3A, 0x22, 0xC0, 0x80, 0x22, 0x7D],
+            [0x7B, 0x22, 0xED, 0xA0, 0x80, 0x22, 0x3A, 0x31, 0x7D], [0x7B, 0x22, 0x61, 0x22, 0x3A, 0x22, 0xC3],
+        ] as [[UInt8]])
     func refuseWhatIsNotUTF8(bytes: [UInt8]) {
         guard case .failure(.malformed(_, _, let reason)) = decoded(bytes) else {
             Issue.record("not refused")

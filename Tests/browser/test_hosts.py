@@ -26,7 +26,7 @@ def test_connects(page):
         """const {peer, channel} = reconnectDemo;
            return [channel.id, channel.negotiated, channel.readyState, peer.sctp.transport.state]"""
     )
-    assert states == [0, True, "open", "connected"]
+    assert states == [1, True, "open", "connected"]
     assert page.echo("hello") == "hello"
 
 
@@ -41,7 +41,7 @@ def test_shows_every_step_and_the_mode(page):
     assert len(shown["steps"]) == len(STEPS) and all(s.endswith("ms") for s in shown["steps"])
 
 
-def test_connects_with_an_in_band_channel_only(page):
+def test_echoes_on_an_in_band_channel_from_the_start(page):
     page.open("?channel=in-band")
     assert page.ready()["mode"] == "normal"
     assert page.run("return reconnectDemo.channel.negotiated") is False
@@ -311,7 +311,7 @@ STRANGER = """
     const certificate = await RTCPeerConnection.generateCertificate({name: "ECDSA", namedCurve: "P-256"});
     const peer = new RTCPeerConnection({certificates: [certificate]});
     try {
-      const channel = peer.createDataChannel("stranger");
+      const channel = peer.createDataChannel("hand");
       await peer.setLocalDescription();
       const response = await fetch(url, {method: "POST", headers: {"Content-Type": content},
         body: JSON.stringify({type: "offer", sdp: peer.localDescription.sdp, sessionToken, unknown: {a: [1]}})});

@@ -23,7 +23,7 @@ def run(scenario):
 
 
 class Client:
-    """One peer connection to the host, with the negotiated channel 0."""
+    """One peer connection to the host, with the negotiated channel 1."""
 
     def __init__(self, host, certificate=None):
         self.host = host
@@ -31,7 +31,7 @@ class Client:
         if certificate:
             # There is no public way to give a peer connection its certificate.
             self.peer._RTCPeerConnection__certificates = [certificate]
-        self.channel = self.open("echo", negotiated=True, id=0)
+        self.channel = self.open("echo", negotiated=True, id=1)
         self.answer = None
 
     def open(self, label, **init):

@@ -81,7 +81,7 @@ func (w *web) offer(response http.ResponseWriter, request *http.Request) {
 		return
 	}
 	answer, err := w.engine.Answer(request.Context(), offer, &reconnect.PeerConfig{
-		Channels: []reconnect.ChannelConfig{{Label: "echo", Negotiated: true, ID: 0}},
+		Channels: []reconnect.ChannelConfig{{Label: "echo", Negotiated: true, ID: 1}},
 	})
 	var failed *reconnect.Error
 	switch {

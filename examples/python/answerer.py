@@ -27,7 +27,7 @@ except ImportError:  # not installed: the source tree's own
 
 from libreconnect import aio  # noqa: E402
 
-CHANNELS = (libreconnect.ChannelConfig(label="echo", negotiated=True, id=0),)
+CHANNELS = (libreconnect.ChannelConfig(label="echo", negotiated=True, id=1),)
 """Every peer gets the channel "echo" with stream 0, which needs no announcement: a page that opens it likewise can send
 as soon as SCTP is up."""
 

@@ -23,7 +23,7 @@ public final class MemoryStore: SessionStore {
     /// For tests: token comparisons made.
     private(set) var comparisons = 0
 
-    /// `capacity` bounds the memory: about a kilobyte a session, at most some ten with long candidates.
+    /// `capacity` bounds the memory: about half a kilobyte a session, at most some ten with long candidates.
     public init(
         capacity: Int = 65_536, sweepInterval: Duration = .seconds(60), using random: inout some RandomNumberGenerator
     ) {
@@ -77,7 +77,8 @@ public final class MemoryStore: SessionStore {
         free.append(slot)
     }
 
-    static let sweepBatch = 1024
+    /// Bounds how long one sweep holds up everything else: some hundred microseconds.
+    static let sweepBatch = 256
 
     public func sweep(now: Instant) -> Int {
         var removed = 0

@@ -302,10 +302,11 @@ struct Reassembly {
     /// The peer starts `streams` anew; all of them if there are none (RFC 6525 section 5.2.2).
     mutating func reset(_ ids: [UInt16]) {
         if ids.isEmpty {
+            initialSequence = 0
             for slot in 0..<streams.count { heldBytes &-= streams[slot].reset(overhead: Self.overhead) }
         }
         for id in ids {
-            guard let slot = streams.find(id) else { continue }
+            let slot = streams.slot(id, initial: IncomingStream(id: id, expected: 0))
             heldBytes &-= streams[slot].reset(overhead: Self.overhead)
         }
     }

@@ -49,6 +49,28 @@ public struct DataTransport: Hashable, Sendable {
     /// `a=sctp-init`, base64.
     public var sctpInit: String?
 
+    /// For an end that is known without a description of its own.
+    public init(
+        mediaIndex: Int = 0, mid: String? = "0", iceUfrag: String, icePwd: String, iceOptions: [String] = [],
+        isLite: Bool = false, fingerprints: [Fingerprint], setup: SetupRole?, sctpPort: UInt16 = 5000,
+        maxMessageSize: UInt64 = 65_536, candidates: [String] = [], hasEndOfCandidates: Bool = false,
+        sctpInit: String? = nil
+    ) {
+        self.mediaIndex = mediaIndex
+        self.mid = mid
+        self.iceUfrag = iceUfrag
+        self.icePwd = icePwd
+        self.iceOptions = iceOptions
+        self.isLite = isLite
+        self.fingerprints = fingerprints
+        self.setup = setup
+        self.sctpPort = sctpPort
+        self.maxMessageSize = maxMessageSize
+        self.candidates = candidates
+        self.hasEndOfCandidates = hasEndOfCandidates
+        self.sctpInit = sctpInit
+    }
+
     public var supportsTrickle: Bool { iceOptions.contains("trickle") }
 
     /// RFC 8839 section 4.4.1.1.1: new credentials mean a restart.
@@ -99,6 +121,10 @@ extension SessionDescription {
             sctpInit: section.sctpInit)
     }
 
+    /// A bundle-only data section is taken although the section it hangs on gets rejected. RFC 9143 would
+    /// have it rejected too; Firefox goes along. (Chromium with the max-bundle policy, whose offer shows no
+    /// sign of it, gives up the whole group with its first section and refuses any such answer.)
+    ///
     /// RFC 9143 section 7.1.3: transport attributes of a bundled section may stand only in the section
     /// that is first in the group. Candidates of another set of credentials are left out.
     private func bundleTransport(for section: MediaSection) -> MediaSection? {

@@ -33,7 +33,9 @@ public struct Offer: Sendable {
         guard section.kind == "application" else { throw .mismatch(.media, line: section.line) }
         // RFC 9143 section 6: bundle-only has no meaning in an answer, where port zero always rejects.
         guard section.port != 0 else { throw .rejected }
-        guard section.isDataChannels, section.protocol == "UDP/DTLS/SCTP" else { throw .mismatch(.media, line: section.line) }
+        guard section.isDataChannels, section.protocol == "UDP/DTLS/SCTP" else {
+            throw .mismatch(.media, line: section.line)
+        }
         // RFC 5888 section 9.1: the answer repeats the offer's mid; some answerers leave it out.
         if let answered = section.mid, answered != mid { throw .mismatch(.mid, line: section.line) }
         for group in answer.bundles where group.contains(where: { $0 != mid }) {
@@ -42,7 +44,7 @@ public struct Offer: Sendable {
         let remote = try answer.dataTransport()
         switch remote.setup {
         case .passive: return Accepted(remote: remote, isDTLSClient: true)
-        // RFC 5763 section 5 lets answerers from before RFC 8842 leave it out: they take the default, active.
+        // Answerers from before RFC 8842 may leave it out and take the default of RFC 4145, active.
         case .active, nil: return Accepted(remote: remote, isDTLSClient: false)
         // RFC 8842 section 5.3: an answer is active or passive.
         case .actpass: throw .setup(.actpass)

@@ -129,7 +129,7 @@ func newCertificate() (*webrtc.Certificate, error) {
 	return webrtc.GenerateCertificate(key)
 }
 
-// connect gives a client whose negotiated channel 0 is open.
+// connect gives a client whose negotiated channel 1 is open.
 func connect(url string, certificate *webrtc.Certificate, token string) (*client, error) {
 	var settings webrtc.SettingEngine
 	settings.SetIncludeLoopbackCandidate(true)
@@ -151,7 +151,7 @@ func connect(url string, certificate *webrtc.Certificate, token string) (*client
 }
 
 func (c *client) connect(url, token string) error {
-	negotiated, id := true, uint16(0)
+	negotiated, id := true, uint16(1)
 	dc, err := c.peer.CreateDataChannel("echo", &webrtc.DataChannelInit{Negotiated: &negotiated, ID: &id})
 	if err != nil {
 		return err
