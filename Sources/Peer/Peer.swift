@@ -265,7 +265,10 @@ public final class Peer {
             case .verified(let path): begin(path, now: now)
             case .selected(let path): trust(path.remote)
             case .disconnected: if isConnected { emit(.disconnected) }
-            case .reconnected: if isConnected { emit(.reconnected) }
+            case .reconnected:
+                guard isConnected else { continue }
+                data.association?.pathRecovered(now: now)
+                emit(.reconnected)
             case .failed(.consentExpired): end(.consentExpired, now: now)
             case .failed(let failure): end(.noPath("ICE found no path: \(failure)"), now: now)
             }
