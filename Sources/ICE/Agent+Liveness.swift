@@ -29,7 +29,8 @@ extension Agent {
 
     func noteReceived(_ index: Int, _ now: Instant) {
         pairs[index].lastReceived = now
-        guard index == activePair else { return }
+        // Called per packet: timers that are due too early look again when they are due.
+        guard isDisconnected || timers[.expiry] == nil, index == activePair else { return }
         reconnect()
         observe(now)
     }
@@ -153,6 +154,8 @@ extension Agent {
 
     private func fallSilent(_ now: Instant) {
         guard !isDisconnected, let index = activePair else { return }
+        let due = (pairs[index].lastReceived ?? now) + configuration.silence
+        guard due <= now else { return timers[.silence] = due }
         isDisconnected = true
         events.append(.disconnected)
         // The other side may be heard on another path all the while.
