@@ -17,9 +17,11 @@ const patience = 20 * time.Second
 // host is an engine whose events a test reads one after the other.
 type host struct {
 	*reconnect.Engine
-	t    *testing.T
-	name string
-	seen []string // for the words of a failure
+	t        *testing.T
+	name     string
+	seen     []string // for the words of a failure
+	sessions []reconnect.SessionEvent
+	closed   []reconnect.PeerStateEvent
 }
 
 // startHost makes an engine on one address.
@@ -52,9 +54,17 @@ func (h *host) next() reconnect.Event {
 				h.t.Fatalf("%s: the events have ended", h.name)
 			}
 			h.seen = append(h.seen, fmt.Sprintf("%T%.120v", event, event))
-			if _, isLog := event.(reconnect.LogEvent); !isLog {
-				return event
+			switch event := event.(type) {
+			case reconnect.LogEvent:
+				continue
+			case reconnect.SessionEvent:
+				h.sessions = append(h.sessions, event)
+			case reconnect.PeerStateEvent:
+				if event.State == reconnect.PeerClosed {
+					h.closed = append(h.closed, event)
+				}
 			}
+			return event
 		case <-deadline.C:
 			h.t.Fatalf("%s: nothing happened; before:\n%v", h.name, h.seen)
 		}

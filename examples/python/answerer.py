@@ -28,8 +28,9 @@ except ImportError:  # not installed: the source tree's own
 from libreconnect import aio  # noqa: E402
 
 CHANNELS = (libreconnect.ChannelConfig(label="echo", negotiated=True, id=1),)
-"""Every peer gets the channel "echo" with stream 0, which needs no announcement: a page that opens it likewise can send
-as soon as SCTP is up."""
+"""Every peer gets the channel "echo" with stream 1, which needs no announcement: a page that opens it likewise can send
+as soon as SCTP is up. The page is the DTLS client, so the channels that it announces have even streams (RFC 8832
+section 6)."""
 
 
 class Host:
@@ -161,9 +162,10 @@ def host_and_port(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         colon = ""
-    if not colon:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return host, port(number)
+    try:
+        return host, port(number if colon else "")
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT") from None
 
 
 def address(text: str) -> str:
@@ -260,7 +262,7 @@ def main() -> int:
     try:
         asyncio.run(run(options))
     except (OSError, ImportError, libreconnect.ReconnectError) as error:
-        print(f"answerer.py: {error}", file=sys.stderr)
+        log(f"answerer.py: {error}")
         return 1
     return 0
 
