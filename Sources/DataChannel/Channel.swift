@@ -20,8 +20,8 @@ final class Channel {
     var lowThreshold: Int?
     /// The host has been told that it is open.
     var isAnnounced = false
-    /// RFC 8832 section 6: "before the DATA_CHANNEL_ACK message or any other message has been received on a
-    /// data channel, all other messages containing user data [...] MUST be sent ordered".
+    /// RFC 8832 section 6: until the acknowledgement or any other message has come, messages of an unordered
+    /// channel are sent ordered, too.
     var isConfirmed: Bool
     /// Bytes in the set's backlog.
     var pendingBytes = 0

@@ -95,9 +95,9 @@ extension ChannelSet {
         }
     }
 
-    /// RFC 8832 section 6: "receiving a message containing user data on an unused stream indicates an error. In this
-    /// case, the corresponding data channel MUST be closed". It may also be a negotiated channel that our side opens a
-    /// little later, so it is closed only when there is no more room to wait.
+    /// RFC 8832 section 6: user data on an unused stream is an error, and its channel has to be closed. It may
+    /// also be a negotiated channel that our side opens a little later, so it is closed only when there is no
+    /// more room to wait.
     private func hold(_ message: Association.Message, now: Instant) {
         if early.append(message, limit: configuration.maximumEarlyBytes) { return }
         counters.droppedMessages &+= 1
@@ -133,10 +133,8 @@ extension ChannelSet {
         }
     }
 
-    /// RFC 8832 section 6: "If a DATA_CHANNEL_OPEN message is received on an unused stream, the stream identifier
-    /// corresponds to the role of the peer, and all parameters in the DATA_CHANNEL_OPEN message are valid, then a
-    /// DATA_CHANNEL_ACK message is sent [...]. If [it] doesn't satisfy the conditions above, the receiver MUST close
-    /// the corresponding data channel [...] and MUST NOT send a DATA_CHANNEL_ACK message".
+    /// RFC 8832 section 6: an OPEN is acknowledged if its stream is unused, has the parity of the peer's role, and all
+    /// parameters are valid; otherwise the channel is closed, without an acknowledgement.
     private func receiveOpen(_ parameters: ChannelParameters, stream: UInt16, now: Instant) {
         guard isFree(stream), let parity, !parity.holds(stream), channels.count < configuration.maximumChannels else {
             refuseOpen(stream, now: now)
@@ -171,7 +169,7 @@ extension ChannelSet {
 
     private var allStreams: [UInt16] { (Array(byStream.keys) + Array(halfReset.keys)).sorted() }
 
-    /// RFC 8831 section 6.7: "When the peer has reset its outgoing stream, the data channel is closed": we reset ours.
+    /// RFC 8831 section 6.7: when the peer has reset its direction of a channel, we reset ours.
     private func incomingReset(_ stream: UInt16, now: Instant) {
         if let channel = byStream[stream] {
             beginClosing(channel, reset: .incoming, .remote, now: now)

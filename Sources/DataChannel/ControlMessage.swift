@@ -45,7 +45,7 @@ public enum ControlMessage: Hashable, Sendable {
             label: text(label), subprotocol: text(subprotocol), ordered: channelType & unordered == 0,
             priority: priority)
         switch channelType & ~unordered {
-        case 0: break  // "For reliable data channels this field MUST be [...] ignored on reception."
+        case 0: break  // RFC 8832 section 5.1: the reliability parameter of a reliable channel is ignored.
         case 1: parameters.reliability = .retransmits(reliability)
         case 2: parameters.reliability = .lifetime(.milliseconds(Int64(reliability)))
         default: throw .unknownChannelType(channelType)

@@ -9,7 +9,8 @@ public struct Configuration: Sendable {
     public var addresses: [IPAddress]?
     public var certificatePath: String?
     public var port: UInt16 = 0
-    public var logLevel = LogLevel.info
+    /// nil: no log events.
+    public var logLevel: LogLevel? = .info
     public var maximumPeers = 10_000
     public var maximumChannels = 1024
     public var maximumMessageSize = 262_144

@@ -30,7 +30,7 @@ public final class Engine: Sendable {
         self.portNumber = portNumber
         fingerprints = HashAlgorithm.allCases.map { certificate.fingerprint($0) }
         certificateMade = certificate.notBefore
-        logLevel = Atomic(configuration.logLevel.rawValue)
+        logLevel = Atomic(configuration.logLevel?.rawValue ?? 0)
     }
 
     // MARK: Life

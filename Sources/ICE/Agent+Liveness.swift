@@ -24,7 +24,7 @@ extension Agent {
     public func probe(now: Instant) {
         guard activePair != nil, canCheck else { return }
         consentDue = now
-        timers[.consent] = now
+        consentCheckAt = now
     }
 
     func noteReceived(_ index: Int, _ now: Instant) {
@@ -53,7 +53,7 @@ extension Agent {
         let pair = pairs[index]
         timers[.silence] = isDisconnected ? nil : (pair.lastReceived ?? now) + configuration.silence
         timers[.expiry] = lastConsent(pair, now) + configuration.failedAfter
-        if timers[.consent] == nil { scheduleConsent(now) }
+        if consentCheckAt == nil { scheduleConsent(now) }
     }
 
     /// RFC 7675 section 5.1: only valid responses renew consent. A Lite agent gets none.
@@ -66,7 +66,7 @@ extension Agent {
         // RFC 7675 section 5.1: each interval is randomised by 0.8 to 1.2.
         let factor = 800 + Int64(truncatingIfNeeded: UInt64(truncatingIfNeeded: random.next()) % 401)
         consentDue = now + configuration.consentInterval * factor / 1000
-        timers[.consent] = min(consentDue, max(quietDeadline(pairs[index], now), now + .milliseconds(20)))
+        consentCheckAt = min(consentDue, max(quietDeadline(pairs[index], now), now + .milliseconds(20)))
     }
 
     /// When to ask because nothing was heard: early enough that an idle path is not taken for dead.
@@ -76,25 +76,23 @@ extension Agent {
 
     /// Whether a check on the path in use is due, and when the next one will be.
     func takeConsentCheck(_ now: Instant) -> Int? {
-        guard let due = timers[.consent], due <= now else { return nil }
-        timers[.consent] = nil
-        guard canCheckActive, let index = activePair else { return nil }
+        guard let due = consentCheckAt, due <= now, canCheckActive, let index = activePair else { return nil }
         let quiet = quietDeadline(pairs[index], now)
         if unanswered == 0, consentDue > now, quiet > now {
             // Traffic flows, and consent is not due.
-            timers[.consent] = min(consentDue, quiet)
+            consentCheckAt = min(consentDue, quiet)
             return nil
         }
         suspect(index, now)
         unanswered &+= 1
         // Until an answer comes: once a second, or earlier if it is overdue earlier.
         let patience = (pairs[index].roundTrip?.smoothed ?? .milliseconds(250)) * 3
-        timers[.consent] = now + patience.clamped(.milliseconds(500), .seconds(1))
+        consentCheckAt = now + patience.clamped(.milliseconds(500), .seconds(1))
         return index
     }
 
     /// Whether the generation of the path in use has what checks need.
-    private var canCheckActive: Bool {
+    var canCheckActive: Bool {
         guard phase == .running, !configuration.isLite, let index = activePair else { return false }
         return remote(of: pairs[index].generation)?.key != nil
     }
@@ -125,9 +123,8 @@ extension Agent {
     /// Call when ``nextTimeout`` has come; then drain as after every call.
     public func handleTimeout(now: Instant) {
         expireTransactions(now)
-        while let timer = dueTimer(now) {
+        while let timer = timers.expired(at: now) {
             switch timer {
-            case .consent: break
             case .silence: fallSilent(now)
             case .expiry: expire(now)
             case .settle: nominateAfterSettling(now)
@@ -136,14 +133,6 @@ extension Agent {
             case .establish: if !reportedVerified, activePair == nil { fail(.timeout) }
             }
         }
-    }
-
-    /// Consent checks are taken by ``pollTransmit(into:now:)``; the others here.
-    private func dueTimer(_ now: Instant) -> Timer? {
-        let consent = timers[.consent]
-        timers[.consent] = nil
-        defer { if timers[.consent] == nil { timers[.consent] = consent } }
-        return timers.expired(at: now)
     }
 
     private func expireTransactions(_ now: Instant) {

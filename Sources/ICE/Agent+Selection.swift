@@ -88,7 +88,7 @@ extension Agent {
     private func enterPath(_ now: Instant) {
         unanswered = 0
         isSuspect = false
-        timers[.consent] = nil
+        consentCheckAt = nil
         observe(now)
     }
 

@@ -10,7 +10,6 @@ public import Wire
 /// nothing is kept for a sender that does not know the password.
 public final class Agent {
     enum Timer: Int, CaseIterable, Sendable {
-        case consent
         case silence
         case expiry
         case settle
@@ -65,6 +64,8 @@ public final class Agent {
     var unanswered = 0
     /// The path in use seems dead, and another one is looked for.
     var isSuspect = false
+    /// When the next check on the path in use is due.
+    var consentCheckAt: Instant?
     /// When consent must be asked for again, whatever else arrives.
     var consentDue = Instant.distantFuture
     var timers = TimerTable<Timer>()
@@ -126,6 +127,7 @@ public final class Agent {
         transactions.removeAll()
         responses.removeAll()
         timers.removeAll()
+        consentCheckAt = nil
     }
 
     /// New local credentials (RFC 8445 section 9). The path in use stays in use until the new
@@ -172,6 +174,7 @@ public final class Agent {
     /// When ``handleTimeout(now:)`` must be called; nil if nothing is awaited.
     public var nextTimeout: Instant? {
         var next = timers.nextTimeout ?? .distantFuture
+        if let due = consentCheckAt, canCheckActive { next = min(next, due) }
         for transaction in transactions { next = min(next, transaction.deadline) }
         if mayHaveWaiting, canCheck { next = min(next, nextCheckAt) }
         return next == .distantFuture ? nil : next

@@ -20,7 +20,7 @@ extension Configuration {
         certificatePath = try unsafe text(config.certificate_path, limit: 4096, "certificate_path")
         if certificatePath?.isEmpty == true { throw Failure(.invalidArgument, "certificate_path is empty") }
         port = config.port
-        logLevel = LogLevel(rawValue: config.log_level == 0 ? 3 : min(config.log_level, 4)) ?? .info
+        logLevel = config.log_level == 5 ? nil : LogLevel(rawValue: config.log_level == 0 ? 3 : config.log_level)
         func set<Value: BinaryInteger>(_ target: inout Int, _ value: Value, limit: Int) {
             if value != 0 { target = min(Int(clamping: value), limit) }
         }
@@ -50,15 +50,12 @@ public func reconnect_engine_create(
     unsafe answering(detail, detail_capacity) { () throws(Failure) in
         let output = try unsafe required(engine, "engine")
         var configuration = Configuration()
-        var isSilent = false
         if let config = unsafe config {
             let given = try unsafe readStruct(
                 config, zero: reconnect_engine_config_t(), minimum: 8, "config")
             configuration = try Configuration(given)
-            isSilent = given.log_level == 5
         }
         let created = try Engine.create(configuration)
-        if isSilent { created.setLogLevel(nil) }
         unsafe output.pointee = reconnect_engine_t(id: created.handle)
     }
 }

@@ -55,6 +55,8 @@ extension Association {
         if let highestReported { reportMissing(progress.highest, highestReported, cumulativeMoved: distance > 0) }
         if distance > 0 || advancedAckPoint != cumulative { advanceAckPoint(now, force: false) }
         if outstanding.markedCount == 0 { retransmitsAtOnce = false }
+        if peerIsClosed, window > 0 { windowReopened(now) }
+        peerIsClosed = window == 0
         peerWindow = max(0, Int(window) &- outstanding.bytesInFlight)
         burstLimit = max(flightBefore, outstanding.bytesInFlight) &+ burstBytes
 
@@ -76,6 +78,19 @@ extension Association {
         }
         if queue.resetMayBeReady { startReset(now) }
         progressShutdown(now)
+    }
+
+    /// The peer takes data again. What was sent a round trip ago and is still not acknowledged was
+    /// dropped at the closed window, and the intervals between the probes say nothing about the path.
+    private func windowReopened(_ now: Instant) {
+        timeout.restore()
+        let roundTrip = timeout.smoothed ?? timeout.value
+        var tsn = outstanding.first
+        while let next = outstanding.find(.inFlight, from: tsn, before: outstanding.next) {
+            tsn = next.next
+            if now - outstanding[next].sentAt >= roundTrip { lose(next) }
+        }
+        if outstanding.markedCount > 0 { timers[.retransmission] = now + timeout.value }
     }
 
     private func acknowledgeCumulatively(_ count: Int, _ progress: inout Progress, _ now: Instant) {
@@ -195,7 +210,8 @@ extension Association {
         counters.retransmissionTimeouts &+= 1
         errorCount += 1
         guard errorCount <= configuration.maximumRetransmissions else { return close(.aborted(.timeout)) }
-        congestion.timedOut()
+        // A probe that a closed window swallowed is no sign of congestion.
+        if !peerIsClosed { congestion.timedOut() }
         timeout.backOff()
         recoveryExit = nil
         retransmitsAtOnce = false

@@ -169,6 +169,7 @@ extension Association {
     private func adopt(_ remote: InitChunk) {
         peerTag = remote.tag
         peerWindow = Int(remote.window)
+        peerIsClosed = false
         received = ReceivedTSNs(cumulative: remote.initialTSN.previous, reach: receiveLimit / 128)
         reset.expectedSequence = remote.initialTSN.value
         reset.nextSequence = localInit.initialTSN.value

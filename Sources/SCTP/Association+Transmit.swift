@@ -150,7 +150,7 @@ extension Association {
         guard maySendData, outstanding.markedCount > 0 || !queue.isEmpty else { return false }
         let flight = outstanding.bytesInFlight
         if outstanding.markedCount > 0 {
-            if retransmitsAtOnce || flight == 0 || flight < congestion.window { return true }
+            if retransmitsAtOnce || flight == 0 || flight < congestion.window && !peerIsClosed { return true }
             windowLimitedUpTo = outstanding.next.previous
             return false
         }
@@ -213,7 +213,7 @@ extension Association {
             }
             let length = Int(chunk.length)
             let flight = outstanding.bytesInFlight
-            guard retransmitsAtOnce || flight == 0 || flight < congestion.window else { break }
+            guard retransmitsAtOnce || flight == 0 || flight < congestion.window && !peerIsClosed else { break }
             // A chunk from before the packet size shrank goes out alone, as large as it is.
             let fits = output.byteCount &+ dataHeaderSize &+ padded(length) <= end
             let isAlone = output.byteCount == base &+ commonHeaderSize

@@ -76,6 +76,8 @@ public final class Association {
     var retransmitsAtOnce = false
     /// The last TSN sent when the congestion window kept more from being sent.
     var windowLimitedUpTo: TSN?
+    /// The last SACK announced a window of zero.
+    var peerIsClosed = false
     /// One chunk may go out although the peer's window is closed.
     var probesWindow = false
     /// Max.Burst: bytes in flight that must not be exceeded before the next acknowledgement.

@@ -210,13 +210,3 @@ private final class Run {
         Self.perform(10_000 + part * 125..<10_000 + (part + 1) * 125, messages: 40, reliableOnly: false)
     }
 }
-
-func debugRun(_ seed: UInt64) -> String {
-    let run = Run(seed: seed, reliableOnly: true)
-    run.perform(messages: 40, reliableOnly: true)
-    var text = "\(run.failures) now \(run.simulation.now) \(run.simulation.conditions) "
-    for end in run.simulation.ends {
-        text += "\n  \(end.state) sent \(end.statistics) outstanding \(end.outstanding.count) marked \(end.outstanding.markedCount) queue \(end.queue.buffered) adv \(end.advertisedWindow) limit \(end.receiveLimit) timers \(Association.Timer.allCases.map { ($0, end.timers[$0]?.nanoseconds) }) probes \(end.probesWindow) held \(end.reassembly.heldBytes) events \(end.events.heldBytes) recv \(end.received.cumulative) \(end.received.highest) out \(end.outstanding.first) reset \(end.reset)"
-    }
-    return text
-}

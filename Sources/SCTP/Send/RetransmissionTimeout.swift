@@ -30,6 +30,12 @@ struct RetransmissionTimeout {
         value = ((smoothed ?? roundTrip) + variation * 4).clamped(minimum, maximum)
     }
 
+    /// Takes back what back-off added.
+    mutating func restore() {
+        guard let smoothed else { return }
+        value = (smoothed + variation * 4).clamped(minimum, maximum)
+    }
+
     /// Section 6.3.3, rule E2.
     mutating func backOff() { value = min(value * 2, maximum) }
 }
