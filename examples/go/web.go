@@ -18,6 +18,8 @@ type web struct {
 	engine *reconnect.Engine
 	page   []byte
 	origin string // the other origin that may ask
+	// channels that every peer gets without an announcement
+	channels []reconnect.ChannelConfig
 }
 
 func (w *web) ServeHTTP(response http.ResponseWriter, request *http.Request) {
@@ -82,9 +84,7 @@ func (w *web) offer(response http.ResponseWriter, request *http.Request) {
 		}
 		return
 	}
-	answer, err := w.engine.Answer(request.Context(), offer, &reconnect.PeerConfig{
-		Channels: []reconnect.ChannelConfig{{Label: "echo", Negotiated: true, ID: 1}},
-	})
+	answer, err := w.engine.Answer(request.Context(), offer, &reconnect.PeerConfig{Channels: w.channels})
 	var failed *reconnect.Error
 	switch {
 	case err == nil:
