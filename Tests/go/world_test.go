@@ -54,7 +54,9 @@ func (h *host) next() reconnect.Event {
 			if !ok {
 				h.t.Fatalf("%s: the events have ended", h.name)
 			}
-			h.seen = append(h.seen, describe(event))
+			if h.seen = append(h.seen, describe(event)); len(h.seen) > 100 {
+				h.seen = h.seen[1:]
+			}
 			switch event := event.(type) {
 			case reconnect.LogEvent:
 				continue
