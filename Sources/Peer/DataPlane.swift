@@ -32,6 +32,8 @@ final class DataPlane {
         settings.maximumPacketSize = packetSize
         settings.receiveBuffer = configuration.receiveBuffer
         settings.maximumMessageSize = configuration.maximumMessageSize
+        // Room for one message of the largest size that a peer may be configured to take, and its overhead.
+        settings.sendBuffer = 17 << 20
         // Silence is for ICE to judge (RFC 7675), which knows when the path is back: the association outlasts it.
         settings.maximumRetransmissions = 30
         settings.maximumInitRetransmissions = 30
