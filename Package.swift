@@ -40,12 +40,12 @@ let package = Package(
         .systemLibrary(name: "CJansson", path: "Sources/CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
 
         // Bytes, time, serial numbers, addresses.
-        library("Wire"),
+        library("Wire", more: [withoutExclusivityChecks]),
 
         // The protocols: siblings, without I/O.
-        library("STUN", ["Wire", "COpenSSL"]),
+        library("STUN", ["Wire", "COpenSSL"], more: [withoutExclusivityChecks]),
         library("SDP", ["Wire"]),
-        library("ICE", ["Wire", "STUN"]),
+        library("ICE", ["Wire", "STUN"], more: [withoutExclusivityChecks]),
         library("DTLS", ["Wire", "COpenSSL"], more: [withoutExclusivityChecks]),
         library("SCTP", ["Wire", "CChecksum"], more: [withoutExclusivityChecks]),
 
@@ -61,7 +61,7 @@ let package = Package(
 
         // Sockets, clock, threads, files; then the exports; then the link unit.
         library("Engine", ["CReconnect", "Wire", "STUN", "SDP", "ICE", "Peer", "DTLS", "SCTP", "DataChannel", "Signaling", "Reload", "CSystem"], more: [withoutExclusivityChecks]),
-        library("ReconnectABI", ["CReconnect", "Engine"]),
+        library("ReconnectABI", ["CReconnect", "Engine"], more: [withoutExclusivityChecks]),
         .target(
             name: "libreconnect", dependencies: ["ReconnectABI"], exclude: ["reconnect.map"], swiftSettings: settings,
             linkerSettings: [
