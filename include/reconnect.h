@@ -146,7 +146,8 @@ typedef struct reconnect_engine_config {
     uint64_t receive_window;        /* per peer: received bytes held for the host; default 2097152; never less
                                        than max_message_size */
     uint32_t connect_timeout_ms;    /* from the answer to the connected state; default 30000 */
-    uint32_t disconnect_timeout_ms; /* silence before RECONNECT_PEER_DISCONNECTED; default 5000 */
+    uint32_t disconnect_timeout_ms; /* silence before RECONNECT_PEER_DISCONNECTED; default 5000, and 8000
+                                       with ICE Lite, which only hears the other side's checks */
     uint32_t failed_timeout_ms;     /* silence before the peer is given up (RFC 7675: 30000); default 30000 */
     uint32_t session_ttl_ms;        /* how long after its last sign of life a session can return fast; default 300000 */
     uint32_t max_sessions;          /* remembered sessions; the oldest go first; default 100000 */
@@ -231,8 +232,7 @@ enum {
     /* Who came, told once per peer, when the connection is authenticated. data: the client id (text, stable
        over the session's life); extra: the first 8 characters of the session token; number: how many times this
        session has connected, this one included; kind: RECONNECT_MODE_...; flags: RECONNECT_FLAG_RETURNED if it
-       connected before; duration_ns: how long it had been away (0 if not returned or if it took over while its
-       earlier peer was still connected). tag: the peer's. */
+       connected before; duration_ns: how long nothing had been heard of it (0 if not returned). tag: the peer's. */
     RECONNECT_EVENT_SESSION = 6,
 
     /* A channel is open for sending. data: label; extra: protocol; number: stream id; flags: RECONNECT_FLAG_REMOTE

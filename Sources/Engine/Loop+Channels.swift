@@ -23,13 +23,16 @@ extension Loop {
         let count = connection.active.count
         for step in 0..<count {
             let queue = connection.active[(connection.turn &+ step) % count]
-            while connection.peer.hasRoom, let message = queue.waiting.popFirst() {
-                queue.entry.handedOn(message.payload.count)
+            while connection.peer.hasRoom, let message = queue.waiting.first {
                 do throws(ChannelError) {
                     try connection.peer.send(queue.id, isText: message.isText, message.payload, now: now)
                 } catch {
+                    // Full: it stays the first until there is room.
+                    if error == .bufferFull { break }
                     log(.warning, "[CHANNEL] Message of \(message.payload.count) bytes not sent: \(error)")
                 }
+                _ = queue.waiting.popFirst()
+                queue.entry.handedOn(message.payload.count)
             }
             guard connection.peer.hasRoom else { return }
         }

@@ -50,6 +50,8 @@ extension Loop {
             let decision = try decide(connection, token: request.token)
             let isFast = decision.mode == .fast
             connection.session = decision
+            // The offer may name more certificates than the session's; here only that one counts.
+            connection.peer.requiredDigest = decision.requiredFingerprint?.digest
             event.data = try Describing.json(answer: sdp, isFast: isFast, token: decision.grant.token.text)
             event.number = isFast ? 1 : 0
             if isFast { engine.counters.answersFast.count() } else { engine.counters.answersNormal.count() }

@@ -26,7 +26,7 @@ final class Loop: @unchecked Sendable {
     /// Peers on their own ports, by the port's descriptor.
     private var byDescriptor: [Int32: Connection] = [:]
     private var dirty: [Connection] = []
-    private var deadlines = Deadlines<UInt64>()
+    private var deadlines = Deadlines()
     let sessions: Sessions
 
     var events: [Event] = []
@@ -187,18 +187,10 @@ final class Loop: @unchecked Sendable {
             sessions.handleTimeout(now: now)
             engine.counters.sessions.store(sessions.count, ordering: .relaxed)
         }
-        while let handle = deadlines.popDue(at: now) {
-            guard let connection = connections[handle] else { continue }
-            connection.scheduled = .distantFuture
+        while let connection = deadlines.popDue(at: now) {
             connection.peer.handleTimeout(now: now)
             markDirty(connection)
         }
-    }
-
-    private func schedule(_ connection: Connection) {
-        guard let due = connection.peer.nextTimeout, due < connection.scheduled else { return }
-        connection.scheduled = due
-        deadlines.insert(connection.entry.handle, at: due)
     }
 
     // MARK: Working
@@ -223,7 +215,7 @@ final class Loop: @unchecked Sendable {
         transmit(connection)
         settle(connection)
         if connection.peer.isClosed { return remove(connection) }
-        schedule(connection)
+        deadlines.set(connection, connection.peer.nextTimeout)
     }
 
     private func transmit(_ connection: Connection) {
@@ -272,6 +264,7 @@ final class Loop: @unchecked Sendable {
     }
 
     private func remove(_ connection: Connection) {
+        deadlines.set(connection, nil)
         guard connections.removeValue(forKey: connection.entry.handle) != nil else { return }
         for remote in connection.remotes where byAddress[remote] === connection { byAddress[remote] = nil }
         connection.remotes = []

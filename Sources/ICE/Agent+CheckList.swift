@@ -20,7 +20,8 @@ extension Agent {
     func learn(_ candidate: Candidate) {
         guard !remoteCandidates.contains(where: { $0.address == candidate.address }) else { return }
         guard remoteCandidates.count < configuration.maximumRemoteCandidates else {
-            return statistics.candidatesRefused &+= 1
+            statistics.candidatesRefused &+= 1
+            return
         }
         remoteCandidates.append(candidate)
         for local in localCandidates where canPair(local, candidate) { form(local, candidate) }
@@ -43,14 +44,17 @@ extension Agent {
             pairs[same].localPriority = max(pairs[same].localPriority, local.priority)
             // Checks may have shown the address before; from now on it is what its signaling says.
             pairs[same].remotePriority = candidate.priority
-            pairs[same].remoteFoundation = candidate.foundation
+            pairs[same].remoteFoundation = candidate.foundationHash
             return
         }
-        guard makeRoomForPair() else { return statistics.candidatesRefused &+= 1 }
+        guard makeRoomForPair() else {
+            statistics.candidatesRefused &+= 1
+            return
+        }
         let pair = Pair(
             id: takePairID(), generation: generation.number, local: base, remote: remote,
-            localPriority: local.priority, remotePriority: candidate.priority, localFoundation: local.foundation,
-            remoteFoundation: candidate.foundation, state: .frozen)
+            localPriority: local.priority, remotePriority: candidate.priority, localFoundation: local.foundationHash,
+            remoteFoundation: candidate.foundationHash, state: .frozen)
         pairs.append(pair)
         mayHaveWaiting = true
         // RFC 8445 section 6.1.2.6: the first pair of each foundation need not wait for another.

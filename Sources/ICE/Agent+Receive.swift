@@ -142,9 +142,9 @@ extension Agent {
             Pair(
                 id: takePairID(), generation: generation.number, local: path.local, remote: path.remote,
                 localPriority: local?.priority ?? Candidate.priority(.host, localPreference: 0),
-                remotePriority: known?.priority ?? priority, localFoundation: local?.foundation ?? "",
+                remotePriority: known?.priority ?? priority, localFoundation: local?.foundationHash ?? 0,
                 // RFC 8445 section 7.3.1.3: a foundation different from all others.
-                remoteFoundation: known?.foundation ?? "prflx \(nextPairID)",
+                remoteFoundation: known?.foundationHash ?? UInt64(nextPairID),
                 state: configuration.isLite ? .succeeded : .waiting))
         return pairs.count - 1
     }

@@ -56,7 +56,8 @@ public struct Candidate: Hashable, Sendable {
         }
         return ranked.enumerated().map { index, entry in
             let preference = UInt16(clamping: 65535 - index)
-            return Candidate(kind: .host, address: entry.element, priority: priority(.host, localPreference: preference))
+            return Candidate(
+                kind: .host, address: entry.element, priority: priority(.host, localPreference: preference))
         }
     }
 
@@ -65,10 +66,23 @@ public struct Candidate: Hashable, Sendable {
     /// RFC 8445 section 5.1.1.3: equal for candidates of the same type, base address and server, and
     /// different otherwise. A hash does it, printed in decimal.
     static func foundation(_ kind: Kind, _ ip: IPAddress) -> String {
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        var hash = FNV()
         for word in [UInt64(kind.preference), ip.high, ip.low] {
-            for shift in stride(from: UInt64(0), to: 64, by: 8) { hash = (hash ^ (word >> shift & 0xFF)) &* 0x100_0000_01B3 }
+            for shift in stride(from: UInt64(0), to: 64, by: 8) { hash.add(UInt8(truncatingIfNeeded: word >> shift)) }
         }
-        return String(UInt32(truncatingIfNeeded: hash ^ hash >> 32))
+        return String(UInt32(truncatingIfNeeded: hash.value ^ hash.value >> 32))
     }
+
+    var foundationHash: UInt64 {
+        var hash = FNV()
+        for byte in foundation.utf8 { hash.add(byte) }
+        return hash.value
+    }
+}
+
+/// FNV-1a: the same in every process, unlike the standard library's hash.
+private struct FNV {
+    private(set) var value: UInt64 = 0xCBF2_9CE4_8422_2325
+
+    mutating func add(_ byte: UInt8) { value = (value ^ UInt64(byte)) &* 0x100_0000_01B3 }
 }

@@ -19,8 +19,9 @@ struct Pair {
     let remote: SocketAddress
     var localPriority: UInt32
     var remotePriority: UInt32
-    var localFoundation: String
-    var remoteFoundation: String
+    /// Hashes of the candidates' foundations, which are only ever compared.
+    var localFoundation: UInt64
+    var remoteFoundation: UInt64
     var state: State
 
     /// The other side proved itself with a request that came this way.

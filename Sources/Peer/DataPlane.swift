@@ -1,5 +1,5 @@
 public import DataChannel
-public import SCTP
+import SCTP
 import SDP
 public import Wire
 
@@ -15,7 +15,6 @@ final class DataPlane {
     private(set) var messagesReceived: UInt64 = 0
     /// Room for messages of the host.
     private(set) var hasRoom = true
-    private var abortReason: Association.AbortReason?
 
     init(configuration: Peer.Configuration, random: any RandomNumberGenerator) {
         self.configuration = configuration
@@ -33,6 +32,11 @@ final class DataPlane {
         settings.maximumPacketSize = packetSize
         settings.receiveBuffer = configuration.receiveBuffer
         settings.maximumMessageSize = configuration.maximumMessageSize
+        // Room for one message of the largest size that a peer may be configured to take, and its overhead.
+        settings.sendBuffer = 17 << 20
+        // Silence is for ICE to judge (RFC 7675), which knows when the path is back: the association outlasts it.
+        settings.maximumRetransmissions = 30
+        settings.maximumInitRetransmissions = 30
         settings.rtoInitial = (roundTrip * 3).clamped(.milliseconds(50), .seconds(1))
         let association = Association(configuration: settings, random: random)
         self.association = association
@@ -48,7 +52,7 @@ final class DataPlane {
     }
 
     private var endReason: Peer.CloseReason {
-        switch abortReason {
+        switch association?.abortReason {
         case .peer, nil: .remote
         case .local: .local
         case .handshakeTimeout: .associationFailed("the other side did not answer the SCTP handshake")
@@ -77,7 +81,6 @@ final class DataPlane {
                 return .message(id, isText: kind == .text, payload)
             case .closed(let id, let reason): return .closed(id, reason)
             case .sendBufferAvailable: hasRoom = true
-            case .association(.aborted(let reason)): abortReason = reason
             case .bufferedAmountLow, .association: continue
             }
         }

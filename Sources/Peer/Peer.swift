@@ -90,6 +90,8 @@ public final class Peer {
         data = DataPlane(configuration: configuration, random: self.random)
     }
 
+    /// If set, only this one of the announced fingerprints is accepted. For sessions that are bound to a certificate.
+    public var requiredDigest: [UInt8]?
     let candidates: [Candidate]
     var remoteCandidates: [Candidate] = []
 
@@ -265,7 +267,10 @@ public final class Peer {
             case .verified(let path): begin(path, now: now)
             case .selected(let path): trust(path.remote)
             case .disconnected: if isConnected { emit(.disconnected) }
-            case .reconnected: if isConnected { emit(.reconnected) }
+            case .reconnected:
+                guard isConnected else { continue }
+                data.association?.pathRecovered(now: now)
+                emit(.reconnected)
             case .failed(.consentExpired): end(.consentExpired, now: now)
             case .failed(let failure): end(.noPath("ICE found no path: \(failure)"), now: now)
             }
@@ -287,6 +292,7 @@ public final class Peer {
         if let transport { return transport }
         guard case .connecting(let since) = phase, let transportRole, case .done(let remote) = negotiation else { return nil }
         let expected = remote.fingerprints.compactMap { DTLS.Fingerprint(announced: $0) }
+            .filter { requiredDigest == nil || $0.bytes == requiredDigest }
         let made = provider.makeTransport(
             role: transportRole, expectedFingerprints: expected, mtu: configuration.maximumDatagramSize,
             initialRetransmission: handshakeRetransmission(since: since, now: now))

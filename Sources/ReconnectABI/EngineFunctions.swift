@@ -35,7 +35,7 @@ extension Configuration {
             if milliseconds != 0 { target = .milliseconds(Int64(milliseconds)) }
         }
         set(&connectTimeout, config.connect_timeout_ms)
-        set(&disconnectTimeout, config.disconnect_timeout_ms)
+        if config.disconnect_timeout_ms != 0 { disconnectTimeout = .milliseconds(Int64(config.disconnect_timeout_ms)) }
         set(&failedTimeout, config.failed_timeout_ms)
         set(&sessionLifetime, config.session_ttl_ms)
         isFastReloadEnabled = config.disable_fast_reload == 0

@@ -16,6 +16,18 @@ extension Association {
         }
     }
 
+    /// Whoever watches the path (ICE, RFC 7675) knows that it carries packets again after a silence: what waits for a
+    /// timer that has backed off goes out now, and the silence does not count against the peer.
+    public func pathRecovered(now: Instant) {
+        guard state != .closed else { return }
+        errorCount = 0
+        timeout.restore()
+        for timer in [Timer.initiation, .retransmission, .reconfiguration, .shutdown] where timers.isSet(timer) {
+            timers[timer] = now
+        }
+        handleTimeout(now: now)
+    }
+
     // MARK: HEARTBEAT (section 8.3)
 
     func scheduleHeartbeat(_ now: Instant) {

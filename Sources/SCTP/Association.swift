@@ -188,6 +188,8 @@ public final class Association {
     public var isEstablished: Bool { state == .established }
     /// True after `.aborted` or `.closed`.
     public var isClosed: Bool { state == .closed }
+    /// Why it was aborted; nil while it was not.
+    public private(set) var abortReason: AbortReason?
 
     // MARK: Feeding
 
@@ -289,6 +291,7 @@ public final class Association {
     /// Ends the association: nothing is kept but what is still to be sent about the end.
     func close(_ event: Event) {
         guard state != .closed else { return }
+        if case .aborted(let reason) = event { abortReason = reason }
         state = .closed
         timers.removeAll()
         control = []

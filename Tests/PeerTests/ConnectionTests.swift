@@ -1,3 +1,4 @@
+import DataChannel
 import DTLS
 import SDP
 import Testing
@@ -66,7 +67,7 @@ import Wire
     @Test func silenceIsReportedAndForgivenOrFinal() throws {
         let simulation = Simulation(seed: 6)
         try simulation.negotiate()
-        #expect(simulation.run(for: .seconds(5)) { $0.areConnected })
+        #expect(simulation.run(for: .seconds(5)) { $0.peers.allSatisfy { $0.milestones.associated != nil } })
         simulation.isPartitioned = true
         simulation.run(for: .seconds(12))
         #expect(simulation.events[1].last == .disconnected)
@@ -75,6 +76,23 @@ import Wire
         simulation.isPartitioned = true
         #expect(simulation.run(for: .seconds(60)) { $0.answerer.isClosed && $0.offerer.isClosed })
         #expect(simulation.events[1].last == .closed(.consentExpired))
+    }
+
+    /// A round trip or two after the path is back, and not when the last back-off of twenty seconds ends.
+    @Test func whatWasSentInSilenceArrivesAtOnceAfterwards() throws {
+        let simulation = Simulation(seed: 9, weather: Weather(delay: .milliseconds(25)))
+        let id = try simulation.offerer.openChannel(ChannelParameters(label: "a"), now: simulation.now)
+        try simulation.negotiate()
+        #expect(simulation.run(for: .seconds(5)) { $0.opened(1).count == 1 })
+        simulation.isPartitioned = true
+        try simulation.offerer.send(id, isText: true, Payload.copying(([1, 2, 3] as [UInt8]).span.bytes), now: simulation.now)
+        simulation.run(for: .seconds(22))
+        simulation.isPartitioned = false
+        let back = simulation.now
+        #expect(simulation.run(for: .seconds(5)) { $0.events[0].last == .reconnected })
+        let reconnected = simulation.now
+        #expect(simulation.run(for: .seconds(5)) { $0.messages(1) == [[1, 2, 3]] })
+        #expect(simulation.now - reconnected <= .milliseconds(60), "\((simulation.now - back).milliseconds) ms after the path")
     }
 
     @Test func descriptionsOutOfTurnAreRefused() throws {

@@ -342,9 +342,8 @@ func TestPeerCloseIsToldToBothSides(t *testing.T) {
 
 func TestReturningSessionIsFast(t *testing.T) {
 	c := connect(t, "127.0.0.1")
-	first := until(c.answerer, any_[reconnect.SessionEvent])
-	if c.answer.Mode != reconnect.ModeNormal || first.Returned || first.Connections != 1 {
-		t.Fatalf("first: %v, %+v", c.answer.Mode, first)
+	if c.answer.Mode != reconnect.ModeNormal {
+		t.Fatalf("first: %v", c.answer.Mode)
 	}
 	token := sessionToken(t, c.answer.JSON)
 	old := c.answererPeer
@@ -361,7 +360,28 @@ func TestReturningSessionIsFast(t *testing.T) {
 	if got := sessionToken(t, c.answer.JSON); got == "" {
 		t.Error("the second answer has no token")
 	}
-	_ = old
+	sessions := c.answerer.sessions
+	if len(sessions) != 2 || sessions[0].Peer != old || sessions[1].Peer != c.answererPeer {
+		t.Fatalf("sessions: %+v", sessions)
+	}
+	first, second := sessions[0], sessions[1]
+	if first.Returned || first.Connections != 1 || first.Mode != reconnect.ModeNormal || first.Away != 0 {
+		t.Errorf("first: %+v", first)
+	}
+	if !second.Returned || second.Connections != 2 || second.Mode != reconnect.ModeFast {
+		t.Errorf("second: %+v", second)
+	}
+	if first.ClientID == "" || first.ClientID != second.ClientID || len(second.Token) != 8 {
+		t.Errorf("clients %q and %q, token %q", first.ClientID, second.ClientID, second.Token)
+	}
+	for len(c.answerer.closed) == 0 {
+		c.answerer.next()
+	}
+	replaced := c.answerer.closed[0]
+	if replaced.Peer != old {
+		t.Error("another peer was replaced")
+	}
+	wantError(t, replaced.Reason, reconnect.ErrReplaced)
 
 	if err := c.answerer.SetFastReload(false); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,9 +18,11 @@ const patience = 20 * time.Second
 // host is an engine whose events a test reads one after the other.
 type host struct {
 	*reconnect.Engine
-	t    *testing.T
-	name string
-	seen []string // for the words of a failure
+	t        *testing.T
+	name     string
+	seen     []string // for the words of a failure
+	sessions []reconnect.SessionEvent
+	closed   []reconnect.PeerStateEvent
 }
 
 // startHost makes an engine on one address.
@@ -51,14 +54,41 @@ func (h *host) next() reconnect.Event {
 			if !ok {
 				h.t.Fatalf("%s: the events have ended", h.name)
 			}
-			h.seen = append(h.seen, fmt.Sprintf("%T%.120v", event, event))
-			if _, isLog := event.(reconnect.LogEvent); !isLog {
-				return event
+			if h.seen = append(h.seen, describe(event)); len(h.seen) > 100 {
+				h.seen = h.seen[1:]
 			}
+			switch event := event.(type) {
+			case reconnect.LogEvent:
+				continue
+			case reconnect.SessionEvent:
+				h.sessions = append(h.sessions, event)
+			case reconnect.PeerStateEvent:
+				if event.State == reconnect.PeerClosed {
+					h.closed = append(h.closed, event)
+				}
+			}
+			return event
 		case <-deadline.C:
-			h.t.Fatalf("%s: nothing happened; before:\n%v", h.name, h.seen)
+			h.t.Fatalf("%s: nothing happened; before:\n%s", h.name, strings.Join(h.seen, "\n"))
 		}
 	}
+}
+
+// describe is for the words of a failure.
+func describe(event reconnect.Event) string {
+	switch event := event.(type) {
+	case reconnect.LogEvent:
+		return event.Line
+	case reconnect.MessageEvent:
+		return fmt.Sprintf("message of %d bytes on %q", len(event.Data), event.Channel.Label())
+	case reconnect.PeerStateEvent:
+		return fmt.Sprintf("peer %d %v: %v", event.Peer.ID(), event.State, event.Reason)
+	case reconnect.ChannelOpenEvent:
+		return fmt.Sprintf("channel %q open", event.Channel.Label())
+	case reconnect.ChannelClosedEvent:
+		return fmt.Sprintf("channel %q closed: %v", event.Channel.Label(), event.Reason)
+	}
+	return fmt.Sprintf("%T", event)
 }
 
 // until skips events up to the first of type E that fits.

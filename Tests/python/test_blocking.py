@@ -265,14 +265,14 @@ def test_sessions_are_told():
 def test_bad_input_gives_typed_errors():
     with local() as engine:
         for offer, kind, detail in [
-            ("", libreconnect.MalformedJSONError, ""),
-            ("{", libreconnect.MalformedJSONError, ""),
-            (b"\xff\xfe", libreconnect.MalformedJSONError, ""),
+            ("", libreconnect.MalformedJSONError, "."),
+            ("{", libreconnect.MalformedJSONError, "."),
+            (b"\xff\xfe", libreconnect.MalformedJSONError, "."),
             ('{"type":"offer"}', libreconnect.MalformedJSONError, "sdp"),
             ('{"type":"answer","sdp":"v=0"}', libreconnect.MalformedJSONError, "type"),
             ('{"type":"offer","sdp":"nonsense"}', libreconnect.MalformedSDPError, "1"),
         ]:
-            with pytest.raises(kind, match=re.escape(detail)) as caught:
+            with pytest.raises(kind, match=detail) as caught:
                 engine.answer(offer)
             assert caught.value.detail and caught.value.name in str(caught.value)
         assert engine.statistics().peers == 0

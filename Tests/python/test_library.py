@@ -192,3 +192,32 @@ def test_installs_with_pip(tmp_path, library):
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "site" / "libreconnect" / "py.typed").exists()
     assert python(WHERE, path=tmp_path / "site", LIBRECONNECT_LIBRARY=str(library)) == str(library)
+
+
+def blocks(path, language):
+    """The code of a README."""
+    import re
+
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.S)
+
+
+def test_examples_of_the_readme_run_as_written(library):
+    first, second = blocks(PACKAGE.parent / "README.md", "python")
+    assert python(first, LIBRECONNECT_LIBRARY=str(library)) == "hello NORMAL"
+    assert python(second, LIBRECONNECT_LIBRARY=str(library)) == "hello"
+
+
+def test_example_of_the_go_readme_runs_as_written(library, tmp_path):
+    (example,) = blocks(ROOT / "bindings" / "go" / "README.md", "go")
+    (tmp_path / "main.go").write_text(example)
+    (tmp_path / "go.mod").write_text(
+        f"module readme\n\ngo 1.19\n\nrequire reconnect v0.0.0\n\nreplace reconnect => {ROOT / 'bindings' / 'go'}\n"
+    )
+    run = subprocess.run(
+        ["go", "run", "."],
+        cwd=tmp_path,
+        env={**os.environ, "LD_LIBRARY_PATH": str(library.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stdout) == (0, "hello normal\n"), run.stderr

@@ -18,7 +18,7 @@
 
 static const char usage[] =
     "usage: answerer-c [--http HOST:PORT] [--udp PORT] [--address ADDR]... [--certificate FILE]\n"
-    "                  [--cors ORIGIN] [--page FILE] [--lite]\n"
+    "                  [--cors ORIGIN] [--page FILE] [--lite] [--negotiated ID]\n"
     "\n"
     "Serves the example page, answers WebRTC offers and echoes every message.\n"
     "\n"
@@ -29,6 +29,7 @@ static const char usage[] =
     "  --cors ORIGIN        the one other origin whose pages may send offers\n"
     "  --page FILE          the page (default: examples/page/index.html of the source tree)\n"
     "  --lite               ICE Lite: only answer checks; for public addresses\n"
+    "  --negotiated ID      also open a pre-negotiated channel with this id on each peer\n"
     "  --help               this text\n";
 
 enum { BATCH = 64, LARGEST_PAGE = 16 << 20 };
@@ -185,7 +186,8 @@ int main(int argc, char **argv) {
     static const struct option options[] = {
         {"http", 1, NULL, 'h'},        {"udp", 1, NULL, 'u'},  {"address", 1, NULL, 'a'},
         {"certificate", 1, NULL, 'c'}, {"cors", 1, NULL, 'o'}, {"page", 1, NULL, 'p'},
-        {"lite", 0, NULL, 'l'},        {"help", 0, NULL, 'H'}, {NULL, 0, NULL, 0}};
+        {"lite", 0, NULL, 'l'},        {"help", 0, NULL, 'H'}, {"negotiated", 1, NULL, 'n'},
+        {NULL, 0, NULL, 0}};
     const char *http = "127.0.0.1:8080", *page_path = NULL, *origin = NULL;
     const char **addresses = calloc((size_t)argc, sizeof *addresses);
     reconnect_engine_config_t config = {.struct_size = sizeof config};
@@ -207,6 +209,11 @@ int main(int argc, char **argv) {
         case 'o': origin = optarg; break;
         case 'p': page_path = optarg; break;
         case 'l': config.ice_mode = RECONNECT_ICE_LITE; break;
+        case 'n':
+            if (number(optarg, 65534) < 0 || number(optarg, 65534) == 1)
+                fail(2, "--negotiated takes an id from 0 to 65534 other than 1, not", optarg);
+            http_negotiate((uint32_t)number(optarg, 65534));
+            break;
         case ':': fail(2, argv[optind - 1], "a value is missing; --help tells more"); break;
         case 'H': fputs(usage, stdout); return 0;
         default: fail(2, argv[optind - 1], "there is no such option; --help tells more");

@@ -197,11 +197,21 @@ static void refuse_status(struct client *client, reconnect_status_t status, cons
     }
 }
 
-/* Every peer gets the channel "echo" with stream 0, which needs no announcement: a page that opens it likewise can
-   send as soon as SCTP is up. */
+/* Every peer gets the channel "echo" with stream 1, which needs no announcement: a page that opens it likewise can
+   send as soon as SCTP is up. The page is the DTLS client, so the channels that it announces have even streams
+   (RFC 8832 section 6). */
+static reconnect_channel_config_t channels[2] = {
+    {.struct_size = sizeof *channels, .label = "echo", .negotiated = 1, .id = 1}};
+static size_t channel_count = 1;
+
+void http_negotiate(uint32_t id) {
+    channels[1] =
+        (reconnect_channel_config_t){.struct_size = sizeof *channels, .label = "negotiated", .negotiated = 1, .id = id};
+    channel_count = 2;
+}
+
 static void take_offer(struct client *client, const char *offer, size_t size) {
-    reconnect_channel_config_t channel = {.struct_size = sizeof channel, .label = "echo", .negotiated = 1, .id = 1};
-    reconnect_peer_config_t config = {.struct_size = sizeof config, .channels = &channel, .channel_count = 1};
+    reconnect_peer_config_t config = {.struct_size = sizeof config, .channels = channels, .channel_count = channel_count};
     reconnect_peer_t peer;
     char detail[512] = "";
     reconnect_status_t status =

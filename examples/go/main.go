@@ -23,7 +23,7 @@ import (
 )
 
 const usage = `usage: answerer-go [--http HOST:PORT] [--udp PORT] [--address ADDR]... [--certificate FILE]
-                   [--cors ORIGIN] [--page FILE] [--lite]
+                   [--cors ORIGIN] [--page FILE] [--lite] [--negotiated ID]
 
 Serves the example page, answers WebRTC offers and echoes every message.
 
@@ -34,12 +34,14 @@ Serves the example page, answers WebRTC offers and echoes every message.
   --cors ORIGIN        the one other origin whose pages may send offers
   --page FILE          the page (default: examples/page/index.html of the source tree)
   --lite               ICE Lite: only answer checks; for public addresses
+  --negotiated ID      also open a pre-negotiated channel with this id on each peer
   --help               this text
 `
 
 type options struct {
 	http, cors, page string
 	config           reconnect.Config
+	channels         []reconnect.ChannelConfig // of each peer
 }
 
 // addresses is a flag that may be given several times.
@@ -66,6 +68,7 @@ func parse(arguments []string) (*options, error) {
 	set.StringVar(&o.cors, "cors", "", "")
 	set.StringVar(&o.page, "page", "", "")
 	lite := set.Bool("lite", false, "")
+	negotiated := set.String("negotiated", "", "")
 	if err := set.Parse(arguments); err != nil {
 		return nil, err
 	}
@@ -79,6 +82,14 @@ func parse(arguments []string) (*options, error) {
 	o.config.Port = uint16(port)
 	if *lite {
 		o.config.ICEMode = reconnect.ICELite
+	}
+	o.channels = []reconnect.ChannelConfig{{Label: "echo", Negotiated: true, ID: 1}}
+	if *negotiated != "" {
+		id, err := strconv.ParseUint(*negotiated, 10, 16)
+		if err != nil || id == 1 || id == 65535 {
+			return nil, fmt.Errorf("--negotiated takes an id from 0 to 65534 other than 1, not %q", *negotiated)
+		}
+		o.channels = append(o.channels, reconnect.ChannelConfig{Label: "negotiated", Negotiated: true, ID: uint16(id)})
 	}
 	_, text, err := net.SplitHostPort(o.http)
 	if err == nil {
@@ -149,7 +160,7 @@ func run(o *options) error {
 		return fmt.Errorf("HTTP: %w", err)
 	}
 	server := &http.Server{
-		Handler:           &web{engine: engine, page: page, origin: o.cors},
+		Handler:           &web{engine: engine, page: page, origin: o.cors, channels: o.channels},
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      30 * time.Second,

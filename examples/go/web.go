@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 
 	"reconnect"
 )
@@ -17,6 +18,8 @@ type web struct {
 	engine *reconnect.Engine
 	page   []byte
 	origin string // the other origin that may ask
+	// channels that every peer gets without an announcement
+	channels []reconnect.ChannelConfig
 }
 
 func (w *web) ServeHTTP(response http.ResponseWriter, request *http.Request) {
@@ -67,8 +70,9 @@ func (w *web) preflight(response http.ResponseWriter) {
 	response.WriteHeader(http.StatusNoContent)
 }
 
-// offer takes an offer and sends the answer. Every peer gets the channel "echo" with stream 0, which needs no
-// announcement: a page that opens it likewise can send as soon as SCTP is up.
+// offer takes an offer and sends the answer. Every peer gets the channel "echo" with stream 1, which needs no
+// announcement: a page that opens it likewise can send as soon as SCTP is up. The page is the DTLS client, so the
+// channels that it announces have even streams (RFC 8832 section 6).
 func (w *web) offer(response http.ResponseWriter, request *http.Request) {
 	offer, err := io.ReadAll(http.MaxBytesReader(response, request.Body, largestOffer))
 	if err != nil {
@@ -80,9 +84,7 @@ func (w *web) offer(response http.ResponseWriter, request *http.Request) {
 		}
 		return
 	}
-	answer, err := w.engine.Answer(request.Context(), offer, &reconnect.PeerConfig{
-		Channels: []reconnect.ChannelConfig{{Label: "echo", Negotiated: true, ID: 1}},
-	})
+	answer, err := w.engine.Answer(request.Context(), offer, &reconnect.PeerConfig{Channels: w.channels})
 	var failed *reconnect.Error
 	switch {
 	case err == nil:
@@ -115,6 +117,7 @@ func detailOf(err *reconnect.Error) string {
 func send(response http.ResponseWriter, status int, kind string, body []byte) {
 	header := response.Header()
 	header.Set("Content-Type", kind)
+	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	response.WriteHeader(status)

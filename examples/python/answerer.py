@@ -28,15 +28,19 @@ except ImportError:  # not installed: the source tree's own
 from libreconnect import aio  # noqa: E402
 
 CHANNELS = (libreconnect.ChannelConfig(label="echo", negotiated=True, id=1),)
-"""Every peer gets the channel "echo" with stream 0, which needs no announcement: a page that opens it likewise can send
-as soon as SCTP is up."""
+"""Every peer gets the channel "echo" with stream 1, which needs no announcement: a page that opens it likewise can send
+as soon as SCTP is up. The page is the DTLS client, so the channels that it announces have even streams (RFC 8832
+section 6)."""
 
 
 class Host:
     """Answers offers and echoes messages."""
 
-    def __init__(self, engine: aio.Engine, page: bytes, origin: str | None) -> None:
+    def __init__(self, engine: aio.Engine, page: bytes, origin: str | None, negotiated: int | None = None) -> None:
         self.engine = engine
+        self.channels = CHANNELS
+        if negotiated is not None:
+            self.channels += (libreconnect.ChannelConfig(label="negotiated", negotiated=True, id=negotiated),)
         self.page = page
         self.origin = origin
         self.tasks: set[asyncio.Task[None]] = set()
@@ -77,7 +81,7 @@ class Host:
 
     async def take_offer(self, offer: bytes) -> Response:
         try:
-            answer = await self.engine.answer(offer, libreconnect.PeerConfig(channels=CHANNELS))
+            answer = await self.engine.answer(offer, libreconnect.PeerConfig(channels=self.channels))
         except (
             libreconnect.MalformedJSONError,
             libreconnect.MalformedSDPError,
@@ -155,15 +159,22 @@ def port(text: str) -> int:
     return int(text)
 
 
+def stream(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65534 and int(text) != 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an id from 0 to 65534 other than 1")
+    return int(text)
+
+
 def host_and_port(text: str) -> tuple[str, int]:
     host, colon, number = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         colon = ""
-    if not colon:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return host, port(number)
+    try:
+        return host, port(number if colon else "")
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT") from None
 
 
 def address(text: str) -> str:
@@ -210,6 +221,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="the page (default: examples/page/index.html of the source tree)",
     )
     parser.add_argument("--lite", action="store_true", help="ICE Lite: only answer checks; for public addresses")
+    parser.add_argument(
+        "--negotiated", type=stream, metavar="ID", help="also open a pre-negotiated channel with this id on each peer"
+    )
     return parser.parse_args(arguments)
 
 
@@ -241,7 +255,7 @@ async def run(options: argparse.Namespace) -> None:
         ice_mode=libreconnect.ICEMode.LITE if options.lite else libreconnect.ICEMode.FULL,
     )
     async with aio.Engine(config) as engine:
-        host = Host(engine, page, options.cors)
+        host = Host(engine, page, options.cors, options.negotiated)
         watching = asyncio.create_task(host.watch(engine.events()))
         listener = await listen(*options.http)
         async with http_server.Server(host.respond, listener):
@@ -260,7 +274,7 @@ def main() -> int:
     try:
         asyncio.run(run(options))
     except (OSError, ImportError, libreconnect.ReconnectError) as error:
-        print(f"answerer.py: {error}", file=sys.stderr)
+        log(f"answerer.py: {error}")
         return 1
     return 0
 

@@ -120,7 +120,8 @@ class Server:
     def __init__(self, respond: Callable[[Request], Awaitable[Response]], listener: socket.socket) -> None:
         self.respond = respond
         self.listener = listener
-        self.connections: set[asyncio.Task[None]] = set()
+        self.connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self.is_closing = False
 
     async def __aenter__(self) -> Server:
         self.server = await asyncio.start_server(self.connection, sock=self.listener, limit=LARGEST_HEAD)
@@ -129,22 +130,24 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.is_closing = True
         self.server.close()
-        for connection in self.connections:
-            connection.cancel()
+        # Not by cancelling: before Python 3.12 wait_for() may lose a cancellation.
+        for writer in self.connections.values():
+            writer.transport.abort()
         await asyncio.gather(*self.connections, return_exceptions=True)
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self.connections.add(task)
+        self.connections[task] = writer
         try:
-            if len(self.connections) <= CONNECTIONS:
+            if len(self.connections) <= CONNECTIONS and not self.is_closing:
                 await self.requests(reader, writer)
-        except (OSError, EOFError, asyncio.TimeoutError, asyncio.CancelledError):  # noqa: UP041 (before 3.11 another)
+        except (OSError, EOFError, asyncio.TimeoutError):  # noqa: UP041 (before 3.11 another)
             pass  # the client has left or was too slow, or the server ends
         finally:
-            self.connections.discard(task)
+            del self.connections[task]
             writer.close()
 
     async def requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
