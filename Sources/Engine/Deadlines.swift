@@ -24,7 +24,7 @@ struct Deadlines<Key> {
     }
 
     /// Takes one entry that is due.
-    mutating func popDue(at now: Instant) -> Key? {
+    mutating func popDue(at now: Instant) -> (key: Key, time: Instant)? {
         guard let first = heap.first, first.time <= now else { return nil }
         let last = heap.removeLast()
         if !heap.isEmpty {
@@ -39,6 +39,6 @@ struct Deadlines<Key> {
                 parent = smallest
             }
         }
-        return first.key
+        return (first.key, first.time)
     }
 }

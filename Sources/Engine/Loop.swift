@@ -187,8 +187,9 @@ final class Loop: @unchecked Sendable {
             sessions.handleTimeout(now: now)
             engine.counters.sessions.store(sessions.count, ordering: .relaxed)
         }
-        while let handle = deadlines.popDue(at: now) {
-            guard let connection = connections[handle] else { continue }
+        while let (handle, time) = deadlines.popDue(at: now) {
+            // Only the newest entry of a peer counts: each one that counts is followed by another.
+            guard let connection = connections[handle], connection.scheduled == time else { continue }
             connection.scheduled = .distantFuture
             connection.peer.handleTimeout(now: now)
             markDirty(connection)
@@ -258,7 +259,6 @@ final class Loop: @unchecked Sendable {
     // MARK: Peers
 
     func add(_ connection: Connection) throws(Failure) {
-        connections[connection.entry.handle] = connection
         if connection.isOnSharedPort {
             let ufrag = connection.peer.localUfrag
             if let key = Loop.key(ufrag.utf8.span.bytes) { byUfrag[key] = connection }
@@ -269,6 +269,7 @@ final class Loop: @unchecked Sendable {
             }
             byDescriptor[descriptor] = connection
         }
+        connections[connection.entry.handle] = connection
     }
 
     private func remove(_ connection: Connection) {
