@@ -250,7 +250,6 @@ final class Loop: @unchecked Sendable {
     // MARK: Peers
 
     func add(_ connection: Connection) throws(Failure) {
-        connections[connection.entry.handle] = connection
         if connection.isOnSharedPort {
             let ufrag = connection.peer.localUfrag
             if let key = Loop.key(ufrag.utf8.span.bytes) { byUfrag[key] = connection }
@@ -261,6 +260,7 @@ final class Loop: @unchecked Sendable {
             }
             byDescriptor[descriptor] = connection
         }
+        connections[connection.entry.handle] = connection
     }
 
     private func remove(_ connection: Connection) {

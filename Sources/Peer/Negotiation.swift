@@ -57,6 +57,14 @@ extension Peer {
         return remote.fingerprints.compactMap { DTLS.Fingerprint(announced: $0) }.strongest()
     }
 
+    /// What the other side has shown to be its own: of several announced fingerprints the one its certificate has, by
+    /// SHA-256 if there is a choice. Nil until it is authenticated.
+    public var provenFingerprint: DTLS.Fingerprint? {
+        guard milestones.authenticated != nil else { return nil }
+        let announced = announcedFingerprints
+        return announced.count == 1 ? announced[0] : transport?.peerFingerprint
+    }
+
     /// The largest message the other side takes.
     public var remoteMessageLimit: Int? {
         guard case .done(let remote) = negotiation else { return nil }

@@ -76,7 +76,8 @@ public final class Peer {
         self.random = random
         created = now
         lastHeard = now
-        deadline = now + configuration.connectTimeout
+        // An offerer waits for its answer as long as its host does.
+        deadline = role == .answerer ? now + configuration.connectTimeout : .distantFuture
         var generator = self.random
         credentials = Credentials(using: &generator)
         self.random = generator

@@ -7,7 +7,9 @@ private func constant(_ text: StaticString) -> UnsafePointer<CChar> {
 }
 
 @implementation @_cdecl("reconnect_version")
-public func reconnect_version() -> UInt32 { 0 << 16 | 1 }
+public func reconnect_version() -> UInt32 {
+    UInt32(RECONNECT_VERSION_MAJOR) << 16 | UInt32(RECONNECT_VERSION_MINOR)
+}
 
 @implementation @_cdecl("reconnect_version_string")
 public func reconnect_version_string() -> UnsafePointer<CChar>! { unsafe constant("0.1.0") }
