@@ -38,8 +38,7 @@ public final class Engine: Sendable {
     public static func create(_ configuration: Configuration) throws(Failure) -> Engine {
         cs_fork_watch()
         guard cs_forked() == 0 else { throw Failure(.forked) }
-        let addresses = configuration.addresses ?? AddressBook.interfaces()
-        guard !addresses.isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
+        let addresses = try offerable(configuration.addresses)
         let port = try Port.open(SocketAddress(ip: configuration.bindAddress ?? .anyIPv6, port: configuration.port))
         let certificate = try CertificateStore.certificate(path: configuration.certificatePath)
         guard let inbox = Inbox(), let events = EventQueue() else {
@@ -61,6 +60,13 @@ public final class Engine: Sendable {
             throw error
         }
         return engine
+    }
+
+    private static func offerable(_ given: [IPAddress]?) throws(Failure) -> [IPAddress] {
+        let addresses: [IPAddress]
+        if let given { addresses = given } else { addresses = try AddressBook.interfaces() }
+        guard !addresses.isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
+        return addresses
     }
 
     private func start(_ loop: Loop) throws(Failure) {
@@ -112,8 +118,7 @@ public final class Engine: Sendable {
     func logs(_ level: LogLevel) -> Bool { level.rawValue <= logLevel.load(ordering: .relaxed) }
 
     public func setAddresses(_ addresses: [IPAddress]?) throws(Failure) {
-        let offered = addresses ?? AddressBook.interfaces()
-        guard !offered.isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
+        let offered = try Engine.offerable(addresses)
         inbox.push(.setAddresses(offered))
     }
 
