@@ -26,8 +26,8 @@ lint: ## check formatting, types, warnings and habits
 format: ## write the sources in their one form
 	@scripts/format
 
-bench: build ## measurements, plain text and JSON
-	@scripts/bench
+bench: build ## measurements, plain text and JSON; ARGS="--quick" for a smoke run
+	@scripts/bench $(ARGS)
 
 fuzz: ## fuzz TARGET=name (default: all) for SECONDS=60 each
 	@scripts/fuzz --seconds $(fuzz_seconds) $(fuzz_target)
