@@ -58,6 +58,9 @@ public final class Peer {
     /// Where authenticated checks came from: DTLS is taken from nowhere else.
     var verifiedRemotes: [SocketAddress] = []
     var deadline: Instant
+    /// When to see whether the transport is idle; `distantFuture` while it holds no buffers.
+    private var idleCheck = Instant.distantFuture
+    private var lastRecord = Instant(nanoseconds: 0)
     private var bytesSent: UInt64 = 0
     private var bytesReceived: UInt64 = 0
     let data: DataPlane
@@ -130,6 +133,7 @@ public final class Peer {
     private func handleRecord(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant) -> Bool {
         guard verifiedRemotes.contains(remote) else { return false }
         guard let transport = startedTransport(now: now) else { return false }
+        noteRecord(now)
         transport.receive(datagram, now: now)
         if drainTransport(transport, now: now) {
             lastHeard = now
@@ -156,7 +160,24 @@ public final class Peer {
             association.handleTimeout(now: now)
             checkAssociation(now: now)
         }
+        if idleCheck <= now { releaseIfIdle(now) }
     }
+
+    /// The transport has taken its buffers again for a record.
+    private func noteRecord(_ now: Instant) {
+        lastRecord = now
+        if idleCheck == .distantFuture, isConnected { idleCheck = now + Peer.idleTime }
+    }
+
+    /// Most connections are idle most of the time, and a transport's buffers are half of what one holds in memory.
+    private func releaseIfIdle(_ now: Instant) {
+        idleCheck = lastRecord + Peer.idleTime
+        guard idleCheck <= now else { return }
+        idleCheck = .distantFuture
+        transport?.releaseBuffers()
+    }
+
+    static let idleTime = Duration.seconds(1)
 
     private var timeoutSentence: String {
         switch phase {
@@ -169,7 +190,7 @@ public final class Peer {
 
     public var nextTimeout: Instant? {
         guard !isClosed else { return nil }
-        var earliest = deadline
+        var earliest = min(deadline, idleCheck)
         if let due = agent.nextTimeout { earliest = min(earliest, due) }
         if let due = transport?.nextTimeout { earliest = min(earliest, due) }
         if case .connected = phase, let due = data.association?.nextTimeout { earliest = min(earliest, due) }
@@ -207,6 +228,7 @@ public final class Peer {
         guard let association = data.association, packets.fill({ association.pollTransmit(into: &$0, now: now) }) else {
             return isClosed ? sayGoodbye(transport, path: path, into: &output, now: now) : nil
         }
+        noteRecord(now)
         let isSealed = packets.withBytes { transport.seal($0, into: &output) }
         return isSealed ? Transmit(from: path.local, to: path.remote) : nil
     }
@@ -344,7 +366,7 @@ public final class Peer {
             isClient: transport.role == .client,
             packetSize: min(configuration.maximumDatagramSize - transport.recordOverhead, transport.maximumPlaintext),
             roundTrip: roundTrip, now: now)
-        transport.releaseBuffers()
+        noteRecord(now)
     }
 
     private func checkAssociation(now: Instant) {
