@@ -85,6 +85,6 @@ let package = Package(
         tests("Peer", ["Peer", "Wire", "ICE", "SCTP", "DataChannel", "DTLS", "SDP"]),
         tests("Signaling", ["Signaling", "Wire"]),
         tests("Reload", ["Reload", "Wire"]),
-        tests("Engine", ["Engine", "DTLS", "Wire"]),
+        tests("Engine", ["Engine", "CReconnect", "DTLS", "Wire"]),
     ]
 )

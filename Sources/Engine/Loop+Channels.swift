@@ -126,6 +126,8 @@ extension Loop {
             switch event {
             case .message(let id, let isText, let payload): deliver(connection, id, isText: isText, payload)
             case .opened(let opened): open(connection, opened)
+            // The peer's own end says why.
+            case .closed(_, .associationEnded) where connection.peer.isClosed: continue
             case .closed(let id, let reason):
                 guard let queue = connection.channels.removeValue(forKey: id) else { continue }
                 drop(queue, connection)
