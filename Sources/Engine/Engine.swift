@@ -128,7 +128,8 @@ public final class Engine: Sendable {
 
     public var eventDescriptor: Int32 { events.descriptor }
 
-    /// Up to `max` events. Waits for the first: not at all with 0, without limit with a negative number of milliseconds.
+    /// Up to `max` events. Waits for the first: not at all with 0, without limit with a negative
+    /// number of milliseconds.
     public func poll(max: Int, milliseconds: Int32) -> (status: Status, batch: UInt64, events: [Event]) {
         let deadline = cs_monotonic_ns() + Int64(milliseconds) * 1_000_000
         while true {
@@ -154,7 +155,9 @@ public final class Engine: Sendable {
         for event in released {
             guard let entry = event.budget else { continue }
             let left = entry.undelivered.wrappingSubtract(event.cost, ordering: .sequentiallyConsistent).newValue
-            if left <= configuration.receiveWindow / 2, entry.isStalled.exchange(false, ordering: .sequentiallyConsistent) {
+            if left <= configuration.receiveWindow / 2,
+                entry.isStalled.exchange(false, ordering: .sequentiallyConsistent)
+            {
                 inbox.push(.resume(entry))
             }
         }
@@ -223,7 +226,9 @@ public struct PeerReference {
     let entry: PeerEntry
 
     public init?(_ handle: UInt64) {
-        guard case .peer(let entry) = HandleTable.shared.find(handle), !entry.isClosed.load(ordering: .relaxed) else { return nil }
+        guard case .peer(let entry) = HandleTable.shared.find(handle), !entry.isClosed.load(ordering: .relaxed) else {
+            return nil
+        }
         self.entry = entry
     }
 

@@ -113,7 +113,10 @@ final class Loop: @unchecked Sendable {
     }
 
     private func closeEverything() {
-        for connection in Array(connections.values) { connection.peer.close(now: now); markDirty(connection) }
+        for connection in Array(connections.values) {
+            connection.peer.close(now: now)
+            markDirty(connection)
+        }
         serviceDirty()
         publish()
     }
@@ -331,7 +334,9 @@ final class Loop: @unchecked Sendable {
 
     private func logCandidates() {
         let six = offered.filter(\.isIPv6).count
-        log(.info, "[CANDIDATE] IPv6 Host=\(six) IPv6 srflx=0 IPv4 Host=\(offered.count - six) IPv4 srflx=0 IPv4 relay=0")
+        log(
+            .info,
+            "[CANDIDATE] IPv6 Host=\(six) IPv6 srflx=0 IPv4 Host=\(offered.count - six) IPv4 srflx=0 IPv4 relay=0")
         for ip in offered {
             log(.debug, "[ICE] Candidate: Type=host, Protocol=udp, Address=\(SocketAddress(ip: ip, port: port.number))")
         }
