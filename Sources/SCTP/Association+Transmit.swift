@@ -258,7 +258,8 @@ extension Association {
 
     @inline(__always)
     private func sendChunk(
-        _ output: inout OutputRawSpan, _ index: Int, _ message: OutgoingMessage, _ length: Int, isLast: Bool, _ now: Instant
+        _ output: inout OutputRawSpan, _ index: Int, _ message: OutgoingMessage, _ length: Int, isLast: Bool,
+        _ now: Instant
     ) {
         let tsn = outstanding.next
         var flags: UInt8 = message.ordered ? 0 : DataFlag.unordered
