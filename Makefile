@@ -18,6 +18,7 @@ run: build ## start the answerer host and its page on HTTP=127.0.0.1:8080
 	@scripts/run
 
 test: ## every test; PARTS="swift abi" runs some of them
+	@scripts/install-packages build python
 	@scripts/test $(PARTS)
 
 lint: ## check formatting, types, warnings and habits
@@ -30,6 +31,7 @@ bench: build ## measurements, plain text and JSON; ARGS="--quick" for a smoke ru
 	@scripts/bench $(ARGS)
 
 fuzz: ## fuzz TARGET=name (default: all) for SECONDS=60 each
+	@scripts/install-packages build python
 	@scripts/fuzz --seconds $(fuzz_seconds) $(fuzz_target)
 
 install: build ## the library, its header and its .pc under PREFIX=/usr/local, inside DESTDIR= if given
