@@ -41,12 +41,12 @@ let package = Package(
             name: "CJansson", path: "Sources/CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
 
         // Bytes, time, serial numbers, addresses.
-        library("Wire"),
+        library("Wire", more: [withoutExclusivityChecks]),
 
         // The protocols: siblings, without I/O.
-        library("STUN", ["Wire", "COpenSSL"]),
+        library("STUN", ["Wire", "COpenSSL"], more: [withoutExclusivityChecks]),
         library("SDP", ["Wire"]),
-        library("ICE", ["Wire", "STUN"]),
+        library("ICE", ["Wire", "STUN"], more: [withoutExclusivityChecks]),
         library("DTLS", ["Wire", "COpenSSL"], more: [withoutExclusivityChecks]),
         library("SCTP", ["Wire", "CChecksum"], more: [withoutExclusivityChecks]),
 
@@ -68,7 +68,7 @@ let package = Package(
                 "CReconnect", "Wire", "STUN", "SDP", "ICE", "Peer", "DTLS", "SCTP", "DataChannel", "Signaling",
                 "Reload", "CSystem",
             ], more: [withoutExclusivityChecks]),
-        library("ReconnectABI", ["CReconnect", "Engine"]),
+        library("ReconnectABI", ["CReconnect", "Engine"], more: [withoutExclusivityChecks]),
         .target(
             name: "libreconnect", dependencies: ["ReconnectABI"], exclude: ["reconnect.map"], swiftSettings: settings,
             linkerSettings: [

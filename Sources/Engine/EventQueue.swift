@@ -15,7 +15,10 @@ final class EventQueue: Sendable {
         var count: Int { fresh.count + older.count }
 
         mutating func append(_ events: inout [Event]) {
-            if fresh.isEmpty { swap(&fresh, &events) } else { fresh.append(contentsOf: events) }
+            guard fresh.isEmpty else { return fresh.append(contentsOf: events) }
+            swap(&fresh, &events)
+            // As many may come next time.
+            events.reserveCapacity(min(fresh.count, 1024))
         }
 
         /// As many of the oldest as wait, at most `max`. Often that is all of them, in the array they came in.
