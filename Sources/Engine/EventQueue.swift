@@ -1,5 +1,4 @@
 import CSystem
-import Synchronization
 
 /// Events from the loop to the host: appended in batches, taken in batches, each batch kept until it is released.
 final class EventQueue: Sendable {
@@ -10,7 +9,7 @@ final class EventQueue: Sendable {
         var isClosed = false
     }
 
-    private let state = Mutex(State())
+    private let state = Guarded(State())
     /// Readable while events wait.
     let descriptor: Int32
 
