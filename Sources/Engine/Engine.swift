@@ -17,7 +17,7 @@ public final class Engine: Sendable {
     private let certificateMade: Int64
     private let logLevel: Atomic<UInt32>
     private let isStopped = Atomic<Bool>(false)
-    private let thread = Mutex<cs_thread?>(nil)
+    private let thread = Guarded<cs_thread?>(nil)
 
     private init(
         handle: UInt64, configuration: Configuration, inbox: Inbox, events: EventQueue, portNumber: UInt16,

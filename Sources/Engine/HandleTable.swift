@@ -1,4 +1,3 @@
-import Synchronization
 
 /// What a handle stands for.
 enum HandleTarget {
@@ -22,7 +21,7 @@ final class HandleTable: Sendable {
         var free: [UInt32] = []
     }
 
-    private let state = Mutex(State())
+    private let state = Guarded(State())
 
     /// Slots are used again, but never more than this many at once: 2^24 handles.
     private static let limit = 1 << 24

@@ -286,7 +286,10 @@ final class Loop: @unchecked Sendable {
 
     private func takeCommands() {
         engine.inbox.take(&commands)
-        for command in commands { perform(command) }
+        for command in commands {
+            // After the engine's end nothing is begun any more.
+            if isRunning { perform(command) } else { command.abandon() }
+        }
         commands.removeAll(keepingCapacity: commands.count < 4096)
     }
 

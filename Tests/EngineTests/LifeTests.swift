@@ -89,7 +89,7 @@ private func onLoopback(_ configure: (inout Configuration) -> Void = { _ in }) -
         for _ in 0..<20 {
             let engine = try Engine.create(configuration)
             let begun = DispatchSemaphore(value: 0)
-            let statuses = Mutex<[Status]>([])
+            let statuses = Guarded<[Status]>([])
             concurrently(3) { index in
                 guard index > 0 else {
                     begun.wait()
@@ -182,7 +182,11 @@ private func onLoopback(_ configure: (inout Configuration) -> Void = { _ in }) -
     /// References that were looked up before are used while the engine goes.
     @Test func useHandlesWhileTheEngineIsDestroyed() throws {
         for round in 0..<15 {
-            let engine = try Engine.create(onLoopback())
+            let engine = try Engine.create(
+                onLoopback {
+                    $0.maximumPeers = 20
+                    $0.maximumChannels = 20
+                })
             let peer = try engine.createPeer(PeerConfiguration())
             let channel = try #require(try PeerReference(peer)?.openChannel(ChannelConfiguration()))
             let handle = engine.handle
@@ -223,7 +227,7 @@ private func onLoopback(_ configure: (inout Configuration) -> Void = { _ in }) -
             configuration.tag = UInt64(number + 1)
             return try peer.openChannel(configuration)
         }
-        let received = Mutex<[UInt64: [Int]]>([:])
+        let received = Guarded<[UInt64: [Int]]>([:])
         let arrived = Atomic<Int>(0)
         let (source, target) = (offerer.engine, answerer.engine)
         let end = Date(timeIntervalSinceNow: 60)

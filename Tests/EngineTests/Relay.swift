@@ -129,7 +129,7 @@ private final class SharedFlag: Sendable {
 }
 
 private final class SharedTargets: Sendable {
-    private let ports = Mutex<[UInt16]>([0, 0])
+    private let ports = Guarded<[UInt16]>([0, 0])
     var value: [UInt16] { ports.withLock { $0 } }
     func set(_ side: Int, _ port: UInt16) { ports.withLock { $0[side] = port } }
 }
