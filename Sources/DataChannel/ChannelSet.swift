@@ -168,6 +168,7 @@ public final class ChannelSet {
             return
         }
         // Only control messages wait here; the channel's OPEN must go first.
+        if !backlog.isEmpty { flush(now: now) }
         guard backlog.isEmpty else {
             owesBufferAvailable = true
             throw .bufferFull

@@ -20,6 +20,19 @@ enum Command: @unchecked Sendable {
     case setAddresses([IPAddress])
     case setFastReload(Bool)
     case stop
+
+    /// Nobody will do it: what it would have brought to life has no handle any more.
+    func abandon() {
+        switch self {
+        case .answer(let entry, _), .create(let entry, _):
+            entry.isClosed.store(true, ordering: .relaxed)
+            HandleTable.shared.remove(entry.handle)
+        case .openChannel(let entry, _):
+            entry.isClosing.store(true, ordering: .relaxed)
+            HandleTable.shared.remove(entry.handle)
+        default: break
+        }
+    }
 }
 
 struct AnswerRequest: Sendable {

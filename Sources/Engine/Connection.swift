@@ -25,6 +25,8 @@ final class Connection {
     var session: Decision?
     /// The session it belongs to since it connected.
     var client: ClientID?
+    /// Why it could not be made.
+    var failure: Failure?
     /// Its session came back with another peer.
     var isReplaced = false
 

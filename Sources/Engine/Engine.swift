@@ -17,7 +17,7 @@ public final class Engine: Sendable {
     private let certificateMade: Int64
     private let logLevel: Atomic<UInt32>
     private let isStopped = Atomic<Bool>(false)
-    private let thread = Mutex<cs_thread?>(nil)
+    private let thread = Guarded<cs_thread?>(nil)
 
     private init(
         handle: UInt64, configuration: Configuration, inbox: Inbox, events: EventQueue, portNumber: UInt16,
@@ -38,8 +38,7 @@ public final class Engine: Sendable {
     public static func create(_ configuration: Configuration) throws(Failure) -> Engine {
         cs_fork_watch()
         guard cs_forked() == 0 else { throw Failure(.forked) }
-        let addresses = configuration.addresses ?? AddressBook.interfaces()
-        guard !addresses.isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
+        let addresses = try offerable(configuration.addresses)
         let port = try Port.open(SocketAddress(ip: configuration.bindAddress ?? .anyIPv6, port: configuration.port))
         let certificate = try CertificateStore.certificate(path: configuration.certificatePath)
         guard let inbox = Inbox(), let events = EventQueue() else {
@@ -61,6 +60,13 @@ public final class Engine: Sendable {
             throw error
         }
         return engine
+    }
+
+    private static func offerable(_ given: [IPAddress]?) throws(Failure) -> [IPAddress] {
+        let addresses: [IPAddress]
+        if let given { addresses = given } else { addresses = try AddressBook.interfaces() }
+        guard !addresses.isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
+        return addresses
     }
 
     private func start(_ loop: Loop) throws(Failure) {
@@ -89,6 +95,7 @@ public final class Engine: Sendable {
         inbox.push(.stop)
         let running = thread.withLock { $0.take() }
         if let running { _ = cs_thread_join(running) }
+        for command in inbox.close() { command.abandon() }
         events.close()
         return .ok
     }
@@ -111,8 +118,7 @@ public final class Engine: Sendable {
     func logs(_ level: LogLevel) -> Bool { level.rawValue <= logLevel.load(ordering: .relaxed) }
 
     public func setAddresses(_ addresses: [IPAddress]?) throws(Failure) {
-        let offered = addresses ?? AddressBook.interfaces()
-        guard !offered.isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
+        let offered = try Engine.offerable(addresses)
         inbox.push(.setAddresses(offered))
     }
 
@@ -122,7 +128,8 @@ public final class Engine: Sendable {
 
     public var eventDescriptor: Int32 { events.descriptor }
 
-    /// Up to `max` events. Waits for the first: not at all with 0, without limit with a negative number of milliseconds.
+    /// Up to `max` events. Waits for the first: not at all with 0, without limit with a negative
+    /// number of milliseconds.
     public func poll(max: Int, milliseconds: Int32) -> (status: Status, batch: UInt64, events: [Event]) {
         let deadline = cs_monotonic_ns() + Int64(milliseconds) * 1_000_000
         while true {
@@ -148,7 +155,9 @@ public final class Engine: Sendable {
         for event in released {
             guard let entry = event.budget else { continue }
             let left = entry.undelivered.wrappingSubtract(event.cost, ordering: .sequentiallyConsistent).newValue
-            if left <= configuration.receiveWindow / 2, entry.isStalled.exchange(false, ordering: .sequentiallyConsistent) {
+            if left <= configuration.receiveWindow / 2,
+                entry.isStalled.exchange(false, ordering: .sequentiallyConsistent)
+            {
                 inbox.push(.resume(entry))
             }
         }
@@ -163,19 +172,17 @@ public final class Engine: Sendable {
         let message = try Describing.offer(offer)
         let description = try Describing.description(message.sdp)
         let entry = try makeEntry(peer)
-        inbox.push(
-            .answer(
-                entry,
-                AnswerRequest(
-                    description: description, token: message.sessionToken, configuration: peer, tag: tag,
-                    received: Instant(nanoseconds: received))))
+        let request = AnswerRequest(
+            description: description, token: message.sessionToken, configuration: peer, tag: tag,
+            received: Instant(nanoseconds: received))
+        try entry.ask(.answer(entry, request))
         return entry.handle
     }
 
     /// Makes a peer that will offer.
     public func createPeer(_ peer: PeerConfiguration) throws(Failure) -> UInt64 {
         let entry = try makeEntry(peer)
-        inbox.push(.create(entry, peer))
+        try entry.ask(.create(entry, peer))
         return entry.handle
     }
 
@@ -219,28 +226,30 @@ public struct PeerReference {
     let entry: PeerEntry
 
     public init?(_ handle: UInt64) {
-        guard case .peer(let entry) = HandleTable.shared.find(handle), !entry.isClosed.load(ordering: .relaxed) else { return nil }
+        guard case .peer(let entry) = HandleTable.shared.find(handle), !entry.isClosed.load(ordering: .relaxed) else {
+            return nil
+        }
         self.entry = entry
     }
 
-    public func offer(tag: UInt64) { entry.engine.inbox.push(.offer(entry, tag)) }
+    public func offer(tag: UInt64) throws(Failure) { try entry.ask(.offer(entry, tag)) }
 
     public func accept(_ answer: RawSpan, tag: UInt64) throws(Failure) {
         let description = try Describing.description(try Describing.answer(answer))
-        entry.engine.inbox.push(.accept(entry, description, tag))
+        try entry.ask(.accept(entry, description, tag))
     }
 
     public func addCandidate(_ candidate: RawSpan) throws(Failure) {
-        entry.engine.inbox.push(.candidate(entry, try Describing.candidate(candidate)))
+        try entry.ask(.candidate(entry, try Describing.candidate(candidate)))
     }
 
-    public func close() { entry.engine.inbox.push(.closePeer(entry)) }
+    public func close() throws(Failure) { try entry.ask(.closePeer(entry)) }
 
-    public func queryStatistics(tag: UInt64) { entry.engine.inbox.push(.statistics(entry, tag)) }
+    public func queryStatistics(tag: UInt64) throws(Failure) { try entry.ask(.statistics(entry, tag)) }
 
     public func openChannel(_ configuration: ChannelConfiguration) throws(Failure) -> UInt64 {
         let channel = try ChannelEntry.make(configuration, peer: entry)
-        entry.engine.inbox.push(.openChannel(channel, configuration))
+        try entry.ask(.openChannel(channel, configuration))
         return channel.handle
     }
 }
@@ -258,8 +267,7 @@ public struct ChannelReference {
         guard !entry.isClosing.load(ordering: .relaxed) else { return .closed }
         guard bytes.byteCount <= entry.messageLimit.load(ordering: .relaxed) else { return .tooLarge }
         guard entry.reserve(bytes.byteCount) else { return .wouldBlock }
-        entry.peer.engine.inbox.push(.send(entry, isText: isText, Payload.copying(bytes)))
-        return .ok
+        return entry.peer.inbox.push(.send(entry, isText: isText, Payload.copying(bytes))) ? .ok : .invalidHandle
     }
 
     public var buffered: Int { entry.buffered }
@@ -267,13 +275,21 @@ public struct ChannelReference {
     public func setLowWater(_ bytes: Int) {
         entry.lowWater.store(bytes, ordering: .relaxed)
         entry.announcesLowWater.store(true, ordering: .relaxed)
-        entry.peer.engine.inbox.push(.checkLowWater(entry))
+        entry.peer.inbox.push(.checkLowWater(entry))
     }
 
     public func close() -> Status {
         guard !entry.isClosing.exchange(true, ordering: .relaxed) else { return .closed }
-        entry.peer.engine.inbox.push(.closeChannel(entry))
-        return .ok
+        return entry.peer.inbox.push(.closeChannel(entry)) ? .ok : .invalidHandle
+    }
+}
+
+extension PeerEntry {
+    func ask(_ command: Command) throws(Failure) {
+        guard inbox.push(command) else {
+            command.abandon()
+            throw Failure(.invalidHandle, "the engine is gone")
+        }
     }
 }
 
@@ -282,14 +298,14 @@ extension ChannelEntry {
     static let unknownMessageLimit = 65536
 
     static func make(_ configuration: ChannelConfiguration, peer: PeerEntry) throws(Failure) -> ChannelEntry {
-        let limit = peer.engine.configuration.maximumChannels
+        let limit = peer.maximumChannels
         guard peer.channelCount.wrappingAdd(1, ordering: .relaxed).newValue <= limit else {
             peer.channelCount.wrappingSubtract(1, ordering: .relaxed)
             throw Failure(.limit, "the peer has as many channels as max_channels allows: \(limit)")
         }
         let made = HandleTable.shared.insert { handle in
             let entry = ChannelEntry(
-                handle: handle, tag: configuration.tag, peer: peer, highWater: peer.engine.configuration.sendHighWater,
+                handle: handle, tag: configuration.tag, peer: peer, highWater: peer.sendHighWater,
                 lowWater: configuration.lowWater, messageLimit: unknownMessageLimit)
             return (entry, .channel(entry))
         }

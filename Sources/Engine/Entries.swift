@@ -5,7 +5,10 @@ import Wire
 final class PeerEntry: Sendable {
     let handle: UInt64
     let tag: UInt64
-    unowned let engine: Engine
+    /// Not the engine itself: whoever has looked up a handle may go on with it while the engine is destroyed.
+    let inbox: Inbox
+    let maximumChannels: Int
+    let sendHighWater: Int
     /// Bytes of events that the host has not given back yet.
     let undelivered = Atomic<Int>(0)
     /// Set by the loop when it stopped taking messages because of `undelivered`.
@@ -16,7 +19,9 @@ final class PeerEntry: Sendable {
     init(handle: UInt64, tag: UInt64, engine: Engine) {
         self.handle = handle
         self.tag = tag
-        self.engine = engine
+        inbox = engine.inbox
+        maximumChannels = engine.configuration.maximumChannels
+        sendHighWater = engine.configuration.sendHighWater
     }
 }
 
@@ -59,12 +64,12 @@ final class ChannelEntry: Sendable {
     static let messageOverhead = 64
 
     var buffered: Int {
-        waitingBytes.load(ordering: .relaxed) + associationBytes.load(ordering: .relaxed)
+        waitingBytes.load(ordering: .sequentiallyConsistent) + associationBytes.load(ordering: .sequentiallyConsistent)
     }
 
     /// The buffered bytes with the overhead of waiting messages, which is what the high-water mark bounds.
     private var occupied: Int {
-        buffered + waitingMessages.load(ordering: .relaxed) * ChannelEntry.messageOverhead
+        buffered + waitingMessages.load(ordering: .sequentiallyConsistent) * ChannelEntry.messageOverhead
     }
 
     /// Takes room for a message, or answers false: the queue is full and a low-water event will follow.
@@ -76,14 +81,19 @@ final class ChannelEntry: Sendable {
             isBlocked.store(false, ordering: .sequentiallyConsistent)
         }
         waitingBytes.wrappingAdd(count, ordering: .sequentiallyConsistent)
-        waitingMessages.wrappingAdd(1, ordering: .relaxed)
+        waitingMessages.wrappingAdd(1, ordering: .sequentiallyConsistent)
         return true
     }
 
     /// The loop handed a message on, or dropped it.
     func handedOn(_ count: Int) {
         waitingBytes.wrappingSubtract(count, ordering: .sequentiallyConsistent)
-        waitingMessages.wrappingSubtract(1, ordering: .relaxed)
+        waitingMessages.wrappingSubtract(1, ordering: .sequentiallyConsistent)
+    }
+
+    /// A message came to the loop: what goes out at once has been above the mark, too.
+    func rose() {
+        if buffered > lowWater.load(ordering: .relaxed) { isAboveLowWater.store(true, ordering: .relaxed) }
     }
 
     /// True if a low-water event is due; called by the loop after it moved messages on.

@@ -29,14 +29,20 @@ public struct Event: @unchecked Sendable {
     public var duration: Duration = .zero
     public var detailKind: UInt32 = 0
     public var flags: UInt32 = 0
-    /// Whose receive budget the payload counts against until the host gives it back.
-    var budget: PeerEntry?
+    /// Whose receive budget the event counts against until the host gives it back.
+    private(set) var budget: PeerEntry?
 
     init(_ kind: Kind) { self.kind = kind }
 
     /// What an event costs beside its payload, so that empty messages are not free.
     static let overhead = 128
-    var cost: Int { (data?.count ?? 0) + Event.overhead }
+    var cost: Int { (data?.count ?? 0) + (extra?.count ?? 0) + Event.overhead }
+
+    /// For events that the other side can cause in any number. The event is complete.
+    mutating func charge(_ entry: PeerEntry) {
+        budget = entry
+        entry.undelivered.wrappingAdd(cost, ordering: .sequentiallyConsistent)
+    }
 }
 
 extension Payload {

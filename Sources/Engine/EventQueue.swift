@@ -1,5 +1,4 @@
 import CSystem
-import Synchronization
 
 /// Events from the loop to the host: appended in batches, taken in batches, each batch kept until it is released.
 final class EventQueue: Sendable {
@@ -46,7 +45,7 @@ final class EventQueue: Sendable {
         }
     }
 
-    private let state = Mutex(State())
+    private let state = Guarded(State())
     /// Readable while events wait.
     let descriptor: Int32
 

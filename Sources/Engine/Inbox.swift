@@ -4,7 +4,12 @@ import Wire
 
 /// Work that host threads hand to the loop.
 final class Inbox: Sendable {
-    private let commands = Mutex<[Command]>([])
+    private struct State {
+        var commands: [Command] = []
+        var isClosed = false
+    }
+
+    private let state = Guarded(State())
     /// True while the loop waits, or is about to: only then does a command need to wake it.
     private let isSleeping = Atomic<Bool>(false)
     let descriptor: Int32
@@ -16,20 +21,37 @@ final class Inbox: Sendable {
 
     deinit { cs_close(descriptor) }
 
-    func push(_ command: Command) {
-        commands.withLock { $0.append(command) }
-        if isSleeping.exchange(false, ordering: .sequentiallyConsistent) { cs_eventfd_signal(descriptor) }
+    /// False if the engine is gone: nobody will do it.
+    @discardableResult
+    func push(_ command: Command) -> Bool {
+        let isOpen = state.withLock { state in
+            if !state.isClosed { state.commands.append(command) }
+            return !state.isClosed
+        }
+        if isOpen, isSleeping.exchange(false, ordering: .sequentiallyConsistent) { cs_eventfd_signal(descriptor) }
+        return isOpen
+    }
+
+    /// Takes nothing any more. Answers what nobody will do; entries in there keep the inbox alive, and it them, until
+    /// this is called.
+    func close() -> [Command] {
+        state.withLock { state in
+            state.isClosed = true
+            let left = state.commands
+            state.commands = []
+            return left
+        }
     }
 
     /// Swaps the waiting commands with `taken`, which must be empty.
     func take(_ taken: inout [Command]) {
-        commands.withLock { swap(&$0, &taken) }
+        state.withLock { swap(&$0.commands, &taken) }
     }
 
     /// Announces that the loop is going to wait. False if there is work after all.
     func mayWait() -> Bool {
         isSleeping.store(true, ordering: .sequentiallyConsistent)
-        if commands.withLock({ $0.isEmpty }) { return true }
+        if state.withLock({ $0.commands.isEmpty }) { return true }
         isSleeping.store(false, ordering: .sequentiallyConsistent)
         return false
     }

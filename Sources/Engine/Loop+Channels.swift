@@ -11,6 +11,7 @@ extension Loop {
         guard let connection = connections[channel.peer.handle], let queue = connection.queue(of: channel) else {
             return channel.handedOn(payload.count)
         }
+        channel.rose()
         queue.waiting.append((isText, payload))
         connection.activate(queue)
         markDirty(connection)
@@ -23,18 +24,17 @@ extension Loop {
         let count = connection.active.count
         for step in 0..<count {
             let queue = connection.active[(connection.turn &+ step) % count]
-            while connection.peer.hasRoom, let message = queue.waiting.first {
+            while let message = queue.waiting.first {
                 do throws(ChannelError) {
                     try connection.peer.send(queue.id, isText: message.isText, message.payload, now: now)
                 } catch {
-                    // Full: it stays the first until there is room.
-                    if error == .bufferFull { break }
+                    // It keeps its place: what makes room, an acknowledgement, brings us here again.
+                    if error == .bufferFull { return }
                     log(.warning, "[CHANNEL] Message of \(message.payload.count) bytes not sent: \(error)")
                 }
                 _ = queue.waiting.popFirst()
                 queue.entry.handedOn(message.payload.count)
             }
-            guard connection.peer.hasRoom else { return }
         }
     }
 
@@ -45,13 +45,13 @@ extension Loop {
             let amount = connection.peer.bufferedAmount(queue.id)
             queue.entry.associationBytes.store(amount, ordering: .sequentiallyConsistent)
             if queue.entry.fellToLowWater() { tellLowWater(queue.entry) }
-            guard queue.waiting.isEmpty else { return false }
+            // A channel that has no stream yet would lose what waits for one.
+            guard queue.waiting.isEmpty, amount == 0 else { return false }
             if queue.wantsClose {
                 queue.wantsClose = false
                 try? connection.peer.closeChannel(queue.id, now: now)
                 markDirty(connection)
             }
-            guard amount == 0 else { return false }
             queue.isActive = false
             return true
         }
@@ -85,7 +85,7 @@ extension Loop {
 
     func setLimit(of entry: ChannelEntry, _ connection: Connection) {
         guard let limit = connection.peer.remoteMessageLimit else { return }
-        entry.messageLimit.store(limit, ordering: .relaxed)
+        entry.messageLimit.store(min(limit, Configuration.messageSizeLimit), ordering: .relaxed)
     }
 
     func closeChannel(_ entry: ChannelEntry) {
@@ -103,6 +103,7 @@ extension Loop {
         event.peer = entry.peer.handle
         event.channel = entry.handle
         event.tag = entry.tag
+        event.charge(entry.peer)
         events.append(event)
         entry.peer.channelCount.wrappingSubtract(1, ordering: .relaxed)
         HandleTable.shared.remove(entry.handle)
@@ -119,11 +120,14 @@ extension Loop {
 
     // MARK: From the peer
 
-    func drainChannelEvents(_ connection: Connection) {
-        while !isStalled(connection), let event = connection.peer.pollChannelEvent(now: now) {
+    /// The last ones of a peer are taken whether the host has room or not: they are bounded, and nobody asks again.
+    func drainChannelEvents(_ connection: Connection, isLast: Bool = false) {
+        while isLast || !isStalled(connection), let event = connection.peer.pollChannelEvent(now: now) {
             switch event {
             case .message(let id, let isText, let payload): deliver(connection, id, isText: isText, payload)
             case .opened(let opened): open(connection, opened)
+            // The peer's own end says why.
+            case .closed(_, .associationEnded) where connection.peer.isClosed: continue
             case .closed(let id, let reason):
                 guard let queue = connection.channels.removeValue(forKey: id) else { continue }
                 drop(queue, connection)
@@ -135,10 +139,14 @@ extension Loop {
     /// True while the host holds more of this peer's messages than it may.
     private func isStalled(_ connection: Connection) -> Bool {
         let entry = connection.entry
-        guard entry.undelivered.load(ordering: .sequentiallyConsistent) >= configuration.receiveWindow else { return false }
+        guard entry.undelivered.load(ordering: .sequentiallyConsistent) >= configuration.receiveWindow else {
+            return false
+        }
         entry.isStalled.store(true, ordering: .sequentiallyConsistent)
         // The host may have given back everything between the two lines.
-        guard entry.undelivered.load(ordering: .sequentiallyConsistent) <= configuration.receiveWindow / 2 else { return true }
+        guard entry.undelivered.load(ordering: .sequentiallyConsistent) <= configuration.receiveWindow / 2 else {
+            return true
+        }
         entry.isStalled.store(false, ordering: .sequentiallyConsistent)
         return false
     }
@@ -151,8 +159,7 @@ extension Loop {
         event.tag = queue.entry.tag
         event.data = payload
         event.detailKind = isText ? 1 : 2
-        event.budget = connection.entry
-        connection.entry.undelivered.wrappingAdd(event.cost, ordering: .sequentiallyConsistent)
+        event.charge(connection.entry)
         events.append(event)
     }
 
@@ -177,6 +184,7 @@ extension Loop {
         if opened.isRemote { event.flags |= Event.remote }
         if !opened.parameters.ordered { event.flags |= Event.unordered }
         if opened.parameters.reliability != .reliable { event.flags |= Event.partial }
+        event.charge(connection.entry)
         events.append(event)
     }
 

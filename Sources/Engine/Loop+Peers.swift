@@ -10,7 +10,9 @@ import Wire
 extension Loop {
     // MARK: Making
 
-    private func makeConnection(_ entry: PeerEntry, role: Peer.Role, _ request: PeerConfiguration) throws(Failure) -> Connection {
+    private func makeConnection(_ entry: PeerEntry, role: Peer.Role, _ request: PeerConfiguration) throws(Failure)
+        -> Connection
+    {
         let isShared = role == .answerer
         let own = isShared ? port : try Port.open(SocketAddress(ip: configuration.bindAddress ?? .anyIPv6, port: 0))
         var settings = Peer.Configuration()
@@ -24,7 +26,8 @@ extension Loop {
         settings.failedTimeout = configuration.failedTimeout
         let candidates = Candidate.host(offered.map { SocketAddress(ip: $0, port: own.number) })
         let peer = Peer(
-            role: role, configuration: settings, candidates: candidates, provider: context, packets: packets, random: random,
+            role: role, configuration: settings, candidates: candidates, provider: context, packets: packets,
+            random: random,
             now: now)
         let connection = Connection(entry: entry, peer: peer, port: own, isOnSharedPort: isShared)
         try add(connection)
@@ -38,6 +41,7 @@ extension Loop {
     }
 
     func answer(_ entry: PeerEntry, _ request: AnswerRequest) {
+        var failure: Failure?
         var event = Event(.answer)
         event.tag = request.tag
         event.peer = entry.handle
@@ -57,24 +61,20 @@ extension Loop {
             if isFast { engine.counters.answersFast.count() } else { engine.counters.answersNormal.count() }
             for channel in connection.channels.values { setLimit(of: channel.entry, connection) }
         } catch {
-            fail(&event, entry, error)
+            event.status = error.status
+            event.data = .text(error.detail)
+            failure = error
         }
         event.duration = Instant(nanoseconds: cs_monotonic_ns()) - request.received
         events.append(event)
+        if let failure { abandon(entry, failure) }
     }
 
     func create(_ entry: PeerEntry, _ request: PeerConfiguration) {
         do throws(Failure) {
             _ = try makeConnection(entry, role: .offerer, request)
         } catch {
-            var event = Event(.peerState)
-            event.peer = entry.handle
-            event.tag = entry.tag
-            event.number = PeerState.closed.rawValue
-            event.status = error.status
-            event.data = .text(error.detail)
-            events.append(event)
-            abandon(entry)
+            abandon(entry, error)
         }
     }
 
@@ -141,27 +141,24 @@ extension Loop {
         }
     }
 
-    /// The peer of a failed answer goes without further events than the answer's own.
-    private func fail(_ event: inout Event, _ entry: PeerEntry, _ failure: Failure) {
+    /// Ends a peer that never came into being, as every peer ends: with its last event.
+    private func abandon(_ entry: PeerEntry, _ failure: Failure) {
+        if let connection = connections[entry.handle] {
+            connection.failure = failure
+            connection.peer.close(now: now)
+            return markDirty(connection)
+        }
+        var event = Event(.peerState)
+        event.peer = entry.handle
+        event.tag = entry.tag
+        event.number = PeerState.closed.rawValue
         event.status = failure.status
         event.data = .text(failure.detail)
-        if let connection = connections[entry.handle] {
-            connection.peer.close(now: now)
-            markDirty(connection)
-        } else {
-            abandon(entry)
-        }
-    }
-
-    /// Ends a handle that never got a connection.
-    private func abandon(_ entry: PeerEntry) {
-        if connections[entry.handle] == nil { engine.counters.peers.wrappingSubtract(1, ordering: .relaxed) }
+        events.append(event)
+        engine.counters.peersFailed.count()
+        engine.counters.peers.wrappingSubtract(1, ordering: .relaxed)
         entry.isClosed.store(true, ordering: .relaxed)
         HandleTable.shared.remove(entry.handle)
-        if let connection = connections[entry.handle] {
-            connection.peer.close(now: now)
-            markDirty(connection)
-        }
     }
 
     // MARK: What happens to them
@@ -178,7 +175,7 @@ extension Loop {
             case .reconnected: tell(connection, .connected)
             case .closed(let reason):
                 // What arrived before the end is still the host's.
-                drainChannelEvents(connection)
+                drainChannelEvents(connection, isLast: true)
                 goodbye(connection, reason)
                 return
             }
@@ -199,7 +196,9 @@ extension Loop {
 
     private func decide(_ connection: Connection, token: String?) throws(Failure) -> Decision {
         let fingerprints = connection.peer.announcedFingerprints.compactMap { ClientFingerprint(digest: $0.bytes) }
-        if case .decided(let decision) = sessions.decide(token: token, fingerprints: fingerprints, now: now) { return decision }
+        let verdict = sessions.decide(token: token, fingerprints: fingerprints, now: now)
+        engine.counters.sessions.store(sessions.count, ordering: .relaxed)
+        if case .decided(let decision) = verdict { return decision }
         // The memory store always knows at once.
         throw Failure(.internalDefect, "the session store did not answer")
     }
@@ -207,7 +206,7 @@ extension Loop {
     /// The other side is authenticated: its session is now this peer's, and whoever had it before goes.
     private func welcome(_ connection: Connection) {
         guard let decision = connection.session, let path = connection.peer.selectedPath,
-            let fingerprint = connection.peer.announcedFingerprints.first.flatMap({ ClientFingerprint(digest: $0.bytes) })
+            let fingerprint = connection.peer.provenFingerprint.flatMap({ ClientFingerprint(digest: $0.bytes) })
         else { return }
         // Until just now the earlier connection may have been alive: then the client was hardly away.
         for earlier in sessions.session(decision.grant.clientID)?.live ?? [] {
@@ -259,8 +258,11 @@ extension Loop {
     }
 
     private func goodbye(_ connection: Connection, _ reason: Peer.CloseReason) {
-        let (status, detail) = connection.isReplaced ? (Status.replaced, "the session came back") : describe(reason)
-        if connection.peer.milestones.authenticated == nil || status != .ok && status != .peerGone && status != .replaced {
+        var (status, detail) = connection.isReplaced ? (Status.replaced, "the session came back") : describe(reason)
+        if let failure = connection.failure { (status, detail) = (failure.status, failure.detail) }
+        if connection.peer.milestones.authenticated == nil
+            || status != .ok && status != .peerGone && status != .replaced
+        {
             engine.counters.peersFailed.count()
         }
         if let client = connection.client {
@@ -279,7 +281,8 @@ extension Loop {
         case .local: (.ok, "")
         case .remote: (.peerGone, "the other side closed the connection")
         case .noPath(let detail): (.iceFailed, detail)
-        case .consentExpired: (.consentExpired, "nothing authentic arrived for \(configuration.failedTimeout.milliseconds) ms")
+        case .consentExpired:
+            (.consentExpired, "nothing authentic arrived for \(configuration.failedTimeout.milliseconds) ms")
         case .timeout(let detail): (.timeout, detail)
         case .handshakeFailed(let detail): (.dtlsFailed, detail)
         case .fingerprintMismatch:

@@ -13,8 +13,6 @@ final class DataPlane {
     private var remoteLimit = 65536
     private(set) var messagesSent: UInt64 = 0
     private(set) var messagesReceived: UInt64 = 0
-    /// Room for messages of the host.
-    private(set) var hasRoom = true
 
     init(configuration: Peer.Configuration, random: any RandomNumberGenerator) {
         self.configuration = configuration
@@ -24,6 +22,9 @@ final class DataPlane {
         channels = ChannelSet(configuration: settings)
     }
 
+    /// Room for the largest message that can be configured, 16 MiB, and for what its queue needs.
+    private static let sendBuffer = (16 << 20) + (64 << 10)
+
     /// RFC 8841 section 6.1: zero takes any size.
     func describe(remote: DataTransport) { remoteLimit = Int(clamping: remote.maxMessageSize) }
 
@@ -32,8 +33,7 @@ final class DataPlane {
         settings.maximumPacketSize = packetSize
         settings.receiveBuffer = configuration.receiveBuffer
         settings.maximumMessageSize = configuration.maximumMessageSize
-        // Room for one message of the largest size that a peer may be configured to take, and its overhead.
-        settings.sendBuffer = 17 << 20
+        settings.sendBuffer = DataPlane.sendBuffer
         // Silence is for ICE to judge (RFC 7675), which knows when the path is back: the association outlasts it.
         settings.maximumRetransmissions = 30
         settings.maximumInitRetransmissions = 30
@@ -62,13 +62,8 @@ final class DataPlane {
     }
 
     func send(_ id: ChannelID, isText: Bool, _ payload: Payload, now: Instant) throws(ChannelError) {
-        do throws(ChannelError) {
-            try channels.send(id, isText ? .text : .binary, payload, now: now)
-            messagesSent &+= 1
-        } catch {
-            if error == .bufferFull { hasRoom = false }
-            throw error
-        }
+        try channels.send(id, isText ? .text : .binary, payload, now: now)
+        messagesSent &+= 1
     }
 
     func pollEvent(now: Instant) -> ChannelEvent? {
@@ -80,8 +75,7 @@ final class DataPlane {
                 messagesReceived &+= 1
                 return .message(id, isText: kind == .text, payload)
             case .closed(let id, let reason): return .closed(id, reason)
-            case .sendBufferAvailable: hasRoom = true
-            case .bufferedAmountLow, .association: continue
+            case .sendBufferAvailable, .bufferedAmountLow, .association: continue
             }
         }
         return nil
@@ -127,14 +121,12 @@ extension Peer {
         return try data.channels.open(parameters, negotiatedStream: negotiatedStream, now: now)
     }
 
-    /// Takes the payload without copying it; it must not be written to any more.
+    /// Takes the payload without copying it; it must not be written to any more. ``ChannelError/bufferFull``: nothing
+    /// was taken; worth trying again when something has arrived.
     public func send(_ id: ChannelID, isText: Bool, _ payload: Payload, now: Instant) throws(ChannelError) {
         guard !isClosed else { throw .closed }
         try data.send(id, isText: isText, payload, now: now)
     }
-
-    /// False from ``ChannelError/bufferFull`` until there is room again.
-    public var hasRoom: Bool { data.hasRoom }
 
     public func bufferedAmount(_ id: ChannelID) -> Int { data.channels.bufferedAmount(id) }
 

@@ -79,7 +79,8 @@ public final class Peer {
         self.random = random
         created = now
         lastHeard = now
-        deadline = now + configuration.connectTimeout
+        // An offerer waits for its answer as long as its host does.
+        deadline = role == .answerer ? now + configuration.connectTimeout : .distantFuture
         var generator = self.random
         credentials = Credentials(using: &generator)
         self.random = generator
@@ -115,7 +116,9 @@ public final class Peer {
         }
     }
 
-    private func handleCheck(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant) -> Bool {
+    private func handleCheck(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant)
+        -> Bool
+    {
         guard case .consumed = agent.handle(datagram: datagram, from: remote, to: local, now: now) else { return false }
         lastHeard = now
         trust(remote)
@@ -129,7 +132,9 @@ public final class Peer {
         verifiedRemotes.append(remote)
     }
 
-    private func handleRecord(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant) -> Bool {
+    private func handleRecord(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant)
+        -> Bool
+    {
         guard verifiedRemotes.contains(remote) else { return false }
         guard let transport = startedTransport(now: now) else { return false }
         noteRecord(now)
@@ -273,7 +278,8 @@ public final class Peer {
     /// The path's round trip: measured by checks, otherwise by the data.
     public var roundTrip: Duration? { agent.roundTrip ?? data.association?.statistics.smoothedRoundTrip }
 
-    /// What the other side called the path's remote end: a candidate of its description, or one learned from its checks.
+    /// What the other side called the path's remote end: a candidate of its description, or one learned
+    /// from its checks.
     public func candidateKind(of path: Path) -> Candidate.Kind {
         remoteCandidates.first { $0.address == path.remote }?.kind ?? .peerReflexive
     }
@@ -312,7 +318,9 @@ public final class Peer {
     /// The transport, made at its first use; nil before there is a path and a description.
     func startedTransport(now: Instant) -> (any SecureTransport)? {
         if let transport { return transport }
-        guard case .connecting(let since) = phase, let transportRole, case .done(let remote) = negotiation else { return nil }
+        guard case .connecting(let since) = phase, let transportRole, case .done(let remote) = negotiation else {
+            return nil
+        }
         let expected = remote.fingerprints.compactMap { DTLS.Fingerprint(announced: $0) }
             .filter { requiredDigest == nil || $0.bytes == requiredDigest }
         let made = provider.makeTransport(
@@ -327,8 +335,8 @@ public final class Peer {
         return made
     }
 
-    /// RFC 6347 section 4.2.4.1 begins at 1 s for unknown paths. This one has been measured: by our own checks, or, for a
-    /// Lite server, by the time from its first response to the ClientHello, which is one round trip.
+    /// RFC 6347 section 4.2.4.1 begins at 1 s for unknown paths. This one has been measured: by our own checks, or, for
+    /// a Lite server, by the time from its first response to the ClientHello, which is one round trip.
     private func handshakeRetransmission(since verified: Instant, now: Instant) -> Duration {
         let measured = agent.roundTrip ?? (transportRole == .server ? now - verified : nil)
         guard let measured else { return .milliseconds(200) }
