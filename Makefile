@@ -18,6 +18,7 @@ run: build ## start the answerer host and its page on HTTP=127.0.0.1:8080
 	@scripts/run
 
 test: ## every test; PARTS="swift abi" runs some of them
+	@scripts/install-packages build python
 	@scripts/test $(PARTS)
 
 lint: ## check formatting, types, warnings and habits
@@ -26,10 +27,11 @@ lint: ## check formatting, types, warnings and habits
 format: ## write the sources in their one form
 	@scripts/format
 
-bench: build ## measurements, plain text and JSON
-	@scripts/bench
+bench: build ## measurements, plain text and JSON; ARGS="--quick" for a smoke run
+	@scripts/bench $(ARGS)
 
 fuzz: ## fuzz TARGET=name (default: all) for SECONDS=60 each
+	@scripts/install-packages build python
 	@scripts/fuzz --seconds $(fuzz_seconds) $(fuzz_target)
 
 install: build ## the library, its header and its .pc under PREFIX=/usr/local, inside DESTDIR= if given

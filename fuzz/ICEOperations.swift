@@ -30,7 +30,8 @@ private final class World {
     init(_ script: [UInt8]) {
         self.script = script
         addresses = [
-            SocketAddress(ip: IPAddress(v4: 0xC000_0201), port: 1), SocketAddress(ip: IPAddress(v4: 0xC633_6402), port: 2),
+            SocketAddress(ip: IPAddress(v4: 0xC000_0201), port: 1),
+            SocketAddress(ip: IPAddress(v4: 0xC633_6402), port: 2),
             SocketAddress(ip: IPAddress(high: 0x2001_0DB8_0000_0000, low: 1), port: 1),
             SocketAddress(ip: IPAddress(high: 0x2001_0DB8_0000_0000, low: 2), port: 2),
             SocketAddress(ip: IPAddress(v4: 0xCB00_7103), port: 3), SocketAddress(ip: .anyIPv6, port: 1),
@@ -45,7 +46,8 @@ private final class World {
             configuration.maximumRemoteCandidates = 6
             if flags & 0x10 != 0 { configuration.establishTimeout = .seconds(5) }
             let candidates = Candidate.host([addresses[side], addresses[2 + side]])
-            agents.append(Agent(configuration, localCandidates: candidates, random: SeededGenerator(seed: UInt64(side))))
+            agents.append(
+                Agent(configuration, localCandidates: candidates, random: SeededGenerator(seed: UInt64(side))))
         }
     }
 

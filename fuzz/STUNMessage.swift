@@ -24,7 +24,9 @@ public func fuzzSTUNMessage(_ data: UnsafePointer<UInt8>, _ size: Int) -> CInt {
 
 private func inspect(_ bytes: RawSpan) {
     guard let message = try? Message(bytes) else { return }
-    for type in 0..<UInt16(0x30) { check((message.value(of: AttributeType(rawValue: type))?.byteCount ?? 0) <= bytes.byteCount) }
+    for type in 0..<UInt16(0x30) {
+        check((message.value(of: AttributeType(rawValue: type))?.byteCount ?? 0) <= bytes.byteCount)
+    }
     for type in [0x8022, 0x8023, 0x8028, 0x8029, 0x802A, 0xC070, 0xC071] as [UInt16] {
         check((message.value(of: AttributeType(rawValue: type))?.byteCount ?? 0) <= bytes.byteCount)
     }
@@ -33,7 +35,9 @@ private func inspect(_ bytes: RawSpan) {
     check(message.unknownAttributes.count <= 8 && message.refusedAttributes.count <= 8)
     _ = (message.priority, message.usesCandidate, message.iceControlled, message.iceControlling)
     _ = (message.mappedAddress, message.xorMappedAddress, message.alternateServer)
-    _ = (message.software?.byteCount, message.realm?.byteCount, message.nonce?.byteCount, message.errorReason?.byteCount)
+    _ = (
+        message.software?.byteCount, message.realm?.byteCount, message.nonce?.byteCount, message.errorReason?.byteCount
+    )
     _ = message.isAuthentic(keys.short)
     _ = message.isAuthentic(keys.empty)
     answer(message)

@@ -96,7 +96,12 @@ typedef struct { uint64_t id; } reconnect_channel_t;
 
 /* ------------------------------------------------------------------ library */
 
-/* The ABI's version: major << 16 | minor. Programs built for the same major number keep working. */
+/* The version of this header's ABI. The library file's name carries the major number. */
+#define RECONNECT_VERSION_MAJOR 1
+#define RECONNECT_VERSION_MINOR 0
+
+/* The ABI's version as the library has it: major << 16 | minor. Programs built for the same major number keep
+   working. */
 uint32_t reconnect_version(void);
 
 /* The library's version, for example "0.1.0". Static. */
@@ -146,7 +151,8 @@ typedef struct reconnect_engine_config {
     uint64_t receive_window;        /* per peer: received bytes held for the host; default 2097152; never less
                                        than max_message_size */
     uint32_t connect_timeout_ms;    /* from the answer to the connected state; default 30000 */
-    uint32_t disconnect_timeout_ms; /* silence before RECONNECT_PEER_DISCONNECTED; default 5000 */
+    uint32_t disconnect_timeout_ms; /* silence before RECONNECT_PEER_DISCONNECTED; default 5000, and 8000
+                                       with ICE Lite, which only hears the other side's checks */
     uint32_t failed_timeout_ms;     /* silence before the peer is given up (RFC 7675: 30000); default 30000 */
     uint32_t session_ttl_ms;        /* how long after its last sign of life a session can return fast; default 300000 */
     uint32_t max_sessions;          /* remembered sessions; the oldest go first; default 100000 */
@@ -176,7 +182,7 @@ enum { RECONNECT_SHA256 = 0, RECONNECT_SHA384 = 1, RECONNECT_SHA512 = 2 };
 reconnect_status_t reconnect_engine_fingerprint(reconnect_engine_t engine, uint32_t hash, char *buffer,
                                                 size_t capacity, size_t *length);
 
-/* Replaces the addresses offered from now on. `addresses` NULL with count 0: back to the machine's own. */
+/* Replaces the addresses offered from now on, IPv6 first, otherwise in the order given. `addresses` NULL with count 0: back to the machine's own. */
 reconnect_status_t reconnect_engine_set_addresses(reconnect_engine_t engine, const char *const *addresses, size_t count);
 
 /* Switches fast reload off (0) and on (nonzero) while running: off means every answer is normal. */
@@ -214,7 +220,7 @@ enum {
     /* data: the line; number: RECONNECT_LOG_... */
     RECONNECT_EVENT_LOG = 1,
 
-    /* The result of reconnect_answer(). status; data: on success the answer as JSON, otherwise a sentence;
+    /* The result of reconnect_answer(); after a failure the peer's handle is invalid. status; data: on success the answer as JSON, otherwise a sentence;
        number: RECONNECT_MODE_...; duration_ns: time from the call to the finished answer. tag: the call's. */
     RECONNECT_EVENT_ANSWER = 2,
 
@@ -231,8 +237,7 @@ enum {
     /* Who came, told once per peer, when the connection is authenticated. data: the client id (text, stable
        over the session's life); extra: the first 8 characters of the session token; number: how many times this
        session has connected, this one included; kind: RECONNECT_MODE_...; flags: RECONNECT_FLAG_RETURNED if it
-       connected before; duration_ns: how long it had been away (0 if not returned or if it took over while its
-       earlier peer was still connected). tag: the peer's. */
+       connected before; duration_ns: how long nothing had been heard of it (0 if not returned). tag: the peer's. */
     RECONNECT_EVENT_SESSION = 6,
 
     /* A channel is open for sending. data: label; extra: protocol; number: stream id; flags: RECONNECT_FLAG_REMOTE
@@ -295,7 +300,8 @@ typedef struct reconnect_event {
 } reconnect_event_t;
 
 /* A descriptor that polls readable while events wait: for epoll, select, asyncio, Go's netpoller. It stays the
-   engine's: never read from it, never close it. Level-triggered. */
+   engine's: never read from it, never close it. It becomes unreadable when the last event is taken and readable again
+   with the next one, so both level- and edge-triggered waiting work. */
 reconnect_status_t reconnect_event_fd(reconnect_engine_t engine, int *fd);
 
 /* Takes up to `max` events (1 or more), in the order in which they happened. Waits up to timeout_ms for the first

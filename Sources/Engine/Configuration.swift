@@ -17,7 +17,8 @@ public struct Configuration: Sendable {
     public var sendHighWater = 4 << 20
     public var receiveWindow = 2 << 20
     public var connectTimeout = Duration.seconds(30)
-    public var disconnectTimeout = Duration.seconds(5)
+    /// Nil: 5 s, and 8 s with ICE Lite.
+    public var disconnectTimeout: Duration?
     public var failedTimeout = Duration.seconds(30)
     public var sessionLifetime = Duration.seconds(300)
     public var maximumSessions = 100_000

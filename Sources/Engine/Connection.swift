@@ -19,7 +19,9 @@ final class Connection {
     /// Which of the active channels is first next time.
     var turn = 0
     var isDirty = false
-    var scheduled = Instant.distantFuture
+    /// Its deadline and its place among them; the heap's own.
+    var due = Instant.distantFuture
+    var heapIndex: Int?
     var session: Decision?
     /// The session it belongs to since it connected.
     var client: ClientID?

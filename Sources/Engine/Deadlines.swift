@@ -1,44 +1,64 @@
 import Wire
 
-/// When which peer wants to be called: a binary heap that tolerates outdated entries. A peer whose deadline moved
-/// later stays where it is and is asked again when its old time comes.
-struct Deadlines<Key> {
-    private struct Entry {
-        var time: Instant
-        var key: Key
-    }
+/// When which connection wants to be called: a binary heap in which each connection stands at most once and knows its
+/// place, so that a deadline can move either way.
+struct Deadlines {
+    private var heap: [Connection] = []
 
-    private var heap: [Entry] = []
+    var earliest: Instant? { heap.first?.due }
 
-    var earliest: Instant? { heap.first?.time }
-
-    mutating func insert(_ key: Key, at time: Instant) {
-        heap.append(Entry(time: time, key: key))
-        var child = heap.count - 1
-        while child > 0 {
-            let parent = (child - 1) / 2
-            guard heap[child].time < heap[parent].time else { break }
-            heap.swapAt(child, parent)
-            child = parent
+    /// Sets, moves or (with nil) takes away the connection's deadline.
+    mutating func set(_ connection: Connection, _ due: Instant?) {
+        guard let due else { return remove(connection) }
+        if let index = connection.heapIndex {
+            guard due != connection.due else { return }
+            connection.due = due
+            settle(index)
+        } else {
+            connection.due = due
+            connection.heapIndex = heap.count
+            heap.append(connection)
+            settle(heap.count - 1)
         }
     }
 
-    /// Takes one entry that is due.
-    mutating func popDue(at now: Instant) -> (key: Key, time: Instant)? {
-        guard let first = heap.first, first.time <= now else { return nil }
+    /// Takes one connection that is due.
+    mutating func popDue(at now: Instant) -> Connection? {
+        guard let first = heap.first, first.due <= now else { return nil }
+        remove(first)
+        return first
+    }
+
+    private mutating func remove(_ connection: Connection) {
+        guard let index = connection.heapIndex else { return }
+        connection.heapIndex = nil
         let last = heap.removeLast()
-        if !heap.isEmpty {
-            heap[0] = last
-            var parent = 0
-            while true {
-                var smallest = parent
-                for child in [2 * parent + 1, 2 * parent + 2]
-                where child < heap.count && heap[child].time < heap[smallest].time { smallest = child }
-                guard smallest != parent else { break }
-                heap.swapAt(parent, smallest)
-                parent = smallest
-            }
+        guard index < heap.count else { return }
+        heap[index] = last
+        last.heapIndex = index
+        settle(index)
+    }
+
+    /// Moves the one at `start` to where it belongs.
+    private mutating func settle(_ start: Int) {
+        var index = start
+        while index > 0, heap[index].due < heap[(index - 1) / 2].due {
+            exchange(index, (index - 1) / 2)
+            index = (index - 1) / 2
         }
-        return (first.key, first.time)
+        while true {
+            var smallest = index
+            for child in (2 * index + 1)...(2 * index + 2)
+            where child < heap.count && heap[child].due < heap[smallest].due { smallest = child }
+            guard smallest != index else { return }
+            exchange(index, smallest)
+            index = smallest
+        }
+    }
+
+    private mutating func exchange(_ one: Int, _ other: Int) {
+        heap.swapAt(one, other)
+        heap[one].heapIndex = one
+        heap[other].heapIndex = other
     }
 }

@@ -139,10 +139,14 @@ extension Loop {
     /// True while the host holds more of this peer's messages than it may.
     private func isStalled(_ connection: Connection) -> Bool {
         let entry = connection.entry
-        guard entry.undelivered.load(ordering: .sequentiallyConsistent) >= configuration.receiveWindow else { return false }
+        guard entry.undelivered.load(ordering: .sequentiallyConsistent) >= configuration.receiveWindow else {
+            return false
+        }
         entry.isStalled.store(true, ordering: .sequentiallyConsistent)
         // The host may have given back everything between the two lines.
-        guard entry.undelivered.load(ordering: .sequentiallyConsistent) <= configuration.receiveWindow / 2 else { return true }
+        guard entry.undelivered.load(ordering: .sequentiallyConsistent) <= configuration.receiveWindow / 2 else {
+            return true
+        }
         entry.isStalled.store(false, ordering: .sequentiallyConsistent)
         return false
     }

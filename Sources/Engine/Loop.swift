@@ -26,7 +26,7 @@ final class Loop: @unchecked Sendable {
     /// Peers on their own ports, by the port's descriptor.
     private var byDescriptor: [Int32: Connection] = [:]
     private var dirty: [Connection] = []
-    private var deadlines = Deadlines<UInt64>()
+    private var deadlines = Deadlines()
     let sessions: Sessions
 
     var events: [Event] = []
@@ -113,7 +113,10 @@ final class Loop: @unchecked Sendable {
     }
 
     private func closeEverything() {
-        for connection in Array(connections.values) { connection.peer.close(now: now); markDirty(connection) }
+        for connection in Array(connections.values) {
+            connection.peer.close(now: now)
+            markDirty(connection)
+        }
         serviceDirty()
         publish()
     }
@@ -187,19 +190,10 @@ final class Loop: @unchecked Sendable {
             sessions.handleTimeout(now: now)
             engine.counters.sessions.store(sessions.count, ordering: .relaxed)
         }
-        while let (handle, time) = deadlines.popDue(at: now) {
-            // Only the newest entry of a peer counts: each one that counts is followed by another.
-            guard let connection = connections[handle], connection.scheduled == time else { continue }
-            connection.scheduled = .distantFuture
+        while let connection = deadlines.popDue(at: now) {
             connection.peer.handleTimeout(now: now)
             markDirty(connection)
         }
-    }
-
-    private func schedule(_ connection: Connection) {
-        guard let due = connection.peer.nextTimeout, due < connection.scheduled else { return }
-        connection.scheduled = due
-        deadlines.insert(connection.entry.handle, at: due)
     }
 
     // MARK: Working
@@ -224,7 +218,7 @@ final class Loop: @unchecked Sendable {
         transmit(connection)
         settle(connection)
         if connection.peer.isClosed { return remove(connection) }
-        schedule(connection)
+        deadlines.set(connection, connection.peer.nextTimeout)
     }
 
     private func transmit(_ connection: Connection) {
@@ -273,6 +267,7 @@ final class Loop: @unchecked Sendable {
     }
 
     private func remove(_ connection: Connection) {
+        deadlines.set(connection, nil)
         guard connections.removeValue(forKey: connection.entry.handle) != nil else { return }
         for remote in connection.remotes where byAddress[remote] === connection { byAddress[remote] = nil }
         connection.remotes = []
@@ -342,7 +337,9 @@ final class Loop: @unchecked Sendable {
 
     private func logCandidates() {
         let six = offered.filter(\.isIPv6).count
-        log(.info, "[CANDIDATE] IPv6 Host=\(six) IPv6 srflx=0 IPv4 Host=\(offered.count - six) IPv4 srflx=0 IPv4 relay=0")
+        log(
+            .info,
+            "[CANDIDATE] IPv6 Host=\(six) IPv6 srflx=0 IPv4 Host=\(offered.count - six) IPv4 srflx=0 IPv4 relay=0")
         for ip in offered {
             log(.debug, "[ICE] Candidate: Type=host, Protocol=udp, Address=\(SocketAddress(ip: ip, port: port.number))")
         }

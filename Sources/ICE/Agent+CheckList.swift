@@ -20,7 +20,8 @@ extension Agent {
     func learn(_ candidate: Candidate) {
         guard !remoteCandidates.contains(where: { $0.address == candidate.address }) else { return }
         guard remoteCandidates.count < configuration.maximumRemoteCandidates else {
-            return statistics.candidatesRefused &+= 1
+            statistics.candidatesRefused &+= 1
+            return
         }
         remoteCandidates.append(candidate)
         for local in localCandidates where canPair(local, candidate) { form(local, candidate) }
@@ -46,7 +47,10 @@ extension Agent {
             pairs[same].remoteFoundation = candidate.foundationHash
             return
         }
-        guard makeRoomForPair() else { return statistics.candidatesRefused &+= 1 }
+        guard makeRoomForPair() else {
+            statistics.candidatesRefused &+= 1
+            return
+        }
         let pair = Pair(
             id: takePairID(), generation: generation.number, local: base, remote: remote,
             localPriority: local.priority, remotePriority: candidate.priority, localFoundation: local.foundationHash,

@@ -155,7 +155,10 @@ extension Agent {
     private func fallSilent(_ now: Instant) {
         guard !isDisconnected, let index = activePair else { return }
         let due = (pairs[index].lastReceived ?? now) + configuration.silence
-        guard due <= now else { return timers[.silence] = due }
+        guard due <= now else {
+            timers[.silence] = due
+            return
+        }
         isDisconnected = true
         events.append(.disconnected)
         // The other side may be heard on another path all the while.
@@ -167,7 +170,9 @@ extension Agent {
         var latest: Int?
         for index in pairs.indices
         where pairs[index].state == .succeeded && (pairs[index].lastReceived ?? since) > since {
-            if latest.map({ pairs[index].lastReceived ?? since > pairs[$0].lastReceived ?? since }) ?? true { latest = index }
+            if latest.map({ pairs[index].lastReceived ?? since > pairs[$0].lastReceived ?? since }) ?? true {
+                latest = index
+            }
         }
         if let latest { select(latest, now) }
     }

@@ -99,7 +99,10 @@ public final class Agent {
     /// has no use for them.
     public func addRemoteCandidate(_ candidate: Candidate) {
         guard !configuration.isLite, phase != .closed else { return }
-        guard candidate.address.isReachable else { return statistics.candidatesRefused &+= 1 }
+        guard candidate.address.isReachable else {
+            statistics.candidatesRefused &+= 1
+            return
+        }
         learn(candidate)
     }
 

@@ -56,7 +56,8 @@ public struct Candidate: Hashable, Sendable {
         }
         return ranked.enumerated().map { index, entry in
             let preference = UInt16(clamping: 65535 - index)
-            return Candidate(kind: .host, address: entry.element, priority: priority(.host, localPreference: preference))
+            return Candidate(
+                kind: .host, address: entry.element, priority: priority(.host, localPreference: preference))
         }
     }
 

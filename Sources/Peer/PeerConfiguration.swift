@@ -15,7 +15,8 @@ extension Peer {
         public var receiveBuffer = 2 << 20
         public var maximumChannels = 1024
         public var connectTimeout = Duration.seconds(30)
-        public var disconnectTimeout = Duration.seconds(5)
+        /// Nil: 5 s, and 8 s for a Lite agent, which cannot ask and lives on checks that may come every 6 s.
+        public var disconnectTimeout: Duration?
         public var failedTimeout = Duration.seconds(30)
 
         public init() {}

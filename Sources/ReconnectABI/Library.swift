@@ -1,3 +1,6 @@
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+// The names are those of the header.
+
 public import CReconnect
 import Engine
 
@@ -7,7 +10,9 @@ private func constant(_ text: StaticString) -> UnsafePointer<CChar> {
 }
 
 @implementation @_cdecl("reconnect_version")
-public func reconnect_version() -> UInt32 { 0 << 16 | 1 }
+public func reconnect_version() -> UInt32 {
+    UInt32(RECONNECT_VERSION_MAJOR) << 16 | UInt32(RECONNECT_VERSION_MINOR)
+}
 
 @implementation @_cdecl("reconnect_version_string")
 public func reconnect_version_string() -> UnsafePointer<CChar>! { unsafe constant("0.1.0") }

@@ -31,7 +31,9 @@ public final class IntegrityKey {
     }
 
     /// The code over the first `count` bytes of `message` with its length field read as `length`.
-    func code(_ algorithm: IntegrityAlgorithm, over message: RawSpan, count: Int, length: UInt16) -> InlineArray<8, UInt32> {
+    func code(_ algorithm: IntegrityAlgorithm, over message: RawSpan, count: Int, length: UInt16) -> InlineArray<
+        8, UInt32
+    > {
         var words = InlineArray<8, UInt32>(repeating: 0)
         guard count >= 4, count <= message.byteCount else { return words }
         unsafe message.withUnsafeBytes { bytes in

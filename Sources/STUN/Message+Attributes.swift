@@ -37,7 +37,9 @@ extension Message {
 
     /// The number of ERROR-CODE, 300 to 699 (RFC 8489 section 14.8).
     public var errorCode: Int? {
-        guard let value = value(of: .errorCode), let word = value.load(bigEndianAt: 0, as: UInt32.self) else { return nil }
+        guard let value = value(of: .errorCode), let word = value.load(bigEndianAt: 0, as: UInt32.self) else {
+            return nil
+        }
         let hundreds = Int(word >> 8 & 0x7)
         let rest = Int(word & 0xFF)
         guard hundreds >= 3, hundreds <= 6, rest <= 99 else { return nil }

@@ -78,7 +78,8 @@ public struct Message: ~Escapable {
         let code = key.code(algorithm, over: bytes, count: offset, length: covered)
         var difference: UInt32 = 0
         for index in 0..<min(Int(length / 4), 8) {
-            difference |= code[index] ^ (bytes.load(bigEndianAt: offset &+ 4 &+ 4 &* index, as: UInt32.self) ?? ~code[index])
+            difference |=
+                code[index] ^ (bytes.load(bigEndianAt: offset &+ 4 &+ 4 &* index, as: UInt32.self) ?? ~code[index])
         }
         return difference == 0
     }

@@ -22,7 +22,10 @@ public struct MessageWriter {
     }
 
     public mutating func append(_ type: AttributeType, _ value: RawSpan, to output: inout OutputRawSpan) {
-        guard value.byteCount <= Int(UInt16.max) else { return fits = false }
+        guard value.byteCount <= Int(UInt16.max) else {
+            fits = false
+            return
+        }
         header(type, value.byteCount, to: &output)
         fits = output.write(value) && fits
         fits = output.writeZeros(padded(value.byteCount) &- value.byteCount) && fits
@@ -60,7 +63,9 @@ public struct MessageWriter {
     /// ERROR-CODE with an empty reason, which nobody but people reads.
     public mutating func append(errorCode code: Int, to output: inout OutputRawSpan) {
         header(.errorCode, 4, to: &output)
-        write(UInt32(truncatingIfNeeded: code / 100 & 7) << 8 | UInt32(truncatingIfNeeded: code % 100) & 0xFF, to: &output)
+        write(
+            UInt32(truncatingIfNeeded: code / 100 & 7) << 8 | UInt32(truncatingIfNeeded: code % 100) & 0xFF, to: &output
+        )
     }
 
     /// UNKNOWN-ATTRIBUTES for a response of code 420.
@@ -92,7 +97,10 @@ public struct MessageWriter {
         let words = algorithm == .sha1 ? 5 : 8
         let count = output.byteCount &- start
         let length = count &- headerSize &+ 4 &+ 4 &* words
-        guard length <= Int(UInt16.max) else { return fits = false }
+        guard length <= Int(UInt16.max) else {
+            fits = false
+            return
+        }
         let code = key.code(
             algorithm, over: output.bytes.extracting(droppingFirst: start), count: count, length: UInt16(length))
         header(algorithm == .sha1 ? .messageIntegrity : .messageIntegritySHA256, 4 &* words, to: &output)
@@ -108,7 +116,10 @@ public struct MessageWriter {
     }
 
     private mutating func setLength(_ length: Int, in output: inout OutputRawSpan) {
-        guard length >= 0, length <= Int(UInt16.max) else { return fits = false }
+        guard length >= 0, length <= Int(UInt16.max) else {
+            fits = false
+            return
+        }
         fits = output.overwrite(at: start &+ 2, with: UInt16(length)) && fits
     }
 
@@ -117,7 +128,9 @@ public struct MessageWriter {
         write(UInt16(truncatingIfNeeded: length), to: &output)
     }
 
-    private mutating func write<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value, to output: inout OutputRawSpan) {
+    private mutating func write<Value: FixedWidthInteger & BitwiseCopyable>(
+        _ value: Value, to output: inout OutputRawSpan
+    ) {
         fits = output.write(value) && fits
     }
 }

@@ -1,6 +1,7 @@
-@testable import ICE
 import Testing
 import Wire
+
+@testable import ICE
 
 /// Networks that lose, delay, double and damage datagrams; every seed must end well.
 @Suite struct Adversity {

@@ -1,6 +1,7 @@
-@testable import ICE
 import Testing
 import Wire
+
+@testable import ICE
 
 private func hex(_ text: String) -> [UInt8] {
     let digits = text.utf8.compactMap { digit -> UInt8? in
@@ -48,7 +49,8 @@ private func hex(_ text: String) -> [UInt8] {
         let agent = answerer()
         let now = Instant(nanoseconds: 5)
         #expect(agent.handle(Datagram(from: a4, to: b4, bytes: Browsers.firefox), now) == .consumed)
-        #expect(agent.drainEvents() == [.verified(Path(local: b4, remote: a4)), .selected(Path(local: b4, remote: a4))])
+        #expect(
+            agent.drainEvents() == [.verified(Path(local: b4, remote: a4)), .selected(Path(local: b4, remote: a4))])
     }
 }
 

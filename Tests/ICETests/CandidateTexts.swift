@@ -1,6 +1,7 @@
-@testable import ICE
 import Testing
 import Wire
+
+@testable import ICE
 
 @Suite struct CandidateTexts {
     @Test func hostCandidatesAreWrittenAndReadBack() {
@@ -31,7 +32,8 @@ import Wire
             }
             #expect(candidate.address == address("192.168.0.196", 46243) && candidate.kind == .host)
         }
-        let reflexive = "candidate:842163049 1 udp 1677729535 203.0.113.5 5000 typ srflx raddr 0.0.0.0 rport 0 generation 0"
+        let reflexive =
+            "candidate:842163049 1 udp 1677729535 203.0.113.5 5000 typ srflx raddr 0.0.0.0 rport 0 generation 0"
         guard case .candidate(let candidate) = CandidateText(parsing: reflexive) else {
             Issue.record("srflx")
             return
@@ -56,7 +58,8 @@ import Wire
     }
 
     @Test(arguments: [
-        "", "candidate:", "candidate:1", "candidate:1 1 udp 1 192.0.2.1 9 typ", "candidate:1 1 udp 1 192.0.2.1 9 host typ",
+        "", "candidate:", "candidate:1", "candidate:1 1 udp 1 192.0.2.1 9 typ",
+        "candidate:1 1 udp 1 192.0.2.1 9 host typ",
         "candidate:1 0 udp 1 192.0.2.1 9 typ host", "candidate:1 257 udp 1 192.0.2.1 9 typ host",
         "candidate:1 1 udp 0 192.0.2.1 9 typ host", "candidate:1 1 udp 4294967296 192.0.2.1 9 typ host",
         "candidate:1 1 udp -1 192.0.2.1 9 typ host", "candidate:1 1 udp +1 192.0.2.1 9 typ host",
@@ -73,13 +76,15 @@ import Wire
     @Test func longAndRandomTextsDoNoHarm() {
         #expect(CandidateText(parsing: String(repeating: "a ", count: 100_000)) == .malformed)
         var random = SeededGenerator(seed: 8839)
-        let sample = Array("candidate:1467250027 1 udp 2122260223 192.168.0.196 46243 typ srflx raddr 10.0.0.1 rport 9".utf8)
+        let sample = Array(
+            "candidate:1467250027 1 udp 2122260223 192.168.0.196 46243 typ srflx raddr 10.0.0.1 rport 9".utf8)
         for _ in 0..<20_000 {
             var bytes = sample
             for _ in 0..<Int.random(in: 1...8, using: &random) {
                 bytes[Int.random(in: bytes.indices, using: &random)] = UInt8(truncatingIfNeeded: random.next())
             }
-            _ = CandidateText(parsing: String(decoding: bytes.prefix(Int.random(in: 0...bytes.count, using: &random)), as: UTF8.self))
+            _ = CandidateText(
+                parsing: String(decoding: bytes.prefix(Int.random(in: 0...bytes.count, using: &random)), as: UTF8.self))
         }
     }
 

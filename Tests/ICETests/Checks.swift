@@ -1,6 +1,7 @@
-@testable import ICE
 import STUN
 import Wire
+
+@testable import ICE
 
 /// Checks made by hand, and a look into those made by agents.
 enum Checks {

@@ -1,6 +1,7 @@
-@testable import ICE
 import Testing
 import Wire
+
+@testable import ICE
 
 let a4 = address("192.0.2.1", 1000)
 let a6 = address("2001:db8::1", 1000)
@@ -223,7 +224,8 @@ let b6 = address("2001:db8:2::2", 2000)
         network.describe(stranger, to: offerer, false)
         for index in 0..<1000 {
             offerer.agent.addRemoteCandidate(
-                Candidate(kind: .host, address: address("198.51.100.9", UInt16(index)), priority: UInt32(index + 1),
+                Candidate(
+                    kind: .host, address: address("198.51.100.9", UInt16(index)), priority: UInt32(index + 1),
                     foundation: "\(index)"))
         }
         // Port 0, and all beyond the limit.

@@ -1,5 +1,6 @@
-@testable import ICE
 import Wire
+
+@testable import ICE
 
 func address(_ text: String, _ port: UInt16) -> SocketAddress { SocketAddress(ip: IPAddress(text)!, port: port) }
 
@@ -129,7 +130,8 @@ final class Network {
     func deliver(_ datagram: Datagram) {
         var datagram = datagram
         if chance(corruption), !datagram.bytes.isEmpty {
-            datagram.bytes[Int.random(in: datagram.bytes.indices, using: &random)] ^= UInt8.random(in: 1...255, using: &random)
+            datagram.bytes[Int.random(in: datagram.bytes.indices, using: &random)] ^= UInt8.random(
+                in: 1...255, using: &random)
         }
         steps += 1
         let delay = Duration.milliseconds(Int64.random(in: delay, using: &random))
@@ -175,7 +177,8 @@ final class Network {
 
     private func arrive(_ datagram: Datagram) {
         for host in hosts {
-            for candidate in host.agent.localCandidates where host.mapping[candidate.address] ?? candidate.address == datagram.to {
+            for candidate in host.agent.localCandidates
+            where host.mapping[candidate.address] ?? candidate.address == datagram.to {
                 var datagram = datagram
                 datagram.to = candidate.address
                 if !host.showsLocalAddress { datagram.to.ip = .anyIPv6 }

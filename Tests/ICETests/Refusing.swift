@@ -1,7 +1,8 @@
-@testable import ICE
 import STUN
 import Testing
 import Wire
+
+@testable import ICE
 
 @Suite struct Refusing {
     private let stranger = address("203.0.113.66", 6666)
@@ -53,13 +54,15 @@ import Wire
         #expect(host.agent.pairCount == 0 && host.agent.drainEvents().isEmpty && host.agent.selectedPath == nil)
         let counted = host.agent.statistics
         #expect(counted.badIntegrity == 2 && counted.otherUfrag == 2 && counted.malformed == 1)
-        #expect(counted.notSTUN == 3 && counted.unmatched == 1 && counted.unexpected == 1 && counted.requestsReceived == 0)
+        #expect(
+            counted.notSTUN == 3 && counted.unmatched == 1 && counted.unexpected == 1 && counted.requestsReceived == 0)
     }
 
     /// RFC 8489 section 6.3.1: 420 with the list, signed.
     @Test func unknownRequiredAttributesAreNamed() {
         let (network, host) = answerer()
-        let check = Checks.make(for: host.agent.credentials, id: 1, extra: [(0x7777, [1, 2, 3, 4]), (0xC057, [0, 0, 0, 0])])
+        let check = Checks.make(
+            for: host.agent.credentials, id: 1, extra: [(0x7777, [1, 2, 3, 4]), (0xC057, [0, 0, 0, 0])])
         let (disposition, sent) = reaction(host, network, check)
         #expect(disposition == .consumed && sent.count == 1 && host.agent.pairCount == 0)
         #expect(Checks.errorCode(sent[0].bytes) == 420)
@@ -83,7 +86,8 @@ import Wire
     /// branch's check is no sign of our peer.
     @Test func checksOfAnotherPeerMakeNoPath() {
         let (network, host) = answerer()
-        let (disposition, sent) = reaction(host, network, Checks.make(for: host.agent.credentials, from: "other", id: 1))
+        let (disposition, sent) = reaction(
+            host, network, Checks.make(for: host.agent.credentials, from: "other", id: 1))
         #expect(disposition == .consumed && sent.count == 1 && host.agent.pairCount == 0)
         #expect(host.agent.drainEvents().isEmpty)
     }
@@ -145,7 +149,8 @@ import Wire
                 case .none: .consumed
                 }
             #expect(disposition == expected, "\(twist)")
-            #expect((offerer.agent.pollEvent() == .verified(Path(local: a4, remote: b4))) == (twist == .none), "\(twist)")
+            #expect(
+                (offerer.agent.pollEvent() == .verified(Path(local: a4, remote: b4))) == (twist == .none), "\(twist)")
             #expect(offerer.agent.handle(Datagram(from: b4, to: a4, bytes: response), network.now) != .consumed)
         }
     }
@@ -167,7 +172,8 @@ import Wire
                     var datagram = seen.randomElement(using: &network.random) ?? Datagram(from: a4, to: b4, bytes: [])
                     switch Int.random(in: 0..<4, using: &network.random) {
                     case 0: datagram.bytes = network.random.bytes(Int.random(in: 0...200, using: &network.random))
-                    case 1: datagram.bytes = Array(datagram.bytes.prefix(Int.random(in: 0...100, using: &network.random)))
+                    case 1:
+                        datagram.bytes = Array(datagram.bytes.prefix(Int.random(in: 0...100, using: &network.random)))
                     case 2: datagram.from = address("203.0.113.5", UInt16.random(in: 1...9, using: &network.random))
                     default:
                         for _ in 0..<3 where !datagram.bytes.isEmpty {
@@ -181,7 +187,8 @@ import Wire
             network.run(for: .seconds(5))
             #expect(offerer.agent.selectedPath == Path(local: a6, remote: b6), "seed \(seed)")
             #expect(answerer.agent.selectedPath == Path(local: b6, remote: a6), "seed \(seed)")
-            #expect(offerer.failures.isEmpty && answerer.failures.isEmpty && answerer.agent.pairCount <= 20, "seed \(seed)")
+            #expect(
+                offerer.failures.isEmpty && answerer.failures.isEmpty && answerer.agent.pairCount <= 20, "seed \(seed)")
         }
     }
 }

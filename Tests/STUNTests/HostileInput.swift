@@ -6,7 +6,8 @@ import Wire
 /// A header for `body`, which may be anything.
 private func message(_ body: String, type: String = "0001") -> [UInt8] {
     let bytes = hex(body)
-    return hex(type) + [UInt8(bytes.count >> 8), UInt8(bytes.count & 0xFF)] + hex("2112a442 000000010000000000000002") + bytes
+    return hex(type) + [UInt8(bytes.count >> 8), UInt8(bytes.count & 0xFF)] + hex("2112a442 000000010000000000000002")
+        + bytes
 }
 
 @Suite struct HostileInput {
@@ -56,7 +57,8 @@ private func message(_ body: String, type: String = "0001") -> [UInt8] {
         added[3] = UInt8(added.count - 20)
         let reading = try read(added, key)
         #expect(reading.isAuthentic && reading.username == Array("a:b".utf8))
-        #expect(!reading.usesCandidate && reading.priority == nil && reading.controlled == nil && reading.unknown.isEmpty)
+        #expect(
+            !reading.usesCandidate && reading.priority == nil && reading.controlled == nil && reading.unknown.isEmpty)
     }
 
     /// RFC 8489 section 9.1.3: with both, the stronger one counts; a wrong one is not made up for.
@@ -70,7 +72,9 @@ private func message(_ body: String, type: String = "0001") -> [UInt8] {
             bytes[3] = UInt8(bytes.count - 20 + 36)
             let code = key.code(.sha256, over: bytes.span.bytes, count: bytes.count, length: UInt16(bytes[3]))
             bytes += hex("001c0020")
-            for index in 0..<8 { for shift in [24, 16, 8, 0] { bytes.append(UInt8(truncatingIfNeeded: code[index] >> shift)) } }
+            for index in 0..<8 {
+                for shift in [24, 16, 8, 0] { bytes.append(UInt8(truncatingIfNeeded: code[index] >> shift)) }
+            }
             if let damaged { bytes[damaged] ^= 1 }
             return bytes
         }
@@ -92,7 +96,9 @@ private func message(_ body: String, type: String = "0001") -> [UInt8] {
         short[3] = UInt8(short.count - 20 + 20)
         let code = key.code(.sha256, over: short.span.bytes, count: short.count, length: UInt16(short[3]))
         short += hex("001c0010")
-        for index in 0..<4 { for shift in [24, 16, 8, 0] { short.append(UInt8(truncatingIfNeeded: code[index] >> shift)) } }
+        for index in 0..<4 {
+            for shift in [24, 16, 8, 0] { short.append(UInt8(truncatingIfNeeded: code[index] >> shift)) }
+        }
         #expect(try read(short, key).isAuthentic)
         short[short.count - 1] ^= 1
         #expect(try !read(short, key).isAuthentic)
@@ -109,7 +115,9 @@ private func message(_ body: String, type: String = "0001") -> [UInt8] {
 
     @Test func valuesOfWrongLengthAreAbsent() throws {
         let reading = try read(
-            message("00240003 00000000 80290004 00000000 00200004 00010000 00010014 0001000000000000000000000000000000000000 00090003 00000400"),
+            message(
+                "00240003 00000000 80290004 00000000 00200004 00010000 00010014 0001000000000000000000000000000000000000 00090003 00000400"
+            ),
             key)
         #expect(reading.priority == nil && reading.controlled == nil && reading.xorMapped == nil)
         #expect(reading.mapped == nil && reading.errorCode == nil)
@@ -157,7 +165,9 @@ private func message(_ body: String, type: String = "0001") -> [UInt8] {
                 let index = Int.random(in: 20..<bytes.count, using: &random)
                 bytes[index] = UInt8(truncatingIfNeeded: random.next())
             }
-            if bytes != sample, let reading = try? read(bytes, key) { #expect(!reading.isAuthentic || !reading.hasFingerprint) }
+            if bytes != sample, let reading = try? read(bytes, key) {
+                #expect(!reading.isAuthentic || !reading.hasFingerprint)
+            }
         }
     }
 }

@@ -197,3 +197,19 @@ func TestManyGoroutines(t *testing.T) {
 	default:
 	}
 }
+
+// One event at a time, thousands of times: a wake-up that got lost would stop it.
+func TestEveryEventWakesTheReader(t *testing.T) {
+	c := connect(t, "127.0.0.1")
+	for i := 0; i < 5000; i++ {
+		for _, side := range []struct {
+			from *reconnect.Channel
+			to   *host
+		}{{c.offererChannel, c.answerer}, {c.answererChannel, c.offerer}} {
+			if err := side.from.Send(nil); err != nil {
+				t.Fatal(err)
+			}
+			until(side.to, any_[reconnect.MessageEvent])
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,7 +54,9 @@ func (h *host) next() reconnect.Event {
 			if !ok {
 				h.t.Fatalf("%s: the events have ended", h.name)
 			}
-			h.seen = append(h.seen, fmt.Sprintf("%T%.120v", event, event))
+			if h.seen = append(h.seen, describe(event)); len(h.seen) > 100 {
+				h.seen = h.seen[1:]
+			}
 			switch event := event.(type) {
 			case reconnect.LogEvent:
 				continue
@@ -66,9 +69,26 @@ func (h *host) next() reconnect.Event {
 			}
 			return event
 		case <-deadline.C:
-			h.t.Fatalf("%s: nothing happened; before:\n%v", h.name, h.seen)
+			h.t.Fatalf("%s: nothing happened; before:\n%s", h.name, strings.Join(h.seen, "\n"))
 		}
 	}
+}
+
+// describe is for the words of a failure.
+func describe(event reconnect.Event) string {
+	switch event := event.(type) {
+	case reconnect.LogEvent:
+		return event.Line
+	case reconnect.MessageEvent:
+		return fmt.Sprintf("message of %d bytes on %q", len(event.Data), event.Channel.Label())
+	case reconnect.PeerStateEvent:
+		return fmt.Sprintf("peer %d %v: %v", event.Peer.ID(), event.State, event.Reason)
+	case reconnect.ChannelOpenEvent:
+		return fmt.Sprintf("channel %q open", event.Channel.Label())
+	case reconnect.ChannelClosedEvent:
+		return fmt.Sprintf("channel %q closed: %v", event.Channel.Label(), event.Reason)
+	}
+	return fmt.Sprintf("%T", event)
 }
 
 // until skips events up to the first of type E that fits.

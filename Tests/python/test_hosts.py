@@ -39,6 +39,7 @@ class Host:
             text=True,
         )
         self.log = []
+        self.more = threading.Condition()
         self.reader = threading.Thread(target=self.read_log)
         self.reader.start()
         line = self.process.stdout.readline()
@@ -50,7 +51,13 @@ class Host:
 
     def read_log(self):
         for line in self.process.stderr:
-            self.log.append(line.rstrip("\n"))
+            with self.more:
+                self.log.append(line.rstrip("\n"))
+                self.more.notify_all()
+
+    def wait_for_line(self, pattern):
+        with self.more:
+            assert self.more.wait_for(lambda: any(re.search(pattern, line) for line in self.log), PATIENCE), self.log
 
     def end(self, number=signal.SIGTERM):
         """Its exit status and what it printed to stdout since it was ready."""
@@ -503,11 +510,8 @@ def test_many_clients_at_once(host):
 def test_events_are_logged(host):
     with local() as engine:
         connect(host, engine)
-    deadline = threading.Event()
-    for _ in range(200):
-        log = "\n".join(host.log)
-        if re.search(r"closed.*PEER_GONE", log):
-            break
-        deadline.wait(0.05)
-    for expected in [r"peer \w+: connected after", r"session \S{8} of client", r'channel \w+ "echo" open', "PEER_GONE"]:
-        assert re.search(expected, log), log
+    host.wait_for_line(r"peer \w+: connected after \d")
+    host.wait_for_line(r"session \S{8} of client \w+, normal, connection 1, away 0")
+    host.wait_for_line(r'channel \w+ "echo" open')
+    host.wait_for_line(r"channel .* closed: .*PEER_GONE")
+    host.wait_for_line(r"peer \w+: closed after .*PEER_GONE")

@@ -17,7 +17,7 @@ import (
 )
 
 // abiMajor is the major number of the ABI that this package is written for.
-const abiMajor = 0
+const abiMajor = 1
 
 // Engine owns one UDP port, one certificate and one thread, and all peers on that port.
 type Engine struct {

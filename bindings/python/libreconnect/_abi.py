@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ctypes import POINTER, c_char, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint16, c_uint32, c_uint64, c_void_p
 from typing import Any
 
-ABI_MAJOR = 0
+ABI_MAJOR = 1
 
 ICE_FULL, ICE_LITE = 0, 1
 RELIABLE, MAX_RETRANSMITS, MAX_LIFETIME = 0, 1, 2
