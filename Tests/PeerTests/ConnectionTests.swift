@@ -95,6 +95,39 @@ import Wire
         #expect(simulation.now - reconnected <= .milliseconds(60), "\((simulation.now - back).milliseconds) ms after the path")
     }
 
+    @Test func anOffererWaitsForItsAnswerAsLongAsItsHostDoes() throws {
+        let simulation = Simulation(seed: 9)
+        let offer = try SessionDescription(parsing: simulation.offerer.makeOffer())
+        simulation.run(for: .seconds(600))
+        #expect(!simulation.offerer.isClosed)
+        // Nobody has answered yet, so the answerer of this simulation is made anew: with its time not yet run out.
+        let later = Simulation(seed: 10)
+        let answer = try later.answerer.answer(offer, now: later.now)
+        try simulation.offerer.accept(SessionDescription(parsing: answer), now: simulation.now)
+        #expect(simulation.run(for: .seconds(60)) { $0.offerer.isClosed })
+        guard case .closed(.timeout) = simulation.events[0].last else {
+            Issue.record("\(simulation.events[0])")
+            return
+        }
+    }
+
+    /// Of several certificates that an offer names the one counts whose key the other side has.
+    @Test(arguments: [false, true])
+    func whatIsProvenIsTheCertificate(isOwnFirst: Bool) throws {
+        let simulation = Simulation(seed: 11)
+        let offer = try simulation.offerer.makeOffer()
+        let other = "a=fingerprint:sha-256 " + Array(repeating: "AB", count: 32).joined(separator: ":")
+        let lines = offer.split(separator: "\r\n").flatMap { line in
+            line.hasPrefix("a=fingerprint:") ? isOwnFirst ? [String(line), other] : [other, String(line)] : [String(line)]
+        }
+        let answer = try simulation.answerer.answer(
+            SessionDescription(parsing: lines.joined(separator: "\r\n") + "\r\n"), now: simulation.now)
+        try simulation.offerer.accept(SessionDescription(parsing: answer), now: simulation.now)
+        #expect(simulation.answerer.announcedFingerprints.count == 2 && simulation.answerer.provenFingerprint == nil)
+        #expect(simulation.run(for: .seconds(5)) { $0.areConnected })
+        #expect(simulation.answerer.provenFingerprint == simulation.offerer.provider.localFingerprint(.sha256))
+    }
+
     @Test func descriptionsOutOfTurnAreRefused() throws {
         let simulation = Simulation(seed: 7)
         try simulation.negotiate()

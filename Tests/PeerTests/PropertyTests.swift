@@ -23,6 +23,7 @@ private final class Run {
     private var random: SeededGenerator
     private let isLite: Bool
     private var nextPort: UInt16 = 3000
+    private var interrupted = Duration.zero
 
     init(seed: UInt64, _ adversities: Adversities = Adversities()) {
         self.seed = seed
@@ -118,30 +119,39 @@ private final class Run {
         case 2: if adversities.closes { traffic.close(pick(2), traffic.lines[pick(traffic.lines.count)]) }
         case 3: if adversities.partitions { partition() }
         case 4: if adversities.rebinds { rebind() }
-        case 5: if adversities.clockJumps { simulation.now = simulation.now + .milliseconds(Int64(pick(8000))) }
+        case 5: if adversities.clockJumps { simulation.now = simulation.now + interruption([100, 1000, 8000][pick(3)]) }
         case 6: if adversities.clockJumps { simulation.now = simulation.now - .milliseconds(Int64(pick(50))) }
         case 7: if adversities.pauses { simulation.takesMessages[pick(2)].toggle() }
         default: break
         }
     }
 
+    /// All interruptions of a run together are shorter than what consent to send outlasts, 30 s, in which it may well
+    /// happen that no response comes through.
+    private func interruption(_ most: Int) -> Duration {
+        let span = Duration.milliseconds(Int64(pick(most)))
+        guard interrupted + span < .seconds(18) else { return .zero }
+        interrupted = interrupted + span
+        return span
+    }
+
     private func partition() {
         trace("partition")
         simulation.isPartitioned = true
-        simulation.run(for: .milliseconds(Int64(pick(4000))))
+        simulation.run(for: interruption([200, 1000, 4000][pick(3)]))
         simulation.isPartitioned = false
     }
 
     /// A NAT gives one side another address. Not to one before the other one's has been learned, which nobody could
     /// survive; and not to a Lite server, which is not behind one.
     private func rebind() {
-        guard simulation.areConnected, simulation.knowEachOther else { return }
+        guard interrupted < .seconds(12), simulation.areConnected, simulation.knowEachOther else { return }
         let side = isLite ? 0 : pick(2)
         nextPort += 1
         trace("rebind \(side)")
         simulation.shown[side].port = nextPort
         // It takes a while until the other side has heard of it; a partition would make it both sides' move.
-        simulation.run(for: .milliseconds(Int64(pick(3000))))
+        simulation.run(for: interruption(3000))
     }
 }
 
@@ -149,7 +159,7 @@ private final class Run {
 private let chosenSeed: UInt64? = getenv("PEER_SEED").flatMap { UInt64(String(cString: $0)) }
 
 @Suite struct UnderAdversity {
-    static let batches = 40
+    static let batches = getenv("PEER_BATCHES").flatMap { Int(String(cString: $0)) } ?? 40
     static let runs = 50
 
     @Test(arguments: 0..<batches)
@@ -162,5 +172,69 @@ private let chosenSeed: UInt64? = getenv("PEER_SEED").flatMap { UInt64(String(cS
                 return
             }
         }
+    }
+}
+
+@Suite struct Hosts {
+    /// A host that takes nothing makes the other one wait: what is held for it is bounded, and nothing is lost.
+    @Test(arguments: [0, 0.1])
+    func thatTakeNoMessagesMakeTheOtherSideWait(loss: Double) throws {
+        let simulation = Simulation(seed: 21, weather: Weather(loss: loss)) {
+            $0.receiveBuffer = 32_768
+            $0.maximumMessageSize = 4000
+        }
+        let traffic = Traffic(simulation)
+        traffic.open(0, .ordered)
+        traffic.open(0, .unordered)
+        try simulation.negotiate()
+        #expect(simulation.run(for: .seconds(60)) { $0.areConnected })
+        simulation.takesMessages[1] = false
+        for _ in 0..<300 { for line in traffic.lines { traffic.send(0, line) } }
+        simulation.run(for: .seconds(60))
+        traffic.check()
+        let held = try #require(simulation.answerer.data.association?.statistics.receiveBufferUsed)
+        #expect(held > 16_384 && held <= 2 * 36_864 + 4000)
+        let waiting = traffic.lines.reduce(0) { $0 + simulation.offerer.bufferedAmount($1.ids[0]!) }
+        #expect(waiting > 300_000)
+        #expect(!simulation.offerer.isClosed && !simulation.answerer.isClosed)
+        simulation.takesMessages[1] = true
+        #expect(simulation.run(for: .seconds(60)) { _ in traffic.check(); return traffic.isComplete }, "\(traffic.state)")
+        #expect(traffic.failures.isEmpty, "\(traffic.failures)")
+    }
+
+    /// Also while the connection is made. What does not fit is refused, and fits later.
+    @Test func canSendMuchBeforeTheConnection() throws {
+        let simulation = Simulation(seed: 22)
+        let traffic = Traffic(simulation)
+        for _ in 0..<3 { traffic.open(0, .ordered) }
+        for _ in 0..<2000 { for line in traffic.lines { traffic.send(0, line) } }
+        let sent = traffic.lines.reduce(0) { $0 + $1.sent[0] }
+        #expect(sent > 1000 && sent < 6000)
+        try simulation.negotiate()
+        #expect(simulation.run(for: .seconds(60)) { _ in traffic.check(); return traffic.isComplete })
+        for line in traffic.lines { traffic.send(0, line) }
+        #expect(traffic.lines.reduce(0) { $0 + $1.sent[0] } == sent + 3)
+        #expect(simulation.run(for: .seconds(5)) { _ in traffic.check(); return traffic.isComplete })
+        #expect(traffic.failures.isEmpty, "\(traffic.failures)")
+    }
+}
+
+@Suite struct TheWorstWeather {
+    /// 30 % loss in both directions from the first datagram on: nearly all connect; who does not, says why, in time.
+    @Test func endsInAConnectionOrAReason() throws {
+        var connected = 0
+        let count = 300
+        for seed in 0..<UInt64(count) {
+            let simulation = Simulation(
+                seed: seed, weather: Weather(loss: 0.3, duplication: 0.1, corruption: 0.05, jitter: .milliseconds(40)),
+                isLite: seed % 2 == 0, prefersActive: seed % 3 == 0)
+            try simulation.negotiate()
+            simulation.run(for: .seconds(120)) { $0.areConnected || $0.offerer.isClosed && $0.answerer.isClosed }
+            if simulation.areConnected { connected += 1 }
+            #expect(
+                simulation.areConnected || simulation.offerer.isClosed && simulation.answerer.isClosed,
+                "seed \(seed): \(simulation.events)")
+        }
+        #expect(connected * 100 >= count * 95, "\(connected) of \(count)")
     }
 }

@@ -90,14 +90,16 @@ final class Traffic {
         lines.append(line)
     }
 
+    private static let pattern = (0..<4096).map { UInt8(truncatingIfNeeded: $0) }
+
     private static func isEmpty(_ number: Int) -> Bool { number % 11 == 5 }
 
     private func content(_ line: Line, _ side: Int, _ number: Int) -> [UInt8] {
         if Traffic.isEmpty(number) { return [] }
         let size = [7, 20, 150, 700, 3000][(number &* 7 &+ line.number) % 5]
         var bytes = [UInt8(side), UInt8(truncatingIfNeeded: line.number), UInt8(truncatingIfNeeded: number >> 8), UInt8(truncatingIfNeeded: number)]
-        let first = UInt8(truncatingIfNeeded: number &* 13 &+ line.number)
-        bytes.append(contentsOf: (0..<size).lazy.map { first &+ UInt8(truncatingIfNeeded: $0) })
+        let first = (number &* 13 &+ line.number) & 255
+        bytes += Traffic.pattern[first..<first + size]
         return bytes
     }
 
