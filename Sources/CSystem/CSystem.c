@@ -461,6 +461,22 @@ int cs_thread_join(cs_thread thread) { return -pthread_join((pthread_t)thread.op
 
 int cs_thread_is_current(cs_thread thread) { return pthread_equal((pthread_t)thread.opaque, pthread_self()) != 0; }
 
+struct cs_mutex { pthread_mutex_t mutex; };
+
+cs_mutex *cs_mutex_create(void) {
+    cs_mutex *made = malloc(sizeof *made);
+    if (!made || pthread_mutex_init(&made->mutex, NULL) != 0) abort();
+    return made;
+}
+
+void cs_mutex_destroy(cs_mutex *mutex) {
+    (void)pthread_mutex_destroy(&mutex->mutex);
+    free(mutex);
+}
+
+void cs_mutex_lock(cs_mutex *mutex) { (void)pthread_mutex_lock(&mutex->mutex); }
+void cs_mutex_unlock(cs_mutex *mutex) { (void)pthread_mutex_unlock(&mutex->mutex); }
+
 static _Atomic int forked;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 

@@ -5,10 +5,16 @@ import Wire
 enum AddressBook {
     /// Addresses of the interfaces that are up: global IPv6 first, then unique local IPv6, then IPv4; link-local ones
     /// are left out, because a candidate cannot carry their zone. Loopback only if there is nothing else.
-    static func interfaces() -> [IPAddress] {
+    static func interfaces() throws(Failure) -> [IPAddress] {
+        var error: Int32 = 0
         let found = withUnsafeTemporaryAllocation(of: cs_interface_address.self, capacity: 256) { buffer in
             let count = unsafe cs_interface_addresses(buffer.baseAddress, 256)
+            error = max(0, -count)
             return (0..<max(0, Int(count))).map { unsafe (ip: IPAddress(buffer[$0].address), flags: buffer[$0].flags) }
+        }
+        guard error == 0 else {
+            let reason = unsafe String(cString: cs_error_text(error))
+            throw Failure(Status(systemError: error), "cannot list the machine's addresses: \(reason)")
         }
         let usable = found.filter { !$0.ip.isLinkLocal && !$0.ip.isUnspecified && !$0.ip.isMulticast }
         let remote = usable.filter { !$0.ip.isLoopback }.map(\.ip)

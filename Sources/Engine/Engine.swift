@@ -17,7 +17,7 @@ public final class Engine: Sendable {
     private let certificateMade: Int64
     private let logLevel: Atomic<UInt32>
     private let isStopped = Atomic<Bool>(false)
-    private let thread = Mutex<cs_thread?>(nil)
+    private let thread = Guarded<cs_thread?>(nil)
 
     private init(
         handle: UInt64, configuration: Configuration, inbox: Inbox, events: EventQueue, portNumber: UInt16,
@@ -38,8 +38,7 @@ public final class Engine: Sendable {
     public static func create(_ configuration: Configuration) throws(Failure) -> Engine {
         cs_fork_watch()
         guard cs_forked() == 0 else { throw Failure(.forked) }
-        let addresses = configuration.addresses ?? AddressBook.interfaces()
-        guard !addresses.isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
+        let addresses = try offerable(configuration.addresses)
         let port = try Port.open(SocketAddress(ip: configuration.bindAddress ?? .anyIPv6, port: configuration.port))
         let certificate = try CertificateStore.certificate(path: configuration.certificatePath)
         guard let inbox = Inbox(), let events = EventQueue() else {
@@ -61,6 +60,13 @@ public final class Engine: Sendable {
             throw error
         }
         return engine
+    }
+
+    private static func offerable(_ given: [IPAddress]?) throws(Failure) -> [IPAddress] {
+        let addresses: [IPAddress]
+        if let given { addresses = given } else { addresses = try AddressBook.interfaces() }
+        guard !addresses.isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
+        return addresses
     }
 
     private func start(_ loop: Loop) throws(Failure) {
@@ -112,8 +118,7 @@ public final class Engine: Sendable {
     func logs(_ level: LogLevel) -> Bool { level.rawValue <= logLevel.load(ordering: .relaxed) }
 
     public func setAddresses(_ addresses: [IPAddress]?) throws(Failure) {
-        let offered = addresses ?? AddressBook.interfaces()
-        guard !offered.isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
+        let offered = try Engine.offerable(addresses)
         inbox.push(.setAddresses(offered))
     }
 
@@ -123,7 +128,8 @@ public final class Engine: Sendable {
 
     public var eventDescriptor: Int32 { events.descriptor }
 
-    /// Up to `max` events. Waits for the first: not at all with 0, without limit with a negative number of milliseconds.
+    /// Up to `max` events. Waits for the first: not at all with 0, without limit with a negative
+    /// number of milliseconds.
     public func poll(max: Int, milliseconds: Int32) -> (status: Status, batch: UInt64, events: [Event]) {
         let deadline = cs_monotonic_ns() + Int64(milliseconds) * 1_000_000
         while true {
@@ -149,7 +155,9 @@ public final class Engine: Sendable {
         for event in released {
             guard let entry = event.budget else { continue }
             let left = entry.undelivered.wrappingSubtract(event.cost, ordering: .sequentiallyConsistent).newValue
-            if left <= configuration.receiveWindow / 2, entry.isStalled.exchange(false, ordering: .sequentiallyConsistent) {
+            if left <= configuration.receiveWindow / 2,
+                entry.isStalled.exchange(false, ordering: .sequentiallyConsistent)
+            {
                 inbox.push(.resume(entry))
             }
         }
@@ -218,7 +226,9 @@ public struct PeerReference {
     let entry: PeerEntry
 
     public init?(_ handle: UInt64) {
-        guard case .peer(let entry) = HandleTable.shared.find(handle), !entry.isClosed.load(ordering: .relaxed) else { return nil }
+        guard case .peer(let entry) = HandleTable.shared.find(handle), !entry.isClosed.load(ordering: .relaxed) else {
+            return nil
+        }
         self.entry = entry
     }
 

@@ -1,5 +1,4 @@
 import CSystem
-import Synchronization
 
 /// Events from the loop to the host: appended in batches, taken in batches, each batch kept until it is released.
 final class EventQueue: Sendable {
@@ -15,7 +14,10 @@ final class EventQueue: Sendable {
         var count: Int { fresh.count + older.count }
 
         mutating func append(_ events: inout [Event]) {
-            if fresh.isEmpty { swap(&fresh, &events) } else { fresh.append(contentsOf: events) }
+            guard fresh.isEmpty else { return fresh.append(contentsOf: events) }
+            swap(&fresh, &events)
+            // As many may come next time.
+            events.reserveCapacity(min(fresh.count, 1024))
         }
 
         /// As many of the oldest as wait, at most `max`. Often that is all of them, in the array they came in.
@@ -43,7 +45,7 @@ final class EventQueue: Sendable {
         }
     }
 
-    private let state = Mutex(State())
+    private let state = Guarded(State())
     /// Readable while events wait.
     let descriptor: Int32
 

@@ -1,4 +1,3 @@
-import Synchronization
 
 /// What a handle stands for.
 enum HandleTarget {
@@ -22,7 +21,7 @@ final class HandleTable: Sendable {
         var free: [UInt32] = []
     }
 
-    private let state = Mutex(State())
+    private let state = Guarded(State())
 
     /// Slots are used again, but never more than this many at once: 2^24 handles.
     private static let limit = 1 << 24
@@ -46,7 +45,8 @@ final class HandleTable: Sendable {
     func find(_ number: UInt64) -> HandleTarget? {
         let index = HandleTable.index(number)
         return state.withLock { state in
-            guard state.slots.indices.contains(index), state.slots[index].generation == UInt32(truncatingIfNeeded: number >> 32)
+            guard state.slots.indices.contains(index),
+                state.slots[index].generation == UInt32(truncatingIfNeeded: number >> 32)
             else { return nil }
             return state.slots[index].target
         }
@@ -56,12 +56,14 @@ final class HandleTable: Sendable {
     func remove(_ number: UInt64) {
         let index = HandleTable.index(number)
         let removed: HandleTarget? = state.withLock { state in
-            guard state.slots.indices.contains(index), state.slots[index].generation == UInt32(truncatingIfNeeded: number >> 32)
+            guard state.slots.indices.contains(index),
+                state.slots[index].generation == UInt32(truncatingIfNeeded: number >> 32)
             else { return nil }
             let target = state.slots[index].target
             state.slots[index].target = nil
             // Generation 0 is skipped: zero is never a handle.
-            state.slots[index].generation = state.slots[index].generation == .max ? 1 : state.slots[index].generation + 1
+            state.slots[index].generation =
+                state.slots[index].generation == .max ? 1 : state.slots[index].generation + 1
             state.free.append(UInt32(index))
             return target
         }

@@ -9,7 +9,7 @@ final class Inbox: Sendable {
         var isClosed = false
     }
 
-    private let state = Mutex(State())
+    private let state = Guarded(State())
     /// True while the loop waits, or is about to: only then does a command need to wake it.
     private let isSleeping = Atomic<Bool>(false)
     let descriptor: Int32

@@ -126,6 +126,8 @@ extension Loop {
             switch event {
             case .message(let id, let isText, let payload): deliver(connection, id, isText: isText, payload)
             case .opened(let opened): open(connection, opened)
+            // The peer's own end says why.
+            case .closed(_, .associationEnded) where connection.peer.isClosed: continue
             case .closed(let id, let reason):
                 guard let queue = connection.channels.removeValue(forKey: id) else { continue }
                 drop(queue, connection)
@@ -137,10 +139,14 @@ extension Loop {
     /// True while the host holds more of this peer's messages than it may.
     private func isStalled(_ connection: Connection) -> Bool {
         let entry = connection.entry
-        guard entry.undelivered.load(ordering: .sequentiallyConsistent) >= configuration.receiveWindow else { return false }
+        guard entry.undelivered.load(ordering: .sequentiallyConsistent) >= configuration.receiveWindow else {
+            return false
+        }
         entry.isStalled.store(true, ordering: .sequentiallyConsistent)
         // The host may have given back everything between the two lines.
-        guard entry.undelivered.load(ordering: .sequentiallyConsistent) <= configuration.receiveWindow / 2 else { return true }
+        guard entry.undelivered.load(ordering: .sequentiallyConsistent) <= configuration.receiveWindow / 2 else {
+            return true
+        }
         entry.isStalled.store(false, ordering: .sequentiallyConsistent)
         return false
     }

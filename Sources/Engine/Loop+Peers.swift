@@ -10,7 +10,9 @@ import Wire
 extension Loop {
     // MARK: Making
 
-    private func makeConnection(_ entry: PeerEntry, role: Peer.Role, _ request: PeerConfiguration) throws(Failure) -> Connection {
+    private func makeConnection(_ entry: PeerEntry, role: Peer.Role, _ request: PeerConfiguration) throws(Failure)
+        -> Connection
+    {
         let isShared = role == .answerer
         let own = isShared ? port : try Port.open(SocketAddress(ip: configuration.bindAddress ?? .anyIPv6, port: 0))
         var settings = Peer.Configuration()
@@ -24,7 +26,8 @@ extension Loop {
         settings.failedTimeout = configuration.failedTimeout
         let candidates = Candidate.host(offered.map { SocketAddress(ip: $0, port: own.number) })
         let peer = Peer(
-            role: role, configuration: settings, candidates: candidates, provider: context, packets: packets, random: random,
+            role: role, configuration: settings, candidates: candidates, provider: context, packets: packets,
+            random: random,
             now: now)
         let connection = Connection(entry: entry, peer: peer, port: own, isOnSharedPort: isShared)
         try add(connection)
@@ -257,7 +260,9 @@ extension Loop {
     private func goodbye(_ connection: Connection, _ reason: Peer.CloseReason) {
         var (status, detail) = connection.isReplaced ? (Status.replaced, "the session came back") : describe(reason)
         if let failure = connection.failure { (status, detail) = (failure.status, failure.detail) }
-        if connection.peer.milestones.authenticated == nil || status != .ok && status != .peerGone && status != .replaced {
+        if connection.peer.milestones.authenticated == nil
+            || status != .ok && status != .peerGone && status != .replaced
+        {
             engine.counters.peersFailed.count()
         }
         if let client = connection.client {
@@ -276,7 +281,8 @@ extension Loop {
         case .local: (.ok, "")
         case .remote: (.peerGone, "the other side closed the connection")
         case .noPath(let detail): (.iceFailed, detail)
-        case .consentExpired: (.consentExpired, "nothing authentic arrived for \(configuration.failedTimeout.milliseconds) ms")
+        case .consentExpired:
+            (.consentExpired, "nothing authentic arrived for \(configuration.failedTimeout.milliseconds) ms")
         case .timeout(let detail): (.timeout, detail)
         case .handshakeFailed(let detail): (.dtlsFailed, detail)
         case .fingerprintMismatch:

@@ -23,8 +23,15 @@ final class Port {
         guard descriptor < 0 else { return Port(descriptor: descriptor, isIPv4: isIPv4 != 0, number: number) }
         let error = -descriptor
         let reason = unsafe String(cString: cs_error_text(error))
-        let status: Status =
-            switch Int(error) {
+        throw Failure(Status(systemError: error), "cannot open UDP port \(address.port) on \(address.ip): \(reason)")
+    }
+}
+
+extension Status {
+    /// What an error number of the operating system means to a host.
+    init(systemError number: Int32) {
+        self =
+            switch Int(number) {
             case CS_EADDRINUSE: .portInUse
             case CS_EACCES, CS_EPERM: .noPermission
             case CS_EMFILE, CS_ENFILE: .noDescriptors
@@ -32,6 +39,5 @@ final class Port {
             case CS_EADDRNOTAVAIL: .noAddress
             default: .system
             }
-        throw Failure(status, "cannot open UDP port \(address.port) on \(address.ip): \(reason)")
     }
 }

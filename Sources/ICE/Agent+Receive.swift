@@ -34,7 +34,8 @@ extension Agent {
     private func receiveRequest(_ message: borrowing Message, _ path: Path, _ now: Instant) -> Disposition {
         guard let ufrag = message.receiverUfrag else { return .ignored(.otherUfrag) }
         // RFC 8445 section 7.3: the first half of USERNAME is ours.
-        let isCurrent = ufrag.elementsEqual(generation.localUfrag.span.bytes)
+        let own = generation.localUfrag
+        let isCurrent = ufrag.elementsEqual(own.span.bytes)
         let isPrevious = !isCurrent && previous.map { ufrag.elementsEqual($0.localUfrag.span.bytes) } ?? false
         guard isCurrent || isPrevious else { return .ignored(.otherUfrag) }
         let key = isPrevious ? previous?.localKey ?? generation.localKey : generation.localKey

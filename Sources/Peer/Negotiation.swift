@@ -6,11 +6,14 @@ import Wire
 extension Peer {
     /// Answers an offer; the connection may begin from now on. `origin` is a random number for `o=`.
     public func answer(_ offer: SessionDescription, now: Instant) throws(DescriptionError) -> String {
-        guard case .idle = negotiation, role == .answerer else { throw .wrongState("this peer has its description already") }
+        guard case .idle = negotiation, role == .answerer else {
+            throw .wrongState("this peer has its description already")
+        }
         let answer: SDP.Answer
         do throws(NegotiationError) {
             answer = try offer.answer(
-                localTransport(), origin: Origin(id: random.next()), preferring: configuration.prefersActive ? .active : .passive)
+                localTransport(), origin: Origin(id: random.next()),
+                preferring: configuration.prefersActive ? .active : .passive)
         } catch {
             throw .unacceptable("\(error)")
         }
@@ -20,7 +23,9 @@ extension Peer {
 
     /// The offer to send, with all candidates in it.
     public func makeOffer() throws(DescriptionError) -> String {
-        guard case .idle = negotiation, role == .offerer else { throw .wrongState("this peer has its description already") }
+        guard case .idle = negotiation, role == .offerer else {
+            throw .wrongState("this peer has its description already")
+        }
         do throws(NegotiationError) {
             let offer = try SDP.Offer(localTransport(), origin: Origin(id: random.next()))
             negotiation = .offered(offer)
@@ -31,7 +36,9 @@ extension Peer {
     }
 
     public func accept(_ answer: SessionDescription, now: Instant) throws(DescriptionError) {
-        guard case .offered(let offer) = negotiation else { throw .wrongState("there is no offer that waits for an answer") }
+        guard case .offered(let offer) = negotiation else {
+            throw .wrongState("there is no offer that waits for an answer")
+        }
         let accepted: SDP.Offer.Accepted
         do throws(NegotiationError) {
             accepted = try offer.accept(answer)

@@ -58,6 +58,9 @@ public final class Peer {
     /// Where authenticated checks came from: DTLS is taken from nowhere else.
     var verifiedRemotes: [SocketAddress] = []
     var deadline: Instant
+    /// When to see whether the transport is idle; `distantFuture` while it holds no buffers.
+    private var idleCheck = Instant.distantFuture
+    private var lastRecord = Instant(nanoseconds: 0)
     private var bytesSent: UInt64 = 0
     private var bytesReceived: UInt64 = 0
     let data: DataPlane
@@ -113,7 +116,9 @@ public final class Peer {
         }
     }
 
-    private func handleCheck(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant) -> Bool {
+    private func handleCheck(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant)
+        -> Bool
+    {
         guard case .consumed = agent.handle(datagram: datagram, from: remote, to: local, now: now) else { return false }
         lastHeard = now
         trust(remote)
@@ -127,9 +132,12 @@ public final class Peer {
         verifiedRemotes.append(remote)
     }
 
-    private func handleRecord(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant) -> Bool {
+    private func handleRecord(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant)
+        -> Bool
+    {
         guard verifiedRemotes.contains(remote) else { return false }
         guard let transport = startedTransport(now: now) else { return false }
+        noteRecord(now)
         transport.receive(datagram, now: now)
         if drainTransport(transport, now: now) {
             lastHeard = now
@@ -156,7 +164,24 @@ public final class Peer {
             association.handleTimeout(now: now)
             checkAssociation(now: now)
         }
+        if idleCheck <= now { releaseIfIdle(now) }
     }
+
+    /// The transport has taken its buffers again for a record.
+    private func noteRecord(_ now: Instant) {
+        lastRecord = now
+        if idleCheck == .distantFuture, isConnected { idleCheck = now + Peer.idleTime }
+    }
+
+    /// Most connections are idle most of the time, and a transport's buffers are half of what one holds in memory.
+    private func releaseIfIdle(_ now: Instant) {
+        idleCheck = lastRecord + Peer.idleTime
+        guard idleCheck <= now else { return }
+        idleCheck = .distantFuture
+        transport?.releaseBuffers()
+    }
+
+    static let idleTime = Duration.seconds(1)
 
     private var timeoutSentence: String {
         switch phase {
@@ -169,7 +194,7 @@ public final class Peer {
 
     public var nextTimeout: Instant? {
         guard !isClosed else { return nil }
-        var earliest = deadline
+        var earliest = min(deadline, idleCheck)
         if let due = agent.nextTimeout { earliest = min(earliest, due) }
         if let due = transport?.nextTimeout { earliest = min(earliest, due) }
         if case .connected = phase, let due = data.association?.nextTimeout { earliest = min(earliest, due) }
@@ -207,6 +232,7 @@ public final class Peer {
         guard let association = data.association, packets.fill({ association.pollTransmit(into: &$0, now: now) }) else {
             return isClosed ? sayGoodbye(transport, path: path, into: &output, now: now) : nil
         }
+        noteRecord(now)
         let isSealed = packets.withBytes { transport.seal($0, into: &output) }
         return isSealed ? Transmit(from: path.local, to: path.remote) : nil
     }
@@ -252,7 +278,8 @@ public final class Peer {
     /// The path's round trip: measured by checks, otherwise by the data.
     public var roundTrip: Duration? { agent.roundTrip ?? data.association?.statistics.smoothedRoundTrip }
 
-    /// What the other side called the path's remote end: a candidate of its description, or one learned from its checks.
+    /// What the other side called the path's remote end: a candidate of its description, or one learned
+    /// from its checks.
     public func candidateKind(of path: Path) -> Candidate.Kind {
         remoteCandidates.first { $0.address == path.remote }?.kind ?? .peerReflexive
     }
@@ -291,7 +318,9 @@ public final class Peer {
     /// The transport, made at its first use; nil before there is a path and a description.
     func startedTransport(now: Instant) -> (any SecureTransport)? {
         if let transport { return transport }
-        guard case .connecting(let since) = phase, let transportRole, case .done(let remote) = negotiation else { return nil }
+        guard case .connecting(let since) = phase, let transportRole, case .done(let remote) = negotiation else {
+            return nil
+        }
         let expected = remote.fingerprints.compactMap { DTLS.Fingerprint(announced: $0) }
             .filter { requiredDigest == nil || $0.bytes == requiredDigest }
         let made = provider.makeTransport(
@@ -306,8 +335,8 @@ public final class Peer {
         return made
     }
 
-    /// RFC 6347 section 4.2.4.1 begins at 1 s for unknown paths. This one has been measured: by our own checks, or, for a
-    /// Lite server, by the time from its first response to the ClientHello, which is one round trip.
+    /// RFC 6347 section 4.2.4.1 begins at 1 s for unknown paths. This one has been measured: by our own checks, or, for
+    /// a Lite server, by the time from its first response to the ClientHello, which is one round trip.
     private func handshakeRetransmission(since verified: Instant, now: Instant) -> Duration {
         let measured = agent.roundTrip ?? (transportRole == .server ? now - verified : nil)
         guard let measured else { return .milliseconds(200) }
@@ -344,7 +373,7 @@ public final class Peer {
             isClient: transport.role == .client,
             packetSize: min(configuration.maximumDatagramSize - transport.recordOverhead, transport.maximumPlaintext),
             roundTrip: roundTrip, now: now)
-        transport.releaseBuffers()
+        noteRecord(now)
     }
 
     private func checkAssociation(now: Instant) {

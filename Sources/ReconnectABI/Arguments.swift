@@ -50,7 +50,9 @@ func channel(_ handle: reconnect_channel_t) throws(Failure) -> ChannelReference 
     return channel
 }
 
-func required<Pointee>(_ pointer: UnsafeMutablePointer<Pointee>?, _ name: StaticString) throws(Failure) -> UnsafeMutablePointer<Pointee> {
+func required<Pointee>(_ pointer: UnsafeMutablePointer<Pointee>?, _ name: StaticString) throws(Failure)
+    -> UnsafeMutablePointer<Pointee>
+{
     guard let pointer = unsafe pointer else { throw Failure(.invalidArgument, "\(name) is NULL") }
     return unsafe pointer
 }
@@ -82,7 +84,9 @@ func readStruct<Value: BitwiseCopyable>(
 }
 
 /// Writes as much of a struct as the host has room for, by its `struct_size`.
-func writeStruct<Value: BitwiseCopyable>(_ value: Value, to pointer: UnsafeMutablePointer<Value>, _ name: StaticString) throws(Failure) {
+func writeStruct<Value: BitwiseCopyable>(_ value: Value, to pointer: UnsafeMutablePointer<Value>, _ name: StaticString)
+    throws(Failure)
+{
     let size = unsafe Int(UnsafeRawPointer(pointer).loadUnaligned(as: UInt32.self))
     guard size >= 8, size <= 4096 else { throw Failure(.invalidArgument, "\(name).struct_size is \(size)") }
     unsafe withUnsafeBytes(of: value) { source in
@@ -100,14 +104,17 @@ func text(_ pointer: UnsafePointer<CChar>?, limit: Int, _ name: StaticString) th
         count += 1
         guard count <= limit else { throw Failure(.invalidArgument, "\(name) is longer than \(limit) bytes") }
     }
-    let bytes = unsafe UnsafeBufferPointer(start: UnsafeRawPointer(pointer).assumingMemoryBound(to: UInt8.self), count: count)
+    let bytes = unsafe UnsafeBufferPointer(
+        start: UnsafeRawPointer(pointer).assumingMemoryBound(to: UInt8.self), count: count)
     guard let text = unsafe String(validating: bytes, as: UTF8.self) else {
         throw Failure(.invalidArgument, "\(name) is not UTF-8")
     }
     return text
 }
 
-func addresses(_ pointer: UnsafePointer<UnsafePointer<CChar>?>?, _ count: Int, _ name: StaticString) throws(Failure) -> [IPAddress]? {
+func addresses(_ pointer: UnsafePointer<UnsafePointer<CChar>?>?, _ count: Int, _ name: StaticString) throws(Failure)
+    -> [IPAddress]?
+{
     guard count != 0 else { return nil }
     guard count > 0, count <= 256 else { throw Failure(.invalidArgument, "\(name): 1 to 256 addresses can be given") }
     guard let pointer = unsafe pointer else { throw Failure(.invalidArgument, "\(name) is NULL") }

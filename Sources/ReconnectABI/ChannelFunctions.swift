@@ -1,3 +1,6 @@
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+// The names are those of the header.
+
 public import CReconnect
 import Engine
 import Wire
@@ -34,7 +37,9 @@ public func reconnect_send(
 }
 
 @implementation @_cdecl("reconnect_channel_buffered")
-public func reconnect_channel_buffered(_ channel: reconnect_channel_t, _ bytes: UnsafeMutablePointer<UInt64>!) -> reconnect_status_t {
+public func reconnect_channel_buffered(_ channel: reconnect_channel_t, _ bytes: UnsafeMutablePointer<UInt64>!)
+    -> reconnect_status_t
+{
     answering { () throws(Failure) in
         let found = try ReconnectABI.channel(channel)
         unsafe try required(bytes, "bytes").pointee = UInt64(clamping: found.buffered)

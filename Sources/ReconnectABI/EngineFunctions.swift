@@ -1,3 +1,6 @@
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+// The names are those of the header.
+
 public import CReconnect
 import DTLS
 import Engine
@@ -69,7 +72,9 @@ public func reconnect_engine_destroy(_ engine: reconnect_engine_t) -> reconnect_
 }
 
 @implementation @_cdecl("reconnect_engine_port")
-public func reconnect_engine_port(_ engine: reconnect_engine_t, _ port: UnsafeMutablePointer<UInt16>!) -> reconnect_status_t {
+public func reconnect_engine_port(_ engine: reconnect_engine_t, _ port: UnsafeMutablePointer<UInt16>!)
+    -> reconnect_status_t
+{
     answering { () throws(Failure) in
         let found = try ReconnectABI.engine(engine)
         unsafe try required(port, "port").pointee = found.portNumber

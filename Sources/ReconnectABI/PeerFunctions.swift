@@ -1,3 +1,6 @@
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+// The names are those of the header.
+
 public import CReconnect
 import Engine
 import Wire
@@ -10,10 +13,14 @@ extension PeerConfiguration {
         prefersActive = given.dtls_active != 0
         tag = given.tag
         guard given.channel_count > 0 else {
-            guard given.channel_count == 0 else { throw Failure(.invalidArgument, "config.channel_count is out of range") }
+            guard given.channel_count == 0 else {
+                throw Failure(.invalidArgument, "config.channel_count is out of range")
+            }
             return
         }
-        guard given.channel_count <= 65535 else { throw Failure(.invalidArgument, "config.channel_count is out of range") }
+        guard given.channel_count <= 65535 else {
+            throw Failure(.invalidArgument, "config.channel_count is out of range")
+        }
         guard let first = unsafe given.channels else { throw Failure(.invalidArgument, "config.channels is NULL") }
         // An array of structs as the host knows them: the first one's size is the distance from each to the next.
         let stride = unsafe Int(first.pointee.struct_size)
@@ -22,7 +29,8 @@ extension PeerConfiguration {
         }
         for index in 0..<given.channel_count {
             let element = unsafe UnsafeRawPointer(first).advanced(by: index * stride)
-            let channel = try ChannelConfiguration(unsafe element.assumingMemoryBound(to: reconnect_channel_config_t.self))
+            let channel = try ChannelConfiguration(
+                unsafe element.assumingMemoryBound(to: reconnect_channel_config_t.self))
             guard channel.negotiatedID != nil else {
                 throw Failure(.invalidArgument, "config.channels[\(index)] is not negotiated")
             }
@@ -46,7 +54,9 @@ extension ChannelConfiguration {
         default: throw Failure(.invalidArgument, "reliability is \(given.reliability)")
         }
         if given.negotiated != 0 {
-            guard given.id <= 65534 else { throw Failure(.invalidArgument, "id is \(given.id): 0 to 65534 can be used") }
+            guard given.id <= 65534 else {
+                throw Failure(.invalidArgument, "id is \(given.id): 0 to 65534 can be used")
+            }
             negotiatedID = UInt16(given.id)
         } else if given.id != 0 {
             throw Failure(.invalidArgument, "id is given, but the channel is not negotiated")

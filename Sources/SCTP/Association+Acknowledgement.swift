@@ -18,9 +18,7 @@ extension Association {
             return
         }
         switch state {
-        case .established, .shutdownPending, .shutdownReceived: break
-        case .cookieEchoed: confirmEstablished(now)
-        case .shutdownSent: break
+        case .established, .shutdownPending, .shutdownReceived, .shutdownSent: break
         default:
             counters.droppedUnexpected &+= 1
             return

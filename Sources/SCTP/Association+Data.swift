@@ -20,7 +20,7 @@ extension Association {
         }
         switch state {
         case .established, .shutdownPending, .shutdownSent: break
-        case .cookieEchoed: confirmEstablished(now)
+        case .cookieEchoed where confirmEstablished(by: TSN(tsn), now): break
         default:
             // SHUTDOWN-RECEIVED and SHUTDOWN-ACK-SENT: the peer has promised to send no more data.
             counters.droppedUnexpected &+= 1
@@ -196,7 +196,6 @@ extension Association {
     func handleForwardTSN(_ body: RawSpan, _ arrivals: inout Arrivals, _ now: Instant) {
         switch state {
         case .established, .shutdownPending, .shutdownSent: break
-        case .cookieEchoed: confirmEstablished(now)
         default:
             counters.droppedUnexpected &+= 1
             return

@@ -82,6 +82,13 @@ extension Association {
         case .cookieEchoed:
             answer(remote, tag: localTag, tsn: localInit.initialTSN, tieTags: (localTag, peerTag), now)
         case .established, .shutdownPending, .shutdownSent, .shutdownReceived:
+            // The same instance of the peer, which has not seen that the handshake is over: its INIT is
+            // late, or its cookie went stale. Section 5.2.2 has a new tag for it too, against strangers
+            // who guess; DTLS keeps those out, and with a new tag such a peer would never get through,
+            // because its COOKIE ECHO would match no row of the table in section 5.2.4.
+            if remote.tag == peerTag, remote.initialTSN == peerInitialTSN {
+                return answer(remote, tag: localTag, tsn: localInit.initialTSN, tieTags: (localTag, peerTag), now)
+            }
             // Section 5.2.2: a new random tag; the existing association is not touched.
             var newTag = UInt32(truncatingIfNeeded: random.next())
             if newTag == 0 || newTag == localTag { newTag = localTag &+ 1 | 1 }
@@ -168,6 +175,7 @@ extension Association {
     /// Takes over what the peer's INIT or INIT ACK says.
     private func adopt(_ remote: InitChunk) {
         peerTag = remote.tag
+        peerInitialTSN = remote.initialTSN
         peerWindow = Int(remote.window)
         peerIsClosed = false
         received = ReceivedTSNs(cumulative: remote.initialTSN.previous, reach: receiveLimit / 128)
@@ -208,7 +216,11 @@ extension Association {
         switch (localMatches, peerMatches) {
         case (true, true):
             // Action D: a duplicate, or the end of a collision.
-            if state == .cookieWait || state == .cookieEchoed { establish(cookie, now) } else { control.insert(.cookieAck) }
+            if state == .cookieWait || state == .cookieEchoed {
+                establish(cookie, now)
+            } else {
+                control.insert(.cookieAck)
+            }
             return true
         case (true, false) where state == .cookieWait || state == .cookieEchoed:
             // Action B: both ends started at about the same time; the peer's tag is the cookie's.
@@ -300,9 +312,16 @@ extension Association {
         established(now: now)
     }
 
-    /// A chunk that only an established peer sends, under our tag: the COOKIE ACK was lost or is late.
-    func confirmEstablished(_ now: Instant) {
-        if state == .cookieEchoed { established(now: now) }
+    /// DATA under our tag that follows on the TSN of the peer's INIT ACK: the COOKIE ACK was lost or is
+    /// late. Without that TSN nothing is sure: a peer that was established already answers a late INIT
+    /// of ours with a tag and a TSN that never come true (section 5.2.2).
+    func confirmEstablished(by tsn: TSN, _ now: Instant) -> Bool {
+        switch received.classify(tsn) {
+        case .next, .ahead: break
+        case .duplicate, .tooFar: return false
+        }
+        established(now: now)
+        return true
     }
 
     /// The one way into ESTABLISHED.

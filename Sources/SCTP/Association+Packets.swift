@@ -39,7 +39,9 @@ extension Association {
         case ChunkType.abort, ChunkType.shutdownComplete:
             // "MUST accept the packet if the Verification Tag matches its own tag and the T bit is not
             // set, or if it is set to its Peer's Tag and the T bit is set."
-            let reflected = packet.load(bigEndianAt: commonHeaderSize &+ 1, as: UInt8.self).map { $0 & reflectedTagFlag != 0 }
+            let reflected = packet.load(bigEndianAt: commonHeaderSize &+ 1, as: UInt8.self).map {
+                $0 & reflectedTagFlag != 0
+            }
             if state != .idle, state != .closed, reflected == true ? tag == peerTag && peerTag != 0 : tag == localTag {
                 return true
             }

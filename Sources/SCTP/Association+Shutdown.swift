@@ -44,7 +44,9 @@ extension Association {
 
     /// Goes on with a shutdown once there is nothing left to be acknowledged.
     func progressShutdown(_ now: Instant) {
-        guard state == .shutdownPending || state == .shutdownReceived, outstanding.isEmpty, queue.isEmpty else { return }
+        guard state == .shutdownPending || state == .shutdownReceived, outstanding.isEmpty, queue.isEmpty else {
+            return
+        }
         if state == .shutdownPending {
             state = .shutdownSent
             control.insert(.shutdown)
@@ -74,9 +76,6 @@ extension Association {
             return
         }
         switch state {
-        case .cookieEchoed:
-            confirmEstablished(now)
-            receiveShutdown(TSN(value), now)
         case .established, .shutdownPending, .shutdownReceived:
             receiveShutdown(TSN(value), now)
         case .shutdownSent:
@@ -87,7 +86,7 @@ extension Association {
             control.insert(.shutdownAck)
         case .shutdownAckSent:
             control.insert(.shutdownAck)
-        case .idle, .cookieWait, .closed:
+        case .idle, .cookieWait, .cookieEchoed, .closed:
             counters.droppedUnexpected &+= 1
         }
     }

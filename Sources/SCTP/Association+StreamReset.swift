@@ -105,7 +105,6 @@ extension Association {
     // MARK: RE-CONFIG from the peer
 
     func handleReconfiguration(_ body: RawSpan, _ now: Instant) {
-        confirmEstablished(now)
         guard mayReconfigure || state == .shutdownSent, features.streamReset else {
             counters.droppedUnexpected &+= 1
             return

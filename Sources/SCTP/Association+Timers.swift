@@ -59,8 +59,9 @@ extension Association {
     }
 
     func handleHeartbeat(_ body: RawSpan, _ now: Instant) {
-        confirmEstablished(now)
-        guard state != .cookieWait, heartbeatAcks.count < 4, body.byteCount <= maximumPacketSize - commonHeaderSize - 4 else {
+        guard state != .cookieWait, state != .cookieEchoed, heartbeatAcks.count < 4,
+            body.byteCount <= maximumPacketSize - commonHeaderSize - 4
+        else {
             counters.droppedUnexpected &+= 1
             return
         }

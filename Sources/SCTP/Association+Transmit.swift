@@ -65,15 +65,25 @@ extension Association {
     private func writeInitiation(_ output: inout OutputRawSpan) -> Bool {
         guard control.contains(.initiation) else { return false }
         control.remove(.initiation)
-        let chunk = currentInit
-        if chunk.zeroChecksum { offeredZeroChecksum = true }
-        // "The Verification Tag of a packet that carries an INIT chunk MUST be 0" (section 8.5.1 A).
-        var packet = PacketBuilder(localPort: configuration.localPort, remotePort: configuration.remotePort, tag: 0)
-        chunk.write(to: &packet, type: ChunkType.initiation)
-        let bytes = packet.finished()
+        var chunk = currentInit
+        let bytes = initiationPacket(chunk)
+        if chunk.zeroChecksum {
+            offeredZeroChecksum = true
+            // pion's SCTP up to 1.8 drops an INIT that carries the parameter. One without it right behind costs
+            // a small packet once, where waiting for the time-out cost a round trip and more.
+            chunk.zeroChecksum = false
+            replies.append(initiationPacket(chunk))
+        }
         guard output.write(bytes) else { return false }
         countPacket(bytes.count)
         return true
+    }
+
+    /// "The Verification Tag of a packet that carries an INIT chunk MUST be 0" (section 8.5.1 A).
+    private func initiationPacket(_ chunk: InitChunk) -> [UInt8] {
+        var packet = PacketBuilder(localPort: configuration.localPort, remotePort: configuration.remotePort, tag: 0)
+        chunk.write(to: &packet, type: ChunkType.initiation)
+        return packet.finished()
     }
 
     /// COOKIE ECHO and COOKIE ACK come before everything else.
@@ -258,7 +268,8 @@ extension Association {
 
     @inline(__always)
     private func sendChunk(
-        _ output: inout OutputRawSpan, _ index: Int, _ message: OutgoingMessage, _ length: Int, isLast: Bool, _ now: Instant
+        _ output: inout OutputRawSpan, _ index: Int, _ message: OutgoingMessage, _ length: Int, isLast: Bool,
+        _ now: Instant
     ) {
         let tsn = outstanding.next
         var flags: UInt8 = message.ordered ? 0 : DataFlag.unordered

@@ -58,6 +58,7 @@ public final class Association {
     var localTag: UInt32
     /// Zero until the peer has told it.
     var peerTag: UInt32 = 0
+    var peerInitialTSN = TSN(0)
     var handshake: Handshake?
     var shutdownRequested = false
     public internal(set) var features = Features()
@@ -110,19 +111,11 @@ public final class Association {
     var heartbeatNonce: UInt64?
     var reset = StreamReset()
 
-    public convenience init(configuration: Configuration, random: any RandomNumberGenerator) {
-        self.init(configuration: configuration, random: random, initialTSN: nil, initialSequence: 0)
-    }
-
-    /// With a chosen TSN and chosen stream sequence numbers to start with; both ends must agree on the latter.
-    init(
-        configuration: Configuration, random: any RandomNumberGenerator, initialTSN: UInt32?, initialSequence: UInt16
-    ) {
+    public init(configuration: Configuration, random: any RandomNumberGenerator) {
         var configuration = configuration
         configuration.maximumPacketSize = Self.usable(configuration.maximumPacketSize)
         configuration.maximumMessageSize = max(configuration.maximumMessageSize, 1)
         self.configuration = configuration
-        self.random = random
         packetSize = configuration.maximumPacketSize
         receiveLimit = max(
             configuration.receiveBuffer, configuration.maximumMessageSize &+ 2 &* configuration.maximumPacketSize, 1500)
@@ -132,7 +125,7 @@ public final class Association {
         localInit = InitChunk()
         localInit.tag = UInt32(truncatingIfNeeded: generator.next())
         if localInit.tag == 0 { localInit.tag = 1 }
-        localInit.initialTSN = TSN(initialTSN ?? UInt32(truncatingIfNeeded: generator.next()))
+        localInit.initialTSN = TSN(UInt32(truncatingIfNeeded: generator.next()))
         localInit.window = UInt32(clamping: receiveLimit)
         localInit.outboundStreams = max(configuration.outboundStreams, 1)
         localInit.inboundStreams = max(configuration.inboundStreams, 1)
@@ -149,8 +142,17 @@ public final class Association {
         reassembly = Reassembly(maximumMessageSize: configuration.maximumMessageSize)
         timeout = Self.initialTimeout(configuration)
         congestion = Self.initialCongestion(configuration, configuration.maximumPacketSize)
-        queue.initialSequence = initialSequence
-        reassembly.initialSequence = initialSequence
+    }
+
+    /// Chooses the TSN and the stream sequence numbers to start with, before anything else is called.
+    /// Both ends must agree on the latter.
+    func start(at tsn: UInt32, sequence: UInt16) {
+        localInit.initialTSN = TSN(tsn)
+        outstanding = Outstanding(first: localInit.initialTSN)
+        roundTripMark = localInit.initialTSN
+        advancedAckPoint = localInit.initialTSN.previous
+        queue.initialSequence = sequence
+        reassembly.initialSequence = sequence
     }
 
     // MARK: Size of packets
@@ -179,7 +181,8 @@ public final class Association {
 
     static func initialCongestion(_ configuration: Configuration, _ packetSize: Int) -> any CongestionController {
         NewReno(
-            capacity: packetSize - commonHeaderSize - dataHeaderSize, initialPackets: configuration.initialWindowPackets)
+            capacity: packetSize - commonHeaderSize - dataHeaderSize, initialPackets: configuration.initialWindowPackets
+        )
     }
 
     // MARK: State

@@ -48,7 +48,8 @@ extension Association {
         public var cookieLifetime: Duration = .seconds(60)
 
         /// Offer and accept packets without checksum, since DTLS protects them already (RFC 9653). The
-        /// offer is part of the first INIT only: pion's SCTP up to 1.8 drops an INIT that carries it.
+        /// offer is part of the first INIT only, which is followed by one without: pion's SCTP up to 1.8 drops an
+        /// INIT that carries it.
         public var zeroChecksum = true
 
         /// The first congestion window in packets (RFC 6928), and the most sent in one burst.

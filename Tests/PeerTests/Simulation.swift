@@ -30,7 +30,9 @@ final class Simulation {
     var random: SeededGenerator
     var weather: Weather
     var now = Instant(nanoseconds: 1_000_000_000)
-    var flights: [Flight] = []
+    /// The next one to arrive comes last.
+    private(set) var flights: [Flight] = []
+    private var buffer = [UInt8](repeating: 0, count: 2048)
     let packets = PacketBuffer(capacity: 1 << 16)
     let offerer: Peer
     let answerer: Peer
@@ -88,7 +90,6 @@ final class Simulation {
             let peer = peers[index]
             while let event = peer.pollEvent() { events[index].append(event) }
             while takesMessages[index], let event = peer.pollChannelEvent(now: now) { channelEvents[index].append(event) }
-            var buffer = [UInt8](repeating: 0, count: 2048)
             while true {
                 var route: Transmit?
                 let count = buffer.withUnsafeMutableBytes { bytes in
@@ -112,20 +113,28 @@ final class Simulation {
                 copy[position] ^= UInt8.random(in: 1...255, using: &random)
             }
             let extra = weather.jitter > .zero ? Int64.random(in: 0..<weather.jitter.nanoseconds, using: &random) : 0
-            flights.append(
-                Flight(due: now + weather.delay + .nanoseconds(extra), from: shown[index], to: to, bytes: copy))
+            launch(Flight(due: now + weather.delay + .nanoseconds(extra), from: shown[index], to: to, bytes: copy))
         }
+    }
+
+    private func launch(_ flight: Flight) {
+        var (low, high) = (0, flights.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if flights[middle].due > flight.due { low = middle + 1 } else { high = middle }
+        }
+        flights.insert(flight, at: low)
     }
 
     /// One step: to the next arrival or timeout. False if nothing will ever happen again, or only after `limit`.
     func step(until limit: Instant) -> Bool {
         drain()
         var next = peers.compactMap(\.nextTimeout).min() ?? .distantFuture
-        if let arrival = flights.min(by: { $0.due < $1.due })?.due { next = min(next, arrival) }
+        if let arrival = flights.last?.due { next = min(next, arrival) }
         guard next <= limit else { return false }
         now = max(now, next)
-        while let index = flights.indices.filter({ flights[$0].due <= now }).min(by: { flights[$0].due < flights[$1].due }) {
-            let flight = flights.remove(at: index)
+        while let due = flights.last?.due, due <= now {
+            let flight = flights.removeLast()
             guard let receiver = shown.firstIndex(of: flight.to) else { continue }
             _ = peers[receiver].handle(
                 datagram: flight.bytes.span.bytes, from: flight.from, to: addresses[receiver], now: now)
@@ -151,6 +160,11 @@ final class Simulation {
         let done = isDone(self)
         if !done { now = max(now, end) }
         return done
+    }
+
+    /// Both send to where the other one is.
+    var knowEachOther: Bool {
+        (0..<2).allSatisfy { peers[$0].selectedPath?.remote == shown[1 - $0] }
     }
 
     var areConnected: Bool { offerer.isConnected && answerer.isConnected }

@@ -69,7 +69,8 @@ extension PacketBuilder {
             if ahead { tsn = tsn.next }
             for part in 0..<3 {
                 let flags = part == 0 ? DataFlag.beginning : part == 2 ? DataFlag.end : 0
-                simulation.give(packet(for: end) { $0.data(tsn, flags: flags, [UInt8](repeating: 1, count: 700)) }, to: 1)
+                simulation.give(
+                    packet(for: end) { $0.data(tsn, flags: flags, [UInt8](repeating: 1, count: 700)) }, to: 1)
                 tsn = tsn.next
             }
             simulation.drain()
@@ -94,7 +95,9 @@ extension PacketBuilder {
     @Test func unknownChunksFollowTheirActionBits() throws {
         let simulation = established()
         let end = simulation.ends[1]
-        for (type, goesOn, reports) in [(0x3F, false, false), (0x7F, false, true), (0xBF, true, false), (0xFF, true, true)]
+        for (type, goesOn, reports) in [
+            (0x3F, false, false), (0x7F, false, true), (0xBF, true, false), (0xFF, true, true),
+        ]
             as [(UInt8, Bool, Bool)]
         {
             let next = end.received.cumulative.next
@@ -225,7 +228,9 @@ extension PacketBuilder {
                     let place = 12 + Int(generator.next() % UInt64(max(bytes.count - 12, 1)))
                     if place < bytes.count { bytes[place] = UInt8(truncatingIfNeeded: generator.next()) }
                 }
-                if generator.next() % 8 == 0 { bytes = Array(bytes.prefix(Int(generator.next() % UInt64(bytes.count)))) }
+                if generator.next() % 8 == 0 {
+                    bytes = Array(bytes.prefix(Int(generator.next() % UInt64(bytes.count))))
+                }
                 if bytes.count >= 12 { bytes = withChecksum(bytes) }
                 victim.ends[0].handle(packet: bytes.span.bytes, now: victim.now)
                 victim.step()

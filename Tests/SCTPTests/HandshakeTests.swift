@@ -35,7 +35,8 @@ import Wire
         }
         let start = simulation.now
         simulation.ends[0].connect(now: simulation.now)
-        #expect(simulation.run(for: .seconds(1)) { simulation.messages(0).count == 1 && simulation.messages(1).count == 1 })
+        #expect(
+            simulation.run(for: .seconds(1)) { simulation.messages(0).count == 1 && simulation.messages(1).count == 1 })
         #expect(withCookie == 1)
         // INIT, INIT ACK, COOKIE ECHO with data, COOKIE ACK with data: four trips of 20 ms.
         #expect((simulation.now - start).milliseconds == 80)
@@ -55,7 +56,8 @@ import Wire
                 return true
             }
             simulation.ends[0].connect(now: simulation.now)
-            #expect(simulation.run(for: .seconds(30)) { simulation.bothEstablished && simulation.messages(1).count == 1 })
+            #expect(
+                simulation.run(for: .seconds(30)) { simulation.bothEstablished && simulation.messages(1).count == 1 })
             #expect(left == 0 || type == ChunkType.cookieAck)
         }
     }
@@ -180,7 +182,8 @@ import Wire
         simulation.ends[0].connect(now: simulation.now)
         #expect(simulation.run(for: .seconds(600)) { simulation.ends[0].isClosed })
         #expect(simulation.aborts(0) == [.handshakeTimeout])
-        #expect(simulation.transmitted[0] == 9)
+        // The first attempt is two packets: with the zero-checksum parameter, and without.
+        #expect(simulation.transmitted[0] == 10)
         #expect(simulation.ends[0].nextTimeout == nil)
     }
 
@@ -201,6 +204,29 @@ import Wire
         simulation.deliver(echo, to: 1)
         simulation.run(for: .milliseconds(500))
         #expect(acks == 1 && simulation.connections(1) == 1 && simulation.bothEstablished)
+    }
+
+    /// A late INIT of the same instance gets the parameters that are in use; one of a new instance new ones.
+    @Test func lateInitIsAnsweredWithTheSameTag() throws {
+        let simulation = Simulation(seed: 17)
+        var initiation: [UInt8] = []
+        simulation.filter = { _, packet in
+            if chunkTypes(packet).first == ChunkType.initiation { initiation = packet }
+            return true
+        }
+        simulation.ends[0].connect(now: simulation.now)
+        simulation.run { simulation.bothEstablished }
+        for (change, isSame) in [(0, true), (1, false)] as [(UInt8, Bool)] {
+            var packet = initiation
+            packet[16] ^= change
+            packet = withChecksum(packet)
+            simulation.ends[1].handle(packet: packet.span.bytes, now: simulation.now)
+            let answer = try #require(simulation.poll(1))
+            #expect(chunkTypes(answer) == [ChunkType.initiationAck])
+            let tag: UInt32? = answer.span.bytes.load(bigEndianAt: 16)
+            #expect((tag == simulation.ends[1].localTag) == isSame)
+        }
+        #expect(simulation.bothEstablished)
     }
 
     /// RFC 9260 section 5.2.4, action A.
@@ -320,13 +346,15 @@ import Wire
     static let vectors: [([UInt8], UInt32, UInt32)] = [
         (
             [
-                0x01, 0x00, 0x00, 0x1e, 0x89, 0x6c, 0xdd, 0x1d, 0x00, 0x50, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xe0, 0x79,
+                0x01, 0x00, 0x00, 0x1e, 0x89, 0x6c, 0xdd, 0x1d, 0x00, 0x50, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xe0,
+                0x79,
                 0x65, 0x1d, 0xc0, 0x00, 0x00, 0x04, 0x80, 0x08, 0x00, 0x06, 0x82, 0xc0,
             ], 0x896c_dd1d, 0xe079_651d
         ),
         (
             [
-                0x01, 0x00, 0x00, 0x1e, 0x5f, 0xb3, 0x74, 0x74, 0x00, 0x50, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xa1, 0xaa,
+                0x01, 0x00, 0x00, 0x1e, 0x5f, 0xb3, 0x74, 0x74, 0x00, 0x50, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xa1,
+                0xaa,
                 0xdc, 0x74, 0xc0, 0x00, 0x00, 0x04, 0x80, 0x08, 0x00, 0x06, 0x82, 0xc0,
             ], 0x5fb3_7474, 0xa1aa_dc74
         ),
@@ -368,7 +396,9 @@ import Wire
 
     @Test func badInitChangesNothing() {
         let association = Association(configuration: Association.Configuration(), random: SeededGenerator(seed: 1))
-        for bytes in [[], [1], [1, 0, 0, 4], [2, 0, 0, 20] + [UInt8](repeating: 1, count: 16), [1, 0, 0, 30, 1, 2]] as [[UInt8]] {
+        for bytes in [[], [1], [1, 0, 0, 4], [2, 0, 0, 20] + [UInt8](repeating: 1, count: 16), [1, 0, 0, 30, 1, 2]]
+            as [[UInt8]]
+        {
             let established = association.establish(remoteInit: bytes.span.bytes, now: Instant(nanoseconds: 0))
             #expect(!established)
         }

@@ -133,7 +133,9 @@ final class Simulation {
                 earliest = index
                 continue
             }
-            if (packets[index].at.nanoseconds, packets[index].order) < (packets[best].at.nanoseconds, packets[best].order) {
+            if (packets[index].at.nanoseconds, packets[index].order) < (
+                packets[best].at.nanoseconds, packets[best].order
+            ) {
                 earliest = index
             }
         }

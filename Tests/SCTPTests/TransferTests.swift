@@ -32,7 +32,9 @@ private func pattern(_ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncati
 
     @Test func smallMessagesShareAPacket() throws {
         let simulation = connected()
-        for index in 0..<30 { try simulation.send(0, stream: UInt16(index % 3), [UInt8](repeating: UInt8(index), count: 20)) }
+        for index in 0..<30 {
+            try simulation.send(0, stream: UInt16(index % 3), [UInt8](repeating: UInt8(index), count: 20))
+        }
         let before = simulation.transmitted[0]
         #expect(simulation.run { simulation.messages(1).count == 30 })
         #expect(simulation.transmitted[0] - before <= 2)
@@ -383,7 +385,8 @@ private func pattern(_ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncati
         simulation.run(for: .milliseconds(100))
         #expect(!simulation.events[1].contains { if case .streamsReset = $0 { true } else { false } })
         holds = false
-        #expect(simulation.run { simulation.events[0].contains { if case .resetDone([2]) = $0 { true } else { false } } })
+        #expect(
+            simulation.run { simulation.events[0].contains { if case .resetDone([2]) = $0 { true } else { false } } })
         var order: [String] = []
         for event in simulation.events[1] {
             switch event {
@@ -454,5 +457,36 @@ private func pattern(_ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncati
         simulation.filter = nil
         #expect(simulation.run { simulation.bothClosed })
         #expect(simulation.aborts(0) == [.peer(cause: nil)])
+    }
+}
+
+@Suite struct Memory {
+    @Test func associationsAreReleased() throws {
+        weak var left: Association?
+        weak var payload: Payload?
+        do {
+            let simulation = connected()
+            let bytes: [UInt8] = [1, 2, 3]
+            let message = Payload.copying(bytes.span.bytes)
+            try simulation.ends[0].send(stream: 0, protocolIdentifier: 51, payload: message, now: simulation.now)
+            left = simulation.ends[0]
+            payload = message
+        }
+        #expect(left == nil && payload == nil)
+    }
+
+    @Test func deliveredMessagesAreReleased() throws {
+        let simulation = connected()
+        weak var payload: Payload?
+        do {
+            let bytes = pattern(3_000)
+            let message = Payload.copying(bytes.span.bytes)
+            try simulation.ends[0].send(stream: 0, protocolIdentifier: 51, payload: message, now: simulation.now)
+            payload = message
+        }
+        #expect(payload != nil)
+        simulation.run { simulation.messages(1).count == 1 && simulation.ends[0].outstanding.isEmpty }
+        #expect(payload == nil && simulation.ends[0].statistics.sendBufferUsed == 0)
+        #expect(simulation.ends[1].statistics.receiveBufferUsed == 0)
     }
 }

@@ -90,6 +90,14 @@ int cs_thread_join(cs_thread thread);
 /* 1 if the caller is that thread. */
 int cs_thread_is_current(cs_thread thread);
 
+/* A lock. ThreadSanitizer knows POSIX mutexes; those of the Swift library are invisible to it. */
+typedef struct cs_mutex cs_mutex;
+/* Ends the process without memory: nothing could be done safely. */
+cs_mutex *cs_mutex_create(void);
+void cs_mutex_destroy(cs_mutex *mutex);
+void cs_mutex_lock(cs_mutex *mutex);
+void cs_mutex_unlock(cs_mutex *mutex);
+
 /* From the first call on, a child made by fork() is told apart: cs_forked() is then 1 in it. */
 void cs_fork_watch(void);
 int cs_forked(void);

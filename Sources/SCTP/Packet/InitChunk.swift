@@ -90,7 +90,9 @@ struct InitChunk: Equatable {
             chunk.write(inboundStreams)
             chunk.write(initialTSN.value)
             if let cookie { chunk.parameter(ParameterType.stateCookie) { $0.write(cookie) } }
-            if cookiePreservative > 0 { chunk.parameter(ParameterType.cookiePreservative) { $0.write(cookiePreservative) } }
+            if cookiePreservative > 0 {
+                chunk.parameter(ParameterType.cookiePreservative) { $0.write(cookiePreservative) }
+            }
             if zeroChecksum { chunk.parameter(ParameterType.zeroChecksumAcceptable) { $0.write(dtlsErrorDetection) } }
             var reported = unrecognized.span.bytes
             while let length: UInt16 = reported.load(bigEndianAt: 2), length >= 4,

@@ -30,7 +30,9 @@ struct IncomingStream {
         var low = head
         var high = waiting.count
         // Most come in order of their numbers: look at the end first.
-        if let last = waiting.last, let last, StreamSequence(last.sequence).distance(from: expected) < distance { low = high }
+        if let last = waiting.last, let last, StreamSequence(last.sequence).distance(from: expected) < distance {
+            low = high
+        }
         while low < high {
             let middle = (low &+ high) / 2
             guard let other = waiting[middle] else { return false }

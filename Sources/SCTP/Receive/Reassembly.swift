@@ -196,7 +196,9 @@ struct Reassembly {
 
     private func fragment(_ tsn: TSN) -> Fragment? {
         guard fragmentCount > 0 else { return nil }
-        guard let fragment = fragments[Int(tsn.value) & (fragments.count &- 1)], fragment.header.tsn == tsn else { return nil }
+        guard let fragment = fragments[Int(tsn.value) & (fragments.count &- 1)], fragment.header.tsn == tsn else {
+            return nil
+        }
         return fragment
     }
 

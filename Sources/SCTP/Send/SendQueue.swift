@@ -210,7 +210,8 @@ struct SendQueue {
     }
 
     /// True if the stream's buffered amount fell to its threshold.
-    private mutating func dropQueued(_ slot: Int, dropped: inout UInt64, where drops: (OutgoingMessage) -> Bool) -> Bool {
+    private mutating func dropQueued(_ slot: Int, dropped: inout UInt64, where drops: (OutgoingMessage) -> Bool) -> Bool
+    {
         var fell = false
         var before: Int32 = -1
         var index = streams[slot].head

@@ -1,0 +1,53 @@
+import CReconnect
+import Testing
+
+@testable import Engine
+
+/// The numbers in Swift are those of the header.
+@Suite struct Contract {
+    @Test func statusNumbers() {
+        let header: [Status: Int] = [
+            .ok: RECONNECT_OK, .invalidArgument: RECONNECT_INVALID_ARGUMENT, .invalidHandle: RECONNECT_INVALID_HANDLE,
+            .tooSmall: RECONNECT_TOO_SMALL, .wouldBlock: RECONNECT_WOULD_BLOCK, .closed: RECONNECT_CLOSED,
+            .tooLarge: RECONNECT_TOO_LARGE, .limit: RECONNECT_LIMIT, .malformedJSON: RECONNECT_MALFORMED_JSON,
+            .malformedSDP: RECONNECT_MALFORMED_SDP, .unacceptable: RECONNECT_UNACCEPTABLE,
+            .wrongState: RECONNECT_WRONG_STATE, .portInUse: RECONNECT_PORT_IN_USE,
+            .noPermission: RECONNECT_NO_PERMISSION, .noDescriptors: RECONNECT_NO_DESCRIPTORS,
+            .noMemory: RECONNECT_NO_MEMORY, .noAddress: RECONNECT_NO_ADDRESS,
+            .certificateUnusable: RECONNECT_CERTIFICATE_UNUSABLE, .storage: RECONNECT_STORAGE,
+            .forked: RECONNECT_FORKED, .system: RECONNECT_SYSTEM, .internalDefect: RECONNECT_INTERNAL,
+            .peerGone: RECONNECT_PEER_GONE, .replaced: RECONNECT_REPLACED, .iceFailed: RECONNECT_ICE_FAILED,
+            .consentExpired: RECONNECT_CONSENT_EXPIRED, .dtlsFailed: RECONNECT_DTLS_FAILED,
+            .fingerprintMismatch: RECONNECT_FINGERPRINT_MISMATCH, .sctpFailed: RECONNECT_SCTP_FAILED,
+            .timeout: RECONNECT_TIMEOUT, .channelRefused: RECONNECT_CHANNEL_REFUSED,
+        ]
+        for status in Status.allCases { #expect(Int(status.rawValue) == header[status]) }
+        #expect(header.count == Status.allCases.count)
+    }
+
+    @Test func eventNumbers() {
+        let header: [(Event.Kind, Int)] = [
+            (.log, RECONNECT_EVENT_LOG), (.answer, RECONNECT_EVENT_ANSWER), (.offer, RECONNECT_EVENT_OFFER),
+            (.result, RECONNECT_EVENT_RESULT), (.peerState, RECONNECT_EVENT_PEER_STATE),
+            (.session, RECONNECT_EVENT_SESSION), (.channelOpen, RECONNECT_EVENT_CHANNEL_OPEN),
+            (.message, RECONNECT_EVENT_MESSAGE), (.bufferedLow, RECONNECT_EVENT_BUFFERED_LOW),
+            (.channelClosed, RECONNECT_EVENT_CHANNEL_CLOSED), (.statistics, RECONNECT_EVENT_STATISTICS),
+            (.addresses, RECONNECT_EVENT_ADDRESSES),
+        ]
+        for (kind, number) in header { #expect(Int(kind.rawValue) == number) }
+        #expect(Int(Event.returned) == Int(RECONNECT_FLAG_RETURNED) && Int(Event.remote) == Int(RECONNECT_FLAG_REMOTE))
+        #expect(Int(Event.unordered) == Int(RECONNECT_FLAG_UNORDERED) && Int(Event.partial) == Int(RECONNECT_FLAG_PARTIAL))
+        #expect(Int(PeerState.connecting.rawValue) == Int(RECONNECT_PEER_CONNECTING))
+        #expect(Int(PeerState.connected.rawValue) == Int(RECONNECT_PEER_CONNECTED))
+        #expect(Int(PeerState.disconnected.rawValue) == Int(RECONNECT_PEER_DISCONNECTED))
+        #expect(Int(PeerState.closed.rawValue) == Int(RECONNECT_PEER_CLOSED))
+    }
+
+    @Test func levelNumbersAndSizes() {
+        #expect(Int(LogLevel.error.rawValue) == Int(RECONNECT_LOG_ERROR))
+        #expect(Int(LogLevel.warning.rawValue) == Int(RECONNECT_LOG_WARNING))
+        #expect(Int(LogLevel.info.rawValue) == Int(RECONNECT_LOG_INFO))
+        #expect(Int(LogLevel.debug.rawValue) == Int(RECONNECT_LOG_DEBUG))
+        #expect(MemoryLayout<reconnect_event_t>.size == 128)
+    }
+}
