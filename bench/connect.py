@@ -130,9 +130,7 @@ class Matrix:
             self.add(kind, name, family, rtt, 0, results)
         if self.settings["loss_repeats"]:
             self.link.shape(delay_ms=LOSS_RTT / 2, loss=LOSS, seed=len(self.cells))
-            results = client.connect(
-                host.url, self.settings["loss_repeats"], lanes=self.settings["lanes"], **options
-            )
+            results = client.connect(host.url, self.settings["loss_repeats"], lanes=self.settings["lanes"], **options)
             self.link.shape(loss=0)
             self.add(kind, name, family, LOSS_RTT, LOSS, results)
         self.log(f"{kind.name}, {name}, {family}: {time.monotonic() - start:.0f} s")

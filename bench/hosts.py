@@ -6,8 +6,6 @@ import queue
 import subprocess
 import threading
 
-from netns import Process
-
 NEGOTIATED_ID = 100
 
 
@@ -44,8 +42,11 @@ class Kind:
         command += ["--address", address]
         if negotiated:
             command += ["--negotiated", str(NEGOTIATED_ID)]
-        return Host(self, namespace.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True),
-                    f"http://{host}:{http_port}")
+        return Host(
+            self,
+            namespace.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True),
+            f"http://{host}:{http_port}",
+        )
 
 
 class Host:
@@ -111,9 +112,7 @@ class PionClient:
         return command
 
     def connect(self, url, count, lanes=1, **options):
-        process = self.namespace.start(
-            self.command(url, count, lanes, **options), stdout=subprocess.PIPE, text=True
-        )
+        process = self.namespace.start(self.command(url, count, lanes, **options), stdout=subprocess.PIPE, text=True)
         try:
             output, _ = process.child.communicate(timeout=60 + count * 20 / lanes)
         finally:

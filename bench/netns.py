@@ -214,9 +214,7 @@ class Link:
             self.b = Namespace("10.77.0.2", "fd77::2")
             command = [emulator, "--a", f"{self.a.name}:{self.DEVICE}", "--b", f"{self.b.name}:{self.DEVICE}"]
             command += ["--seed", str(seed), "--mtu", str(mtu), "--lifetime", str(lifetime), "--control"]
-            self.emulator = Process(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-            )
+            self.emulator = Process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
             if self.emulator.child.stdout.readline().strip() != "ready":
                 raise LinkError("the link emulator did not start")
             for side in (self.a, self.b):

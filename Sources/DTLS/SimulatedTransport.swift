@@ -289,5 +289,8 @@ public final class SimulatedTransport: SecureTransport {
         end(.closed(byPeer: false))
     }
 
-    public func releaseBuffers() {}
+    /// Times that ``releaseBuffers()`` was called.
+    public private(set) var releases = 0
+
+    public func releaseBuffers() { releases += 1 }
 }

@@ -152,9 +152,9 @@ public final class Engine: Sendable {
 
     public func release(_ batch: UInt64) -> Status {
         guard let released = events.release(batch) else { return .invalidArgument }
-        for event in released {
-            guard let entry = event.budget else { continue }
-            let left = entry.undelivered.wrappingSubtract(event.cost, ordering: .sequentiallyConsistent).newValue
+        for index in released.indices {
+            guard let entry = released[index].budget else { continue }
+            let left = entry.undelivered.wrappingSubtract(released[index].cost, ordering: .sequentiallyConsistent).newValue
             if left <= configuration.receiveWindow / 2,
                 entry.isStalled.exchange(false, ordering: .sequentiallyConsistent)
             {

@@ -5,7 +5,8 @@ import Wire
 /// Work that host threads hand to the loop.
 final class Inbox: Sendable {
     private struct State {
-        var commands: [Command] = []
+        /// Optional, so that the loop can take them out one by one without copies.
+        var commands: [Command?] = []
         var isClosed = false
     }
 
@@ -37,14 +38,14 @@ final class Inbox: Sendable {
     func close() -> [Command] {
         state.withLock { state in
             state.isClosed = true
-            let left = state.commands
+            let left = state.commands.compactMap { $0 }
             state.commands = []
             return left
         }
     }
 
     /// Swaps the waiting commands with `taken`, which must be empty.
-    func take(_ taken: inout [Command]) {
+    func take(_ taken: inout [Command?]) {
         state.withLock { swap(&$0.commands, &taken) }
     }
 

@@ -30,7 +30,7 @@ final class Loop: @unchecked Sendable {
     let sessions: Sessions
 
     var events: [Event] = []
-    private var commands: [Command] = []
+    private var commands: [Command?] = []
     private let epoll: Int32
     private let receiver: OpaquePointer
     private let sender: OpaquePointer
@@ -286,7 +286,8 @@ final class Loop: @unchecked Sendable {
 
     private func takeCommands() {
         engine.inbox.take(&commands)
-        for command in commands {
+        for index in commands.indices {
+            guard let command = commands[index].take() else { continue }
             // After the engine's end nothing is begun any more.
             if isRunning { perform(command) } else { command.abandon() }
         }

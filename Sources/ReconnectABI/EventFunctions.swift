@@ -10,7 +10,7 @@ nonisolated(unsafe) private let nothing = Payload.allocate(capacity: 1)
 
 extension reconnect_event_t {
     /// The payloads' memory stays where it is until the engine releases the batch.
-    init(_ event: Event, batch: UInt64) {
+    init(_ event: borrowing Event, batch: UInt64) {
         self.init()
         let data = event.data ?? nothing
         let extra = event.extra ?? nothing
@@ -51,7 +51,7 @@ public func reconnect_poll(
         guard max > 0 else { throw Failure(.invalidArgument) }
         let (status, batch, taken) = found.poll(max: max, milliseconds: timeout_ms)
         guard status == .ok else { throw Failure(status) }
-        for (index, event) in taken.enumerated() { unsafe output[index] = reconnect_event_t(event, batch: batch) }
+        for index in taken.indices { unsafe output[index] = reconnect_event_t(taken[index], batch: batch) }
         unsafe written.pointee = taken.count
     }
 }

@@ -64,6 +64,26 @@ import Wire
         #expect(simulation.events[1].last == .closed(.remote))
     }
 
+    @Test func buffersAreGivenBackOnceWhenNothingIsSaid() throws {
+        let simulation = Simulation(seed: 7)
+        try simulation.negotiate()
+        #expect(simulation.run(for: .seconds(5)) { $0.areConnected })
+        let transport = try #require(simulation.answerer.transport as? SimulatedTransport)
+        // While records come there is no idle second.
+        let id = try simulation.offerer.openChannel(ChannelParameters(label: "a"), now: simulation.now)
+        for _ in 0..<8 {
+            try simulation.offerer.send(id, isText: true, Payload.copying([1].span.bytes), now: simulation.now)
+            simulation.run(for: .milliseconds(500))
+        }
+        #expect(transport.releases == 0)
+        simulation.run(for: .seconds(10))
+        #expect(transport.releases == 1)
+        // The next record takes them again.
+        try simulation.offerer.send(id, isText: true, Payload.copying([1].span.bytes), now: simulation.now)
+        simulation.run(for: .seconds(10))
+        #expect(transport.releases == 2)
+    }
+
     @Test func silenceIsReportedAndForgivenOrFinal() throws {
         let simulation = Simulation(seed: 6)
         try simulation.negotiate()
