@@ -128,6 +128,32 @@ import Wire
         #expect(simulation.answerer.provenFingerprint == simulation.offerer.provider.localFingerprint(.sha256))
     }
 
+    @Test func forgedAndReplayedRecordsAreDropped() throws {
+        let simulation = Simulation(seed: 12)
+        let traffic = Traffic(simulation)
+        traffic.open(0, .ordered)
+        try simulation.negotiate()
+        #expect(simulation.run(for: .seconds(5)) { $0.areConnected })
+        simulation.run(for: .seconds(1))
+        traffic.send(0, traffic.lines[0])
+        simulation.drain()
+        let record = try #require(simulation.flights.last { $0.bytes[0] == 23 }).bytes
+        var forged = record
+        forged[forged.count - 1] ^= 1
+        let (from, to, now) = (simulation.shown[0], simulation.addresses[1], simulation.now)
+        func isTaken(_ bytes: [UInt8], from: SocketAddress) -> Bool {
+            simulation.answerer.handle(datagram: bytes.span.bytes, from: from, to: to, now: now)
+        }
+        #expect(!isTaken(forged, from: from))
+        // From an address that no check came from, not even a good one.
+        #expect(!isTaken(record, from: SocketAddress(ip: from.ip, port: 9)))
+        #expect(isTaken(record, from: from))
+        #expect(!isTaken(record, from: from))
+        simulation.run(for: .seconds(1))
+        traffic.check()
+        #expect(traffic.isComplete && traffic.failures.isEmpty)
+    }
+
     @Test func descriptionsOutOfTurnAreRefused() throws {
         let simulation = Simulation(seed: 7)
         try simulation.negotiate()
