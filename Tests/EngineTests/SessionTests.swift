@@ -46,8 +46,7 @@ import Wire
         #expect(try server.next(.message) { $0.peer == first.answering }.bytes == [1])
     }
 
-    /// An offer may name several certificates. One that names the client's beside its own is answered fast, but what
-    /// counts is the one that it has the key of.
+    /// An offer may name several certificates. Of a session's client only the session's counts.
     @Test(arguments: [true, false])
     func cannotBeTakenByNamingTheirCertificate(namesItFirst: Bool) throws {
         let (client, thief, server) = (try Host(), try Host(), try Host())
@@ -60,13 +59,25 @@ import Wire
             #expect(offer.contains(mark))
             return offer.replacing(mark, with: line + mark, maxReplacements: 1)
         }
-        _ = try Link.connected(thief, server, signaling)
-        let arrival = try server.next(.session)
-        #expect(arrival.text != victim && arrival.flags == 0 && arrival.number == 1)
+        var attempt = Link(thief, server)
+        try attempt.negotiate(signaling)
+        #expect(try server.state(.closed, of: attempt.answering).status == .fingerprintMismatch)
         #expect(send(first.channel, [1]) == .ok)
         #expect(try server.next(.message) { $0.peer == first.answering }.bytes == [1])
         // The client itself still comes back fast.
         #expect(try Link.connected(client, server, Link.Signaling(token: first.token)).isFast)
+        #expect(try server.next(.session).text == victim)
+    }
+
+    /// A new session belongs to the certificate whose key the client has, not to the first that it named.
+    @Test func belongToTheCertificateThatWasProven() throws {
+        let (client, thief, server) = (try Host(), try Host(), try Host())
+        var signaling = Link.Signaling()
+        let line = "a=fingerprint:" + client.engine.fingerprint(.sha256) + "\\r\\n"
+        signaling.offer = { $0.replacing("a=fingerprint:", with: line + "a=fingerprint:", maxReplacements: 1) }
+        let first = try Link.connected(thief, server, signaling)
+        #expect(!(try Link.connected(client, server, Link.Signaling(token: first.token)).isFast))
+        #expect(try Link.connected(thief, server, Link.Signaling(token: first.token)).isFast)
     }
 
     @Test func expire() throws {
