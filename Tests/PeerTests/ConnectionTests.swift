@@ -1,5 +1,5 @@
-import DataChannel
 import DTLS
+import DataChannel
 import SDP
 import Testing
 import Wire
@@ -85,14 +85,17 @@ import Wire
         try simulation.negotiate()
         #expect(simulation.run(for: .seconds(5)) { $0.opened(1).count == 1 })
         simulation.isPartitioned = true
-        try simulation.offerer.send(id, isText: true, Payload.copying(([1, 2, 3] as [UInt8]).span.bytes), now: simulation.now)
+        try simulation.offerer.send(
+            id, isText: true, Payload.copying(([1, 2, 3] as [UInt8]).span.bytes), now: simulation.now)
         simulation.run(for: .seconds(22))
         simulation.isPartitioned = false
         let back = simulation.now
         #expect(simulation.run(for: .seconds(5)) { $0.events[0].last == .reconnected })
         let reconnected = simulation.now
         #expect(simulation.run(for: .seconds(5)) { $0.messages(1) == [[1, 2, 3]] })
-        #expect(simulation.now - reconnected <= .milliseconds(60), "\((simulation.now - back).milliseconds) ms after the path")
+        #expect(
+            simulation.now - reconnected <= .milliseconds(60),
+            "\((simulation.now - back).milliseconds) ms after the path")
     }
 
     @Test func anOffererWaitsForItsAnswerAsLongAsItsHostDoes() throws {
@@ -118,7 +121,8 @@ import Wire
         let offer = try simulation.offerer.makeOffer()
         let other = "a=fingerprint:sha-256 " + Array(repeating: "AB", count: 32).joined(separator: ":")
         let lines = offer.split(separator: "\r\n").flatMap { line in
-            line.hasPrefix("a=fingerprint:") ? isOwnFirst ? [String(line), other] : [other, String(line)] : [String(line)]
+            line.hasPrefix("a=fingerprint:")
+                ? isOwnFirst ? [String(line), other] : [other, String(line)] : [String(line)]
         }
         let answer = try simulation.answerer.answer(
             SessionDescription(parsing: lines.joined(separator: "\r\n") + "\r\n"), now: simulation.now)
