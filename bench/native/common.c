@@ -45,9 +45,9 @@ process_t start(void (*body)(int socket)) {
 }
 
 void end(process_t process) {
-    close(process.socket);
     kill(process.id, SIGKILL);
     waitpid(process.id, NULL, 0);
+    close(process.socket);
 }
 
 static void write_all(int socket, const void *bytes, size_t size) {
