@@ -75,7 +75,7 @@ final class Simulation {
             now: now)
     }
 
-    var peers: [Peer] { [offerer, answerer] }
+    private(set) lazy var peers = [offerer, answerer]
 
     func negotiate() throws {
         let offer = try SessionDescription(parsing: try offerer.makeOffer())
@@ -131,9 +131,8 @@ final class Simulation {
         flights.insert(flight, at: low)
     }
 
-    /// One step: to the next arrival or timeout. False if nothing will ever happen again, or only after `limit`.
-    func step(until limit: Instant) -> Bool {
-        drain()
+    /// One step, after everything was drained: to the next arrival or timeout. False if nothing will ever happen again, or only after `limit`.
+    private func step(until limit: Instant) -> Bool {
         var next = peers.compactMap(\.nextTimeout).min() ?? .distantFuture
         if let arrival = flights.last?.due { next = min(next, arrival) }
         guard next <= limit else { return false }
