@@ -37,7 +37,9 @@ private final class World {
 
     init(_ script: [UInt8]) {
         self.script = script
-        addresses = (1...2).map { SocketAddress(ip: IPAddress(high: 0x2001_0DB8_0000_0000, low: UInt64($0)), port: UInt16($0)) }
+        addresses = (1...2).map {
+            SocketAddress(ip: IPAddress(high: 0x2001_0DB8_0000_0000, low: UInt64($0)), port: UInt16($0))
+        }
         shown = addresses
         let flags = next()
         var configuration = Peer.Configuration()
@@ -192,9 +194,12 @@ private final class World {
         let flags = next()
         let parameters = ChannelParameters(
             label: String(repeating: "l", count: Int(flags >> 5)), ordered: flags & 1 == 0,
-            reliability: flags & 2 == 0 ? .reliable : flags & 4 == 0 ? .retransmits(UInt32(flags >> 4 & 3)) : .lifetime(.milliseconds(100)))
+            reliability: flags & 2 == 0
+                ? .reliable : flags & 4 == 0 ? .retransmits(UInt32(flags >> 4 & 3)) : .lifetime(.milliseconds(100)))
         let stream = isNegotiated ? UInt16(next()) &* 257 : nil
-        if let id = try? peers[side].openChannel(parameters, negotiatedStream: stream, now: now) { channels[side].append(id) }
+        if let id = try? peers[side].openChannel(parameters, negotiatedStream: stream, now: now) {
+            channels[side].append(id)
+        }
     }
 
     private func channel(_ side: Int) -> ChannelID {
@@ -215,7 +220,8 @@ private final class World {
         for _ in 0...most {
             guard let event = peers[side].pollChannelEvent(now: now) else { return }
             switch event {
-            case .opened(let opened): if opened.isRemote, channels[side].count < 100 { channels[side].append(opened.id) }
+            case .opened(let opened):
+                if opened.isRemote, channels[side].count < 100 { channels[side].append(opened.id) }
             case .message(_, _, let payload): precondition(payload.count <= 16 << 20)
             case .closed(let id, _): channels[side].removeAll { $0 == id }
             }

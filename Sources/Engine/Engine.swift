@@ -154,7 +154,8 @@ public final class Engine: Sendable {
         guard let released = events.release(batch) else { return .invalidArgument }
         for index in released.indices {
             guard let entry = released[index].budget else { continue }
-            let left = entry.undelivered.wrappingSubtract(released[index].cost, ordering: .sequentiallyConsistent).newValue
+            let left = entry.undelivered.wrappingSubtract(released[index].cost, ordering: .sequentiallyConsistent)
+                .newValue
             if left <= configuration.receiveWindow / 2,
                 entry.isStalled.exchange(false, ordering: .sequentiallyConsistent)
             {

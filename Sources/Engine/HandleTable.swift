@@ -1,4 +1,3 @@
-
 /// What a handle stands for.
 enum HandleTarget {
     case engine(Engine)

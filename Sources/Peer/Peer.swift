@@ -138,12 +138,15 @@ public final class Peer {
         guard verifiedRemotes.contains(remote) else { return false }
         guard let transport = startedTransport(now: now) else { return false }
         noteRecord(now)
+        let before = transport.counters
         transport.receive(datagram, now: now)
         if drainTransport(transport, now: now) {
             lastHeard = now
             agent.noteTraffic(Path(local: local, remote: remote), now: now)
+            return true
         }
-        return true
+        // Nothing was read: part of a handshake, or forged, damaged or replayed.
+        return transport.counters == before
     }
 
     public func handleTimeout(now: Instant) {

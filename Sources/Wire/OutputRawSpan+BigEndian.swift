@@ -44,7 +44,9 @@ extension OutputRawSpan {
     @inlinable
     @discardableResult
     @_lifetime(self: copy self)
-    public mutating func overwrite<Value: FixedWidthInteger & BitwiseCopyable>(at offset: Int, with value: Value) -> Bool {
+    public mutating func overwrite<Value: FixedWidthInteger & BitwiseCopyable>(at offset: Int, with value: Value)
+        -> Bool
+    {
         guard offset >= 0, offset <= byteCount &- MemoryLayout<Value>.size else { return false }
         var written = mutableBytes
         written.storeBytes(of: value.bigEndian, toByteOffset: offset, as: Value.self)

@@ -9,7 +9,8 @@ public final class PacketBuffer {
 
     deinit { unsafe storage.deallocate() }
 
-    /// Empties the buffer and lets `body` write into it. Answers what `body` answers; the buffer is empty after a false.
+    /// Empties the buffer and lets `body` write into it. Answers what `body` answers; the buffer is empty after
+    /// a false.
     public func fill(_ body: (inout OutputRawSpan) -> Bool) -> Bool {
         var output = unsafe OutputRawSpan(buffer: storage, initializedCount: 0)
         let isFilled = body(&output)

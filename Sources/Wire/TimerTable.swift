@@ -10,7 +10,9 @@ public struct TimerTable<Name: CaseIterable & RawRepresentable & Sendable>: Send
 
     public subscript(_ name: Name) -> Instant? {
         get {
-            guard deadlines.indices.contains(name.rawValue), deadlines[name.rawValue] != .distantFuture else { return nil }
+            guard deadlines.indices.contains(name.rawValue), deadlines[name.rawValue] != .distantFuture else {
+                return nil
+            }
             return deadlines[name.rawValue]
         }
         set {

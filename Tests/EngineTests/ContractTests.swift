@@ -36,7 +36,8 @@ import Testing
         ]
         for (kind, number) in header { #expect(Int(kind.rawValue) == number) }
         #expect(Int(Event.returned) == Int(RECONNECT_FLAG_RETURNED) && Int(Event.remote) == Int(RECONNECT_FLAG_REMOTE))
-        #expect(Int(Event.unordered) == Int(RECONNECT_FLAG_UNORDERED) && Int(Event.partial) == Int(RECONNECT_FLAG_PARTIAL))
+        #expect(
+            Int(Event.unordered) == Int(RECONNECT_FLAG_UNORDERED) && Int(Event.partial) == Int(RECONNECT_FLAG_PARTIAL))
         #expect(Int(PeerState.connecting.rawValue) == Int(RECONNECT_PEER_CONNECTING))
         #expect(Int(PeerState.connected.rawValue) == Int(RECONNECT_PEER_CONNECTED))
         #expect(Int(PeerState.disconnected.rawValue) == Int(RECONNECT_PEER_DISCONNECTED))

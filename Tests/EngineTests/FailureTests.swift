@@ -107,7 +107,9 @@ import Wire
             if round % 100 == 99 {
                 let wanted = before.datagramsDropped + count / 2
                 let end = Date(timeIntervalSinceNow: 5)
-                while host.engine.statistics().datagramsDropped < wanted, Date() < end { try host.take(milliseconds: 1) }
+                while host.engine.statistics().datagramsDropped < wanted, Date() < end {
+                    try host.take(milliseconds: 1)
+                }
             }
         }
         let after = host.engine.statistics()
@@ -122,7 +124,9 @@ import Wire
 @Suite struct OverALossyNetwork {
     @Test(arguments: [1, 2, 3, 4] as [UInt64])
     func connectsAndDeliversEverythingInOrder(seed: UInt64) throws {
-        let (offerer, answerer, relay) = (try Host(), try Host(), try Relay(seed: seed, loss: 0.15, duplication: 0.1, reordering: 0.1))
+        let (offerer, answerer, relay) = (
+            try Host(), try Host(), try Relay(seed: seed, loss: 0.15, duplication: 0.1, reordering: 0.1)
+        )
         let link = try Link.connected(offerer, answerer, relay.signaling(dtlsActive: seed % 2 == 0))
         for index in 0..<40 {
             #expect(send(link.channel, [UInt8](repeating: UInt8(index), count: index * 100)) == .ok)

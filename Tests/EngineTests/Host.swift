@@ -46,7 +46,9 @@ final class Host {
     func next(_ kind: Event.Kind, seconds: Double = 30, where fits: (Event) -> Bool = { _ in true }) throws -> Event {
         let deadline = Date(timeIntervalSinceNow: seconds)
         while true {
-            if let index = pending.firstIndex(where: { $0.kind == kind && fits($0) }) { return pending.remove(at: index) }
+            if let index = pending.firstIndex(where: { $0.kind == kind && fits($0) }) {
+                return pending.remove(at: index)
+            }
             let left = deadline.timeIntervalSinceNow
             guard left > 0 else {
                 let seen = pending.suffix(20).map { "\($0.kind) \($0.status) \($0.number) \($0.text)" }
@@ -112,7 +114,8 @@ struct Link {
         let peerNumber = offering
         let offer = try offerer.next(.offer) { $0.peer == peerNumber }
         try #require(offer.status == .ok, "\(offer.text)")
-        answering = try answerer.answer(signaling.offer(offer.text.with(token: signaling.token)), signaling.peer, tag: 2)
+        answering = try answerer.answer(
+            signaling.offer(offer.text.with(token: signaling.token)), signaling.peer, tag: 2)
         let answeringNumber = answering
         let answer = try answerer.next(.answer) { $0.peer == answeringNumber }
         try #require(answer.status == .ok, "\(answer.text)")

@@ -46,7 +46,9 @@ private func onLoopback(_ configure: (inout Configuration) -> Void = { _ in }) -
         let second = try Host { $0.certificatePath = path }
         #expect(second.engine.fingerprint(.sha256) == first && first.hasPrefix("sha-256 "))
         #expect(try Host().engine.fingerprint(.sha256) != first)
-        let unusable = failure { () throws(Failure) in try Engine.create(onLoopback { $0.certificatePath = "/none/here.pem" }) }
+        let unusable = failure { () throws(Failure) in
+            try Engine.create(onLoopback { $0.certificatePath = "/none/here.pem" })
+        }
         #expect(unusable?.status == .storage)
     }
 
@@ -68,8 +70,11 @@ private func onLoopback(_ configure: (inout Configuration) -> Void = { _ in }) -
         #expect(failure { () throws(Failure) in try peer.offer(tag: 0) }?.status == .invalidHandle)
         #expect(failure { () throws(Failure) in try peer.close() }?.status == .invalidHandle)
         #expect(failure { () throws(Failure) in try peer.queryStatistics(tag: 0) }?.status == .invalidHandle)
-        #expect(failure { () throws(Failure) in try peer.openChannel(ChannelConfiguration()) }?.status == .invalidHandle)
-        #expect(failure { () throws(Failure) in try offerer.engine.createPeer(PeerConfiguration()) }?.status == .invalidHandle)
+        #expect(
+            failure { () throws(Failure) in try peer.openChannel(ChannelConfiguration()) }?.status == .invalidHandle)
+        #expect(
+            failure { () throws(Failure) in try offerer.engine.createPeer(PeerConfiguration()) }?.status
+                == .invalidHandle)
         #expect(offerer.engine.poll(max: 1, milliseconds: 0).status == .invalidHandle)
         // The other side was told.
         #expect(try answerer.state(.closed, of: link.answering).status == .peerGone)
@@ -136,11 +141,26 @@ private func onLoopback(_ configure: (inout Configuration) -> Void = { _ in }) -
         #expect(try host.state(.closed, of: peers[0]).status == .ok)
         for _ in 0..<2 { #expect(try host.next(.channelClosed).peer == peers[0]) }
         // A peer that ended makes room for another.
-        while failure({ () throws(Failure) in try host.engine.createPeer(many) })?.detail.contains("max_peers") == true {}
-        #expect(failure { () throws(Failure) in try host.engine.createPeer(many) }?.detail.contains("max_channels") == true)
+        while failure({ () throws(Failure) in try host.engine.createPeer(many) })?.detail.contains("max_peers") == true
+        {}
+        #expect(
+            failure { () throws(Failure) in try host.engine.createPeer(many) }?.detail.contains("max_channels") == true)
         #expect(host.engine.statistics().peers == 2)
         _ = try host.engine.createPeer(PeerConfiguration())
         #expect(host.engine.statistics().peers == 3)
+    }
+
+    @Test func theAddressesOfferedAreThoseSetLast() throws {
+        let host = try Host { $0.logLevel = .debug }
+        #expect(try host.next(.log) { $0.text.hasPrefix("[CANDIDATE]") }.number == 3)
+        try host.engine.setAddresses([IPAddress("192.0.2.7")!, IPAddress("2001:db8::7")!, IPAddress("192.0.2.7")!])
+        #expect(try host.next(.addresses).text == "2001:db8::7 192.0.2.7")
+        host.engine.setLogLevel(nil)
+        let peer = try host.engine.createPeer(PeerConfiguration())
+        try PeerReference(peer)?.offer(tag: 0)
+        let offer = try host.next(.offer).text
+        #expect(offer.contains(" 2001:db8::7 ") && offer.contains(" 192.0.2.7 ") && !offer.contains(" 127.0.0.1 "))
+        #expect(failure { () throws(Failure) in try host.engine.setAddresses([]) }?.status == .noAddress)
     }
 
     @Test func descriptionsOutOfTurnAreRefused() throws {
@@ -200,7 +220,9 @@ private func onLoopback(_ configure: (inout Configuration) -> Void = { _ in }) -
                     }
                 case 2:
                     while let found = ChannelReference(channel) {
-                        guard found.send(isText: false, [UInt8](repeating: 1, count: round * 10).span.bytes) != .invalidHandle
+                        guard
+                            found.send(isText: false, [UInt8](repeating: 1, count: round * 10).span.bytes)
+                                != .invalidHandle
                         else { return }
                     }
                 default:

@@ -23,7 +23,8 @@ import Wire
             #expect(arrived.bytes == message.bytes)
             #expect(send(link.remoteChannel, arrived.bytes, isText: arrived.detailKind == 1) == .ok)
             let back = try offerer.next(.message)
-            #expect(back.channel == link.channel && back.bytes == message.bytes && back.detailKind == arrived.detailKind)
+            #expect(
+                back.channel == link.channel && back.bytes == message.bytes && back.detailKind == arrived.detailKind)
         }
         try PeerReference(link.offering)?.queryStatistics(tag: 9)
         let figures = try offerer.next(.statistics)
@@ -182,6 +183,37 @@ import Wire
             #expect(try offerer.next(.bufferedLow).channel == link.channel)
         }
         #expect(ChannelReference(link.channel)?.buffered == 0)
+    }
+
+    /// The other side opens channels with long names, and the host does not ask: it costs no more than messages would.
+    @Test func channelsOpenedByTheOtherSideCountAsMessagesDo() throws {
+        let offerer = try Host()
+        let answerer = try Host {
+            $0.receiveWindow = 1 << 16
+            $0.maximumMessageSize = 1 << 16
+        }
+        let link = try Link.connected(offerer, answerer)
+        _ = try answerer.next(.session)
+        let peer = try #require(PeerReference(link.offering))
+        var configuration = ChannelConfiguration()
+        configuration.label = String(repeating: "n", count: 8000)
+        let count = 100
+        for _ in 0..<count { _ = try peer.openChannel(configuration) }
+        for _ in 0..<count { _ = try offerer.next(.channelOpen) }
+        while answerer.engine.statistics().eventsQueued < 8 { try offerer.take(milliseconds: 1) }
+        for _ in 0..<100 {
+            #expect(answerer.engine.statistics().eventsQueued < 12)
+            try offerer.take(milliseconds: 1)
+        }
+        for _ in 0..<count { #expect(try answerer.next(.channelOpen).text.utf8.count == 8000) }
+    }
+
+    @Test func comeThroughAServerThatOnlyAnswersChecks() throws {
+        let (offerer, answerer) = (try Host(), try Host { $0.isLite = true })
+        let link = try Link.connected(offerer, answerer)
+        #expect(send(link.remoteChannel, [1]) == .ok && send(link.channel, [2]) == .ok)
+        #expect(try offerer.next(.message).bytes == [1])
+        #expect(try answerer.next(.message).bytes == [2])
     }
 
     @Test func goOverNegotiatedChannels() throws {

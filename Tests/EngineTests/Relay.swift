@@ -76,7 +76,9 @@ final class Relay: Sendable {
                     if count == 0, let late = held[side].take() { outward.send(late, to: targets.value[side]) }
                     while let bytes = inward.receive() {
                         guard !cut.value else { continue }
-                        func chance(_ probability: Double) -> Bool { Double.random(in: 0..<1, using: &random) < probability }
+                        func chance(_ probability: Double) -> Bool {
+                            Double.random(in: 0..<1, using: &random) < probability
+                        }
                         guard !chance(loss) else { continue }
                         if held[side] == nil, chance(reordering) {
                             held[side] = bytes
@@ -111,7 +113,8 @@ final class Relay: Sendable {
 
     /// Notes the candidate's port and puts the relay's in its place.
     private func rewritten(_ description: String, side: Int) -> String {
-        guard let found = description.firstMatch(of: #/ 127\.0\.0\.1 (\d+) typ host/#), let port = UInt16(found.1) else {
+        guard let found = description.firstMatch(of: #/ 127\.0\.0\.1 (\d+) typ host/#), let port = UInt16(found.1)
+        else {
             Issue.record("no candidate in \(description)")
             return description
         }

@@ -66,6 +66,18 @@ import Wire
         #expect(try server.next(.message) { $0.peer == first.answering }.bytes == [1])
         // The client itself still comes back fast.
         #expect(try Link.connected(client, server, Link.Signaling(token: first.token)).isFast)
+        #expect(try server.next(.session).text == victim)
+    }
+
+    /// A new session belongs to the certificate whose key the client has, not to the first that it named.
+    @Test func belongToTheCertificateThatWasProven() throws {
+        let (client, thief, server) = (try Host(), try Host(), try Host())
+        var signaling = Link.Signaling()
+        let line = "a=fingerprint:" + client.engine.fingerprint(.sha256) + "\\r\\n"
+        signaling.offer = { $0.replacing("a=fingerprint:", with: line + "a=fingerprint:", maxReplacements: 1) }
+        let first = try Link.connected(thief, server, signaling)
+        #expect(!(try Link.connected(client, server, Link.Signaling(token: first.token)).isFast))
+        #expect(try Link.connected(thief, server, Link.Signaling(token: first.token)).isFast)
     }
 
     @Test func expire() throws {

@@ -1,5 +1,5 @@
-import DataChannel
 import DTLS
+import DataChannel
 import SDP
 import Testing
 import Wire
@@ -105,14 +105,17 @@ import Wire
         try simulation.negotiate()
         #expect(simulation.run(for: .seconds(5)) { $0.opened(1).count == 1 })
         simulation.isPartitioned = true
-        try simulation.offerer.send(id, isText: true, Payload.copying(([1, 2, 3] as [UInt8]).span.bytes), now: simulation.now)
+        try simulation.offerer.send(
+            id, isText: true, Payload.copying(([1, 2, 3] as [UInt8]).span.bytes), now: simulation.now)
         simulation.run(for: .seconds(22))
         simulation.isPartitioned = false
         let back = simulation.now
         #expect(simulation.run(for: .seconds(5)) { $0.events[0].last == .reconnected })
         let reconnected = simulation.now
         #expect(simulation.run(for: .seconds(5)) { $0.messages(1) == [[1, 2, 3]] })
-        #expect(simulation.now - reconnected <= .milliseconds(60), "\((simulation.now - back).milliseconds) ms after the path")
+        #expect(
+            simulation.now - reconnected <= .milliseconds(60),
+            "\((simulation.now - back).milliseconds) ms after the path")
     }
 
     @Test func anOffererWaitsForItsAnswerAsLongAsItsHostDoes() throws {
@@ -138,7 +141,8 @@ import Wire
         let offer = try simulation.offerer.makeOffer()
         let other = "a=fingerprint:sha-256 " + Array(repeating: "AB", count: 32).joined(separator: ":")
         let lines = offer.split(separator: "\r\n").flatMap { line in
-            line.hasPrefix("a=fingerprint:") ? isOwnFirst ? [String(line), other] : [other, String(line)] : [String(line)]
+            line.hasPrefix("a=fingerprint:")
+                ? isOwnFirst ? [String(line), other] : [other, String(line)] : [String(line)]
         }
         let answer = try simulation.answerer.answer(
             SessionDescription(parsing: lines.joined(separator: "\r\n") + "\r\n"), now: simulation.now)
@@ -146,6 +150,32 @@ import Wire
         #expect(simulation.answerer.announcedFingerprints.count == 2 && simulation.answerer.provenFingerprint == nil)
         #expect(simulation.run(for: .seconds(5)) { $0.areConnected })
         #expect(simulation.answerer.provenFingerprint == simulation.offerer.provider.localFingerprint(.sha256))
+    }
+
+    @Test func forgedAndReplayedRecordsAreDropped() throws {
+        let simulation = Simulation(seed: 12)
+        let traffic = Traffic(simulation)
+        traffic.open(0, .ordered)
+        try simulation.negotiate()
+        #expect(simulation.run(for: .seconds(5)) { $0.areConnected })
+        simulation.run(for: .seconds(1))
+        traffic.send(0, traffic.lines[0])
+        simulation.drain()
+        let record = try #require(simulation.flights.last { $0.bytes[0] == 23 }).bytes
+        var forged = record
+        forged[forged.count - 1] ^= 1
+        let (from, to, now) = (simulation.shown[0], simulation.addresses[1], simulation.now)
+        func isTaken(_ bytes: [UInt8], from: SocketAddress) -> Bool {
+            simulation.answerer.handle(datagram: bytes.span.bytes, from: from, to: to, now: now)
+        }
+        #expect(!isTaken(forged, from: from))
+        // From an address that no check came from, not even a good one.
+        #expect(!isTaken(record, from: SocketAddress(ip: from.ip, port: 9)))
+        #expect(isTaken(record, from: from))
+        #expect(!isTaken(record, from: from))
+        simulation.run(for: .seconds(1))
+        traffic.check()
+        #expect(traffic.isComplete && traffic.failures.isEmpty)
     }
 
     @Test func descriptionsOutOfTurnAreRefused() throws {

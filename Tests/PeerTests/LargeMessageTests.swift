@@ -31,8 +31,9 @@ import Wire
         var taken = 0
         func push() {
             while sent < count {
-                guard (try? simulation.offerer.send(
-                    id, isText: false, Payload.copying(Self.bytes(sent).span.bytes), now: simulation.now)) != nil
+                guard
+                    (try? simulation.offerer.send(
+                        id, isText: false, Payload.copying(Self.bytes(sent).span.bytes), now: simulation.now)) != nil
                 else { break }
                 sent += 1
             }
@@ -40,7 +41,9 @@ import Wire
             waiting += messages[taken...]
             taken = messages.count
             while let first = waiting.first {
-                guard (try? simulation.answerer.send(remote, isText: false, first, now: simulation.now)) != nil else { break }
+                guard (try? simulation.answerer.send(remote, isText: false, first, now: simulation.now)) != nil else {
+                    break
+                }
                 waiting.removeFirst()
             }
         }

@@ -60,7 +60,8 @@ private final class Run {
         // Checks and handshakes give up after so many losses in a row; that is the next test's matter.
         let worst = simulation.weather.loss
         simulation.weather.loss = min(worst, 0.05)
-        guard simulation.run(for: .seconds(100), until: { $0.areConnected || self.failure != nil }), failure == nil else {
+        guard simulation.run(for: .seconds(100), until: { $0.areConnected || self.failure != nil }), failure == nil
+        else {
             return failure ?? "not connected"
         }
         simulation.weather.loss = worst
@@ -77,7 +78,9 @@ private final class Run {
     private var failure: String? {
         if let first = traffic.failures.first { return first }
         for side in 0..<2 {
-            if let end = simulation.events[side].last, case .closed(let reason) = end { return "peer \(side) closed: \(reason)" }
+            if let end = simulation.events[side].last, case .closed(let reason) = end {
+                return "peer \(side) closed: \(reason)"
+            }
         }
         return nil
     }
@@ -96,11 +99,20 @@ private final class Run {
         // And the connection is good for more.
         for side in 0..<2 { traffic.open(side, .ordered) }
         for line in traffic.lines.suffix(2) { for side in 0..<2 { traffic.send(side, line) } }
-        guard simulation.run(for: .seconds(10), until: { _ in self.traffic.check(); return self.traffic.isComplete }) else {
+        guard
+            simulation.run(
+                for: .seconds(10),
+                until: { _ in
+                    self.traffic.check()
+                    return self.traffic.isComplete
+                })
+        else {
             return "stuck afterwards:\n\(traffic.state)"
         }
         simulation.peers[pick(2)].close(now: simulation.now)
-        guard simulation.run(for: .seconds(1), until: { $0.offerer.isClosed && $0.answerer.isClosed }) else { return "no goodbye" }
+        guard simulation.run(for: .seconds(1), until: { $0.offerer.isClosed && $0.answerer.isClosed }) else {
+            return "no goodbye"
+        }
         return traffic.failures.first
     }
 
@@ -119,7 +131,8 @@ private final class Run {
         case 2: if adversities.closes { traffic.close(pick(2), traffic.lines[pick(traffic.lines.count)]) }
         case 3: if adversities.partitions { partition() }
         case 4: if adversities.rebinds { rebind() }
-        case 5: if adversities.clockJumps { simulation.now = simulation.now + interruption([100, 1000, 8000][pick(3)]) }
+        case 5:
+            if adversities.clockJumps { simulation.now = simulation.now + interruption([100, 1000, 8000][pick(3)]) }
         case 6: if adversities.clockJumps { simulation.now = simulation.now - .milliseconds(Int64(pick(50))) }
         case 7: if adversities.pauses { simulation.takesMessages[pick(2)].toggle() }
         default: break
@@ -164,11 +177,13 @@ private let chosenSeed: UInt64? = getenv("PEER_SEED").flatMap { UInt64(String(cS
 
     @Test(arguments: 0..<batches)
     func everyReliableMessageArrivesOnceAndNothingIsStuck(batch: Int) throws {
-        let seeds = chosenSeed.map { batch == 0 ? [$0] : [] } ?? (0..<Self.runs).map { UInt64(batch * Self.runs + $0 + 1) }
+        let seeds =
+            chosenSeed.map { batch == 0 ? [$0] : [] } ?? (0..<Self.runs).map { UInt64(batch * Self.runs + $0 + 1) }
         for seed in seeds {
             let run = Run(seed: seed)
             if let failure = try run.result() {
-                Issue.record("PEER_SEED=\(seed): \(failure)\nevents \(run.simulation.events) weather \(run.simulation.weather)")
+                Issue.record(
+                    "PEER_SEED=\(seed): \(failure)\nevents \(run.simulation.events) weather \(run.simulation.weather)")
                 return
             }
         }
@@ -198,7 +213,11 @@ private let chosenSeed: UInt64? = getenv("PEER_SEED").flatMap { UInt64(String(cS
         #expect(waiting > 300_000)
         #expect(!simulation.offerer.isClosed && !simulation.answerer.isClosed)
         simulation.takesMessages[1] = true
-        #expect(simulation.run(for: .seconds(60)) { _ in traffic.check(); return traffic.isComplete }, "\(traffic.state)")
+        #expect(
+            simulation.run(for: .seconds(60)) { _ in
+                traffic.check()
+                return traffic.isComplete
+            }, "\(traffic.state)")
         #expect(traffic.failures.isEmpty, "\(traffic.failures)")
     }
 
@@ -211,10 +230,18 @@ private let chosenSeed: UInt64? = getenv("PEER_SEED").flatMap { UInt64(String(cS
         let sent = traffic.lines.reduce(0) { $0 + $1.sent[0] }
         #expect(sent > 1000 && sent < 6000)
         try simulation.negotiate()
-        #expect(simulation.run(for: .seconds(60)) { _ in traffic.check(); return traffic.isComplete })
+        #expect(
+            simulation.run(for: .seconds(60)) { _ in
+                traffic.check()
+                return traffic.isComplete
+            })
         for line in traffic.lines { traffic.send(0, line) }
         #expect(traffic.lines.reduce(0) { $0 + $1.sent[0] } == sent + 3)
-        #expect(simulation.run(for: .seconds(5)) { _ in traffic.check(); return traffic.isComplete })
+        #expect(
+            simulation.run(for: .seconds(5)) { _ in
+                traffic.check()
+                return traffic.isComplete
+            })
         #expect(traffic.failures.isEmpty, "\(traffic.failures)")
     }
 }

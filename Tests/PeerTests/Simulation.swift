@@ -1,5 +1,5 @@
-import DataChannel
 import DTLS
+import DataChannel
 import ICE
 import SDP
 import Testing
@@ -47,7 +47,8 @@ final class Simulation {
     var datagrams = 0
 
     init(
-        seed: UInt64, weather: Weather = Weather(), isLite: Bool = false, prefersActive: Bool = false, ipv6: Bool = true,
+        seed: UInt64, weather: Weather = Weather(), isLite: Bool = false, prefersActive: Bool = false,
+        ipv6: Bool = true,
         configure: (inout Peer.Configuration) -> Void = { _ in }
     ) {
         self.seed = seed
@@ -64,15 +65,17 @@ final class Simulation {
         configuration.prefersActive = prefersActive
         offerer = Peer(
             role: .offerer, configuration: configuration, candidates: Candidate.host([addresses[0]]),
-            provider: SimulatedContext(seed: random.next()), packets: packets, random: SeededGenerator(seed: random.next()),
+            provider: SimulatedContext(seed: random.next()), packets: packets,
+            random: SeededGenerator(seed: random.next()),
             now: now)
         answerer = Peer(
             role: .answerer, configuration: configuration, candidates: Candidate.host([addresses[1]]),
-            provider: SimulatedContext(seed: random.next()), packets: packets, random: SeededGenerator(seed: random.next()),
+            provider: SimulatedContext(seed: random.next()), packets: packets,
+            random: SeededGenerator(seed: random.next()),
             now: now)
     }
 
-    var peers: [Peer] { [offerer, answerer] }
+    private(set) lazy var peers = [offerer, answerer]
 
     func negotiate() throws {
         let offer = try SessionDescription(parsing: try offerer.makeOffer())
@@ -89,7 +92,9 @@ final class Simulation {
         for index in 0..<2 {
             let peer = peers[index]
             while let event = peer.pollEvent() { events[index].append(event) }
-            while takesMessages[index], let event = peer.pollChannelEvent(now: now) { channelEvents[index].append(event) }
+            while takesMessages[index], let event = peer.pollChannelEvent(now: now) {
+                channelEvents[index].append(event)
+            }
             while true {
                 var route: Transmit?
                 let count = buffer.withUnsafeMutableBytes { bytes in
@@ -126,9 +131,9 @@ final class Simulation {
         flights.insert(flight, at: low)
     }
 
-    /// One step: to the next arrival or timeout. False if nothing will ever happen again, or only after `limit`.
-    func step(until limit: Instant) -> Bool {
-        drain()
+    /// One step, after everything was drained: to the next arrival or timeout. False if nothing will ever happen
+    /// again, or only after `limit`.
+    private func step(until limit: Instant) -> Bool {
         var next = peers.compactMap(\.nextTimeout).min() ?? .distantFuture
         if let arrival = flights.last?.due { next = min(next, arrival) }
         guard next <= limit else { return false }

@@ -80,7 +80,8 @@ final class Traffic {
         for index in style == .negotiated ? [0, 1] : [side] {
             do throws(ChannelError) {
                 let id = try simulation.peers[index].openChannel(
-                    parameters, negotiatedStream: style == .negotiated ? UInt16(1000 + line.number) : nil, now: simulation.now)
+                    parameters, negotiatedStream: style == .negotiated ? UInt16(1000 + line.number) : nil,
+                    now: simulation.now)
                 line.ids[index] = id
                 byID[index][id] = line
             } catch {
@@ -97,18 +98,24 @@ final class Traffic {
     private func content(_ line: Line, _ side: Int, _ number: Int) -> [UInt8] {
         if Traffic.isEmpty(number) { return [] }
         let size = [7, 20, 150, 700, 3000][(number &* 7 &+ line.number) % 5]
-        var bytes = [UInt8(side), UInt8(truncatingIfNeeded: line.number), UInt8(truncatingIfNeeded: number >> 8), UInt8(truncatingIfNeeded: number)]
+        var bytes = [
+            UInt8(side), UInt8(truncatingIfNeeded: line.number), UInt8(truncatingIfNeeded: number >> 8),
+            UInt8(truncatingIfNeeded: number),
+        ]
         let first = (number &* 13 &+ line.number) & 255
         bytes += Traffic.pattern[first..<first + size]
         return bytes
     }
 
     func send(_ side: Int, _ line: Line) {
-        guard let id = line.ids[side], !line.isClosedByHost[side], !line.isEnded[side], line.sent[side] < 60_000 else { return }
+        guard let id = line.ids[side], !line.isClosedByHost[side], !line.isEnded[side], line.sent[side] < 60_000 else {
+            return
+        }
         let number = line.sent[side]
         let bytes = content(line, side, number)
         do throws(ChannelError) {
-            try simulation.peers[side].send(id, isText: number % 2 == 0, Payload.copying(bytes.span.bytes), now: simulation.now)
+            try simulation.peers[side].send(
+                id, isText: number % 2 == 0, Payload.copying(bytes.span.bytes), now: simulation.now)
             line.sent[side] += 1
             if bytes.isEmpty { line.empties[side] += 1 }
         } catch {
@@ -121,7 +128,9 @@ final class Traffic {
     }
 
     func close(_ side: Int, _ line: Line) {
-        guard let id = line.ids[side], line.isOpen[side], !line.isEnded[side], !line.isClosedByHost[side] else { return }
+        guard let id = line.ids[side], line.isOpen[side], !line.isEnded[side], !line.isClosedByHost[side] else {
+            return
+        }
         line.isClosedByHost[side] = true
         try? simulation.peers[side].closeChannel(id, now: simulation.now)
     }
@@ -146,9 +155,12 @@ final class Traffic {
     private func checkMemory(_ side: Int) {
         let peer = simulation.peers[side]
         guard let statistics = peer.data.association?.statistics else { return }
-        let limit = 2 * max(peer.configuration.receiveBuffer, peer.configuration.maximumMessageSize + 4096)
+        let limit =
+            2 * max(peer.configuration.receiveBuffer, peer.configuration.maximumMessageSize + 4096)
             + peer.configuration.maximumMessageSize
-        if statistics.receiveBufferUsed > limit { fail("\(statistics.receiveBufferUsed) bytes received and held, not \(limit)") }
+        if statistics.receiveBufferUsed > limit {
+            fail("\(statistics.receiveBufferUsed) bytes received and held, not \(limit)")
+        }
         if statistics.sendBufferUsed > (16 << 20) + (64 << 10) { fail("\(statistics.sendBufferUsed) bytes to be sent") }
         if peer.verifiedRemotes.count > 16 || peer.remoteCandidates.count > 32 { fail("too many addresses") }
     }
@@ -164,7 +176,9 @@ final class Traffic {
             line.ids[side] = opened.id
             byID[side][opened.id] = line
         }
-        guard let line = byID[side][opened.id], !line.isOpen[side], !line.isEnded[side] else { return fail("opened out of turn") }
+        guard let line = byID[side][opened.id], !line.isOpen[side], !line.isEnded[side] else {
+            return fail("opened out of turn")
+        }
         line.isOpen[side] = true
     }
 
@@ -175,13 +189,17 @@ final class Traffic {
             fail("\(line.label) closed by nobody")
         }
         let sender = 1 - side
-        if !simulation.peers[side].isClosed, line.isOwed(by: sender), line.isClosedByHost[sender], !line.isComplete(from: sender) {
+        if !simulation.peers[side].isClosed, line.isOwed(by: sender), line.isClosedByHost[sender],
+            !line.isComplete(from: sender)
+        {
             fail("\(line.label) \(line.style) closed before everything arrived at \(side)")
         }
     }
 
     private func note(_ payload: Payload, _ isText: Bool, _ id: ChannelID, at side: Int) {
-        guard let line = byID[side][id], line.isOpen[side], !line.isEnded[side] else { return fail("a message out of turn") }
+        guard let line = byID[side][id], line.isOpen[side], !line.isEnded[side] else {
+            return fail("a message out of turn")
+        }
         let sender = 1 - side
         let bytes = payload.copied()
         let number: Int
@@ -194,7 +212,9 @@ final class Traffic {
         } else {
             guard bytes.count >= 4 else { return fail("a message too short") }
             number = Int(bytes[2]) << 8 | Int(bytes[3])
-            if number >= line.sent[sender] || bytes != content(line, sender, number) { return fail("altered on \(line.label)") }
+            if number >= line.sent[sender] || bytes != content(line, sender, number) {
+                return fail("altered on \(line.label)")
+            }
             if !line.seen[sender].insert(number).inserted { fail("\(number) twice on \(line.label) \(line.style)") }
         }
         if isText != (number % 2 == 0) { fail("of another kind: \(number) on \(line.label)") }

@@ -4,7 +4,8 @@ import Wire
 @Suite struct AddressText {
     @Test(arguments: [
         ("::", "::"), ("::1", "::1"), ("2001:db8::1", "2001:db8::1"), ("2001:DB8:0:0:1:0:0:1", "2001:db8::1:0:0:1"),
-        ("fe80::1:2", "fe80::1:2"), ("::ffff:1.2.3.4", "1.2.3.4"), ("1.2.3.4", "1.2.3.4"), ("255.255.255.255", "255.255.255.255"),
+        ("fe80::1:2", "fe80::1:2"), ("::ffff:1.2.3.4", "1.2.3.4"), ("1.2.3.4", "1.2.3.4"),
+        ("255.255.255.255", "255.255.255.255"),
         ("1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7:8"), ("1:0:3:4:5:6:7:8", "1:0:3:4:5:6:7:8"), ("1::", "1::"), ("::8", "::8"),
         ("1:2:3:4:5:6:1.2.3.4", "1:2:3:4:5:6:102:304"), ("1:2:3:4:5:6:7::", "1:2:3:4:5:6:7:0"),
     ])
@@ -13,8 +14,10 @@ import Wire
     }
 
     @Test(arguments: [
-        "", ":", ":::", "1", "1.2.3", "1.2.3.4.5", "1.2.3.256", "01.2.3.4", "1..2.3", "1.2.3.4 ", "g::", "1::2::3", "12345::",
-        "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1:2:3:4:5:6:7:8::", "1:", ":1", "fe80::1%eth0", "[::1]", "::1.2.3", "1:2:3:4:5:6:7:1.2.3.4",
+        "", ":", ":::", "1", "1.2.3", "1.2.3.4.5", "1.2.3.256", "01.2.3.4", "1..2.3", "1.2.3.4 ", "g::", "1::2::3",
+        "12345::",
+        "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1:2:3:4:5:6:7:8::", "1:", ":1", "fe80::1%eth0", "[::1]", "::1.2.3",
+        "1:2:3:4:5:6:7:1.2.3.4",
     ])
     func refusesWhatIsNoAddress(text: String) {
         #expect(IPAddress(text) == nil)
@@ -22,8 +25,11 @@ import Wire
 
     @Test func classifiesAddresses() {
         #expect(IPAddress("127.0.0.1")!.isLoopback && IPAddress("::1")!.isLoopback && !IPAddress("::2")!.isLoopback)
-        #expect(IPAddress("fe80::1")!.isLinkLocal && IPAddress("169.254.1.1")!.isLinkLocal && !IPAddress("fec0::1")!.isLinkLocal)
-        #expect(IPAddress("10.0.0.1")!.isPrivate && IPAddress("fd00::1")!.isPrivate && !IPAddress("2001:db8::1")!.isPrivate)
+        #expect(
+            IPAddress("fe80::1")!.isLinkLocal && IPAddress("169.254.1.1")!.isLinkLocal
+                && !IPAddress("fec0::1")!.isLinkLocal)
+        #expect(
+            IPAddress("10.0.0.1")!.isPrivate && IPAddress("fd00::1")!.isPrivate && !IPAddress("2001:db8::1")!.isPrivate)
         #expect(IPAddress("224.0.0.1")!.isMulticast && IPAddress("ff02::1")!.isMulticast)
         #expect(SocketAddress(ip: IPAddress("::1")!, port: 9).description == "[::1]:9")
     }
@@ -34,7 +40,9 @@ import Wire
         let high = SerialNumber<UInt32>(0xFFFF_FFFF)
         #expect(high.precedes(high.next) && !high.next.precedes(high))
         #expect(high.next == SerialNumber(0) && high.advanced(by: 5).distance(from: high) == 5)
-        #expect(!SerialNumber<UInt16>(0).precedes(SerialNumber(0x8000)) && !SerialNumber<UInt16>(0x8000).precedes(SerialNumber(0)))
+        #expect(
+            !SerialNumber<UInt16>(0).precedes(SerialNumber(0x8000))
+                && !SerialNumber<UInt16>(0x8000).precedes(SerialNumber(0)))
         #expect(SerialNumber<UInt16>(0).precedes(SerialNumber(0x7FFF)))
     }
 
@@ -67,7 +75,8 @@ import Wire
             var output = OutputRawSpan(buffer: buffer, initializedCount: 0)
             let results = [
                 output.write(0x0102_0304 as UInt32), output.write(1 as UInt32), output.write([9, 8]), output.write([7]),
-                output.write([]), output.overwrite(at: 1, with: 0xAABB as UInt16), output.overwrite(at: 5, with: 0 as UInt16),
+                output.write([]), output.overwrite(at: 1, with: 0xAABB as UInt16),
+                output.overwrite(at: 5, with: 0 as UInt16),
             ]
             #expect(results == [true, false, true, false, true, true, false])
             let count = output.finalize(for: buffer)
