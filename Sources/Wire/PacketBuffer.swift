@@ -4,7 +4,7 @@ public final class PacketBuffer {
     public private(set) var count = 0
 
     public init(capacity: Int) {
-        storage = unsafe .allocate(byteCount: max(capacity, 1), alignment: 16)
+        unsafe storage = .allocate(byteCount: max(capacity, 1), alignment: 16)
     }
 
     deinit { unsafe storage.deallocate() }

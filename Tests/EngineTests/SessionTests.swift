@@ -52,6 +52,7 @@ import Wire
     func cannotBeTakenByNamingTheirCertificate(namesItFirst: Bool) throws {
         let (client, thief, server) = (try Host(), try Host(), try Host())
         let first = try Link.connected(client, server)
+        let victim = try server.next(.session).text
         let line = "a=fingerprint:" + client.engine.fingerprint(.sha256) + "\\r\\n"
         var signaling = Link.Signaling(token: first.token)
         signaling.offer = { offer in
