@@ -235,7 +235,8 @@ enum {
     RECONNECT_EVENT_PEER_STATE = 5,
 
     /* Who came, told once per peer, when the connection is authenticated. data: the client id (text, stable
-       over the session's life); extra: the first 8 characters of the session token; number: how many times this
+       over the session's life); extra: the first 8 characters of the session token's
+       random part, as log lines show it; number: how many times this
        session has connected, this one included; kind: RECONNECT_MODE_...; flags: RECONNECT_FLAG_RETURNED if it
        connected before; duration_ns: how long nothing had been heard of it (0 if not returned). tag: the peer's. */
     RECONNECT_EVENT_SESSION = 6,

@@ -337,12 +337,8 @@ final class Loop: @unchecked Sendable {
     }
 
     private func logCandidates() {
-        let six = offered.filter(\.isIPv6).count
-        log(
-            .info,
-            "[CANDIDATE] IPv6 Host=\(six) IPv6 srflx=0 IPv4 Host=\(offered.count - six) IPv4 srflx=0 IPv4 relay=0")
-        for ip in offered {
-            log(.debug, "[ICE] Candidate: Type=host, Protocol=udp, Address=\(SocketAddress(ip: ip, port: port.number))")
-        }
+        log(.info, "[CANDIDATE] IPv6 Host=\(offered.count(where: \.isIPv6)) IPv6 srflx=0 IPv4 srflx=0 IPv4 relay=0")
+        // The format of these lines has no brackets around IPv6 addresses.
+        for ip in offered { log(.debug, "[ICE] Candidate: Type=host, Protocol=udp, Address=\(ip):\(port.number)") }
     }
 }

@@ -152,7 +152,9 @@ private func onLoopback(_ configure: (inout Configuration) -> Void = { _ in }) -
 
     @Test func theAddressesOfferedAreThoseSetLast() throws {
         let host = try Host { $0.logLevel = .debug }
-        #expect(try host.next(.log) { $0.text.hasPrefix("[CANDIDATE]") }.number == 3)
+        let line = try host.next(.log) { $0.text.hasPrefix("[CANDIDATE]") }
+        #expect(line.number == 3)
+        #expect(line.text.contains(/^\[CANDIDATE\] IPv6 Host=\d+ IPv6 srflx=0 IPv4 srflx=0 IPv4 relay=0$/))
         try host.engine.setAddresses([IPAddress("192.0.2.7")!, IPAddress("2001:db8::7")!, IPAddress("192.0.2.7")!])
         #expect(try host.next(.addresses).text == "2001:db8::7 192.0.2.7")
         host.engine.setLogLevel(nil)
