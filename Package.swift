@@ -40,6 +40,11 @@ let package = Package(
         .systemLibrary(
             name: "CJansson", path: "Sources/CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
 
+        .systemLibrary(
+            name: "CHiredis", path: "Sources/CHiredis", pkgConfig: "hiredis", providers: [.apt(["libhiredis-dev"])]),
+        .systemLibrary(
+            name: "CSQLite", path: "Sources/CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+
         // Bytes, time, serial numbers, addresses.
         library("Wire", more: [withoutExclusivityChecks]),
 
@@ -59,14 +64,18 @@ let package = Package(
 
         // What the library exists for, without I/O.
         library("Signaling", ["Wire", "CJansson"]),
-        library("Reload", ["Wire"]),
+        library("Reload", ["Wire", "Signaling", "COpenSSL"]),
+        library("Replay", ["Wire", "COpenSSL"]),
+
+        // Databases: threads and sockets of their own.
+        library("Storage", ["Wire", "CSystem", "COpenSSL", "CHiredis", "CSQLite"]),
 
         // Sockets, clock, threads, files; then the exports; then the link unit.
         library(
             "Engine",
             [
                 "CReconnect", "Wire", "STUN", "SDP", "ICE", "Peer", "DTLS", "SCTP", "DataChannel", "Signaling",
-                "Reload", "CSystem",
+                "Reload", "Storage", "CSystem",
             ], more: [withoutExclusivityChecks]),
         library("ReconnectABI", ["CReconnect", "Engine"], more: [withoutExclusivityChecks]),
         .target(
@@ -91,7 +100,9 @@ let package = Package(
         tests("DataChannel", ["DataChannel", "SCTP", "Wire"]),
         tests("Peer", ["Peer", "Wire", "ICE", "SCTP", "DataChannel", "DTLS", "SDP"]),
         tests("Signaling", ["Signaling", "Wire"]),
-        tests("Reload", ["Reload", "Wire"]),
+        tests("Reload", ["Reload", "Signaling", "Wire"]),
+        tests("Replay", ["Replay", "Wire"]),
+        tests("Storage", ["Storage", "Wire"]),
         tests("Engine", ["Engine", "CReconnect", "DTLS", "Wire"]),
     ]
 )

@@ -83,6 +83,16 @@ enum {
     RECONNECT_SCTP_FAILED = -46,         /* the association was aborted or its retransmissions ran out */
     RECONNECT_TIMEOUT = -47,             /* connecting took longer than connect_timeout_ms */
 
+    /* Reasons of connectors, in RECONNECT_EVENT_ATTEMPT and RECONNECT_EVENT_CONNECTOR. */
+    RECONNECT_NOT_CACHED = -50,          /* nothing is known of an earlier connection */
+    RECONNECT_CACHE_STALE = -51,         /* what is known is older than max_cache_age_ms */
+    RECONNECT_SESSION_UNKNOWN = -52,     /* the other side answered normally: it does not know the session */
+    RECONNECT_FAST_DISABLED = -53,       /* fast reload is switched off, or tripped */
+    RECONNECT_NETWORK_CHANGED = -54,     /* the machine's addresses changed since */
+    RECONNECT_OVERTAKEN = -55,           /* another attempt was connected first */
+    RECONNECT_SIGNALING_FAILED = -56,    /* the host reported that a message could not be exchanged, or no answer came */
+    RECONNECT_TICKET_REFUSED = -57,      /* the other side refused the ticket: expired, or of keys it no longer has */
+
     /* Reasons why a channel closed, in RECONNECT_EVENT_CHANNEL_CLOSED. RECONNECT_OK: either side closed it.
        RECONNECT_PEER_GONE and the reasons above: its peer closed. */
     RECONNECT_CHANNEL_REFUSED = -60      /* the other side broke the channel protocol (RFC 8832) */
@@ -93,12 +103,13 @@ enum {
 typedef struct { uint64_t id; } reconnect_engine_t;
 typedef struct { uint64_t id; } reconnect_peer_t;
 typedef struct { uint64_t id; } reconnect_channel_t;
+typedef struct { uint64_t id; } reconnect_connector_t;
 
 /* ------------------------------------------------------------------ library */
 
 /* The version of this header's ABI. The library file's name carries the major number. */
 #define RECONNECT_VERSION_MAJOR 1
-#define RECONNECT_VERSION_MINOR 0
+#define RECONNECT_VERSION_MINOR 1
 
 /* The ABI's version as the library has it: major << 16 | minor. Programs built for the same major number keep
    working. */
@@ -156,8 +167,52 @@ typedef struct reconnect_engine_config {
     uint32_t failed_timeout_ms;     /* silence before the peer is given up (RFC 7675: 30000); default 30000 */
     uint32_t session_ttl_ms;        /* how long after its last sign of life a session can return fast; default 300000 */
     uint32_t max_sessions;          /* remembered sessions; the oldest go first; default 100000 */
-    uint32_t disable_fast_reload;   /* nonzero: every answer is normal */
+    uint32_t disable_fast_reload;   /* nonzero: every answer is normal, as RECONNECT_FAST_RELOAD_OFF */
+
+    /* Since 1.1. */
+    const char *session_store;      /* where sessions are kept: NULL: in memory; "sqlite:PATH": a file, made (mode 0600) if
+                                       missing; "redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]", "rediss://..." with TLS,
+                                       "redis+unix:PATH": shared by several engines. A store that is away, slow or
+                                       broken means normal answers, never an error */
+    const char *session_prefix;     /* of keys in Redis; default "webrtc:reconnect:" */
+    uint32_t store_timeout_ms;      /* how long an answer waits for the store; default 100 */
+    uint32_t disable_tickets;       /* nonzero: no tickets for zero-signaling are given out or accepted */
+    const void *ticket_secret;      /* 32 to 256 bytes from which the keys of tickets are derived, shared by engines that
+                                       shall accept each other's (they must share the certificate too); NULL: derived
+                                       from the certificate's private key */
+    size_t ticket_secret_size;
+    const void *old_ticket_secret;  /* accepted, not used for new tickets: for a change without a gap; may be NULL */
+    size_t old_ticket_secret_size;
+    const struct reconnect_peer_config *returning_peer; /* how peers are made that come back with a ticket, without a call
+                                       of the host: their tag and negotiated channels; NULL: none */
+    const char *const *stun_servers; /* "stun:HOST:PORT" or "HOST:PORT": asked from the engine's own port for the address
+                                       it has outside; all at once */
+    size_t stun_server_count;
+    const char *const *public_addresses; /* "203.0.113.5", "203.0.113.5:4000" or "[2001:db8::1]:4000": offered as
+                                       server-reflexive candidates; the engine's port if none is named */
+    size_t public_address_count;
+    uint32_t interfaces;            /* RECONNECT_INTERFACES_...: addresses offered beyond the usual ones */
+    uint32_t certificate_days;      /* the certificate is replaced at this age; default 30; UINT32_MAX: never */
+    uint32_t fast_timeout_ms;       /* a fast answer that has not connected by then counts as failed; default 2000 */
+    uint32_t trip_window_ms;        /* failures are counted over this time; default 60000 */
+    uint32_t trip_failure_percent;  /* of fast connects that fail: above it fast reload switches itself off; default 30 */
+    uint32_t trip_unstable_percent; /* of fast connections that end by an error within 10 s; default 20 */
+    uint32_t trip_min_attempts;     /* fast attempts in the window before it is judged; default 20 */
+    uint32_t trip_rearm_ms;         /* how long it stays off before it is tried again; default 60000, doubled at each
+                                       further trip up to sixteenfold */
+    uint32_t disable_trip;          /* nonzero: never switches itself off */
+    uint32_t reserved1;
 } reconnect_engine_config_t;
+
+/* reconnect_engine_config_t.interfaces: bits. Left out by default: temporary IPv6 addresses (RFC 8981) where the
+   interface has a stable one, deprecated ones, and addresses of bridges and container networks. Link-local addresses are
+   never offered to pages: candidates cannot carry their zone. */
+enum {
+    RECONNECT_INTERFACES_TEMPORARY = 1,
+    RECONNECT_INTERFACES_DEPRECATED = 2,
+    RECONNECT_INTERFACES_BRIDGES = 4,
+    RECONNECT_INTERFACES_LOOPBACK = 8
+};
 
 /* Makes an engine: opens the port, loads or makes the certificate (ECDSA P-256, RFC 8827 section 6.5),
    starts the thread. `config` may be NULL for all defaults. On success the engine is in `*engine`.
@@ -165,6 +220,13 @@ typedef struct reconnect_engine_config {
    INVALID_ARGUMENT. Blocks for the file and the key only. */
 reconnect_status_t reconnect_engine_create(const reconnect_engine_config_t *config, reconnect_engine_t *engine,
                                            char *detail, size_t detail_capacity);
+
+/* As reconnect_engine_create(), and what `config` leaves at its default is taken from the environment:
+   ENABLE_FAST_RELOAD ("false", "0", "no", "off": RECONNECT_FAST_RELOAD_OFF; "partial": ..._PARTIAL), STUN_URLS (separated by commas) and REDIS_URL
+   (session_store). Nothing else of the library reads the environment. A value that cannot be used gives
+   INVALID_ARGUMENT, with its name in the detail. */
+reconnect_status_t reconnect_engine_create_from_env(const reconnect_engine_config_t *config, reconnect_engine_t *engine,
+                                                    char *detail, size_t detail_capacity);
 
 /* Closes all peers (the other sides are told), stops the thread, closes the port and the event descriptor.
    All handles of the engine, and all payloads of its events, are invalid afterwards. Waits for the thread.
@@ -185,8 +247,25 @@ reconnect_status_t reconnect_engine_fingerprint(reconnect_engine_t engine, uint3
 /* Replaces the addresses offered from now on, IPv6 first, otherwise in the order given. `addresses` NULL with count 0: back to the machine's own. */
 reconnect_status_t reconnect_engine_set_addresses(reconnect_engine_t engine, const char *const *addresses, size_t count);
 
-/* Switches fast reload off (0) and on (nonzero) while running: off means every answer is normal. */
-reconnect_status_t reconnect_engine_set_fast_reload(reconnect_engine_t engine, uint32_t enabled);
+/* The kill switch of fast reload. */
+enum {
+    RECONNECT_FAST_RELOAD_OFF = 0,    /* every answer is normal, tickets are refused; known sessions stay, unused */
+    RECONNECT_FAST_RELOAD_ON = 1,
+    RECONNECT_FAST_RELOAD_PARTIAL = 2 /* sessions and the certificate go on, every answer is normal, tickets are refused */
+};
+
+/* Throws the kill switch while running; answers and connects under way are finished as they were begun. ON also re-arms a tripped switch.
+   RECONNECT_EVENT_FAST_RELOAD tells what became of it. */
+reconnect_status_t reconnect_engine_set_fast_reload(reconnect_engine_t engine, uint32_t setting);
+
+/* Replaces the certificate now, on disk too if certificate_path was given. The previous one stays in use for peers that
+   are up and for tickets that were issued with it, until they expire. RECONNECT_EVENT_CERTIFICATE follows. Fails with
+   NO_PERMISSION or STORAGE, and then nothing has changed. Blocks for the file and the key. */
+reconnect_status_t reconnect_engine_rotate_certificate(reconnect_engine_t engine, char *detail, size_t detail_capacity);
+
+/* All metrics of the engine in Prometheus' text format 0.0.4, UTF-8, without a final NUL in `*length` but with one in
+   the buffer. RECONNECT_TOO_SMALL writes a sufficient capacity to `*length`. */
+reconnect_status_t reconnect_engine_metrics(reconnect_engine_t engine, char *buffer, size_t capacity, size_t *length);
 
 /* Changes the level of log events. */
 reconnect_status_t reconnect_engine_set_log_level(reconnect_engine_t engine, uint32_t level);
@@ -259,7 +338,38 @@ enum {
     RECONNECT_EVENT_STATISTICS = 11,
 
     /* The addresses that answers offer have changed. data: the new ones, separated by spaces. */
-    RECONNECT_EVENT_ADDRESSES = 12
+    RECONNECT_EVENT_ADDRESSES = 12,
+
+    /* A connector has a message for the other side. data: JSON, an offer or a candidate; number: the exchange it belongs
+       to: answers and candidates of the other side go to reconnect_connector_message() with that number.
+       connector, tag: the connector's. */
+    RECONNECT_EVENT_SIGNAL = 13,
+
+    /* What became of one of a connector's attempts. number: RECONNECT_ATTEMPT_...; kind: RECONNECT_MODE_...; status and
+       data: why, as a sentence; duration_ns: since reconnect_connector_connect(). connector, tag: the connector's. */
+    RECONNECT_EVENT_ATTEMPT = 14,
+
+    /* A connector's state. number: RECONNECT_CONNECTOR_...; kind: RECONNECT_MODE_... of the winner; peer: the
+       winner; status and data: why it failed; duration_ns: since reconnect_connector_connect(). connector, tag: the
+       connector's. */
+    RECONNECT_EVENT_CONNECTOR = 15,
+
+    /* The kill switch of fast reload. number: RECONNECT_FAST_RELOAD_... as it acts now; kind: RECONNECT_SWITCH_...;
+       data: a sentence. */
+    RECONNECT_EVENT_FAST_RELOAD = 16,
+
+    /* The engine has a new certificate. data: its SHA-256 fingerprint as in SDP. */
+    RECONNECT_EVENT_CERTIFICATE = 17,
+
+    /* The session store. number: 1: it answers; 0: it is away, and answers are normal until it is back; data: a sentence. */
+    RECONNECT_EVENT_STORE = 18
+};
+
+/* reconnect_event_t.kind of RECONNECT_EVENT_FAST_RELOAD: who threw the switch. */
+enum {
+    RECONNECT_SWITCH_HOST = 0,
+    RECONNECT_SWITCH_TRIPPED = 1,
+    RECONNECT_SWITCH_REARMED = 2
 };
 
 /* States of a peer. */
@@ -270,13 +380,18 @@ enum {
     RECONNECT_PEER_CLOSED = 4        /* the end; the handle is invalid */
 };
 
-enum { RECONNECT_MODE_NORMAL = 0, RECONNECT_MODE_FAST = 1 };
+enum {
+    RECONNECT_MODE_NORMAL = 0,
+    RECONNECT_MODE_FAST = 1,          /* one exchange of signaling, answered from what is known */
+    RECONNECT_MODE_ZERO_SIGNALING = 2 /* none: the first packet was the connectivity check, its name a ticket */
+};
 
 enum {
     RECONNECT_FLAG_RETURNED = 1,
     RECONNECT_FLAG_REMOTE = 2,
     RECONNECT_FLAG_UNORDERED = 4,
-    RECONNECT_FLAG_PARTIAL = 8       /* limited retransmits or lifetime */
+    RECONNECT_FLAG_PARTIAL = 8,      /* limited retransmits or lifetime */
+    RECONNECT_FLAG_TICKET = 16       /* RECONNECT_EVENT_PEER_STATE: the peer came with a ticket, the host did not make it */
 };
 
 /* One event, 128 bytes on 64-bit systems. `data` and `extra` belong to the library and live until the event's
@@ -297,7 +412,8 @@ typedef struct reconnect_event {
     uint32_t kind;
     uint32_t flags;
     uint64_t batch;               /* the batch it came with, the same for all events of one reconnect_poll() */
-    uint64_t reserved[4];
+    reconnect_connector_t connector;
+    uint64_t reserved[3];
 } reconnect_event_t;
 
 /* A descriptor that polls readable while events wait: for epoll, select, asyncio, Go's netpoller. It stays the
@@ -413,6 +529,83 @@ reconnect_status_t reconnect_channel_set_low_water(reconnect_channel_t channel, 
 
 /* Closes the channel once its queued messages are sent; the other side's end closes too. */
 reconnect_status_t reconnect_channel_close(reconnect_channel_t channel);
+
+/* --------------------------------------------------------------- connectors */
+
+/* A connector makes and remakes the connection of a client to one server, the fastest way that works:
+
+     zero-signaling  with the ticket that the server gave out during the last connection: nothing is exchanged beforehand
+     fast            one offer and one answer, the session token in it
+     normal          one offer and one answer
+
+   The host carries its messages: RECONNECT_EVENT_SIGNAL out, reconnect_connector_message() in, over whatever it has.
+   What is needed to come back is kept in the cache under the connector's key, only from connections that worked, and
+   removed when a connect in that way failed. */
+
+/* reconnect_connector_config_t.policy */
+enum {
+    RECONNECT_RACE = 0,       /* the signaling exchange starts with the ticket attempt; whichever is connected first wins */
+    RECONNECT_FALLBACK = 1    /* one attempt at a time: the next begins when the one before has failed, or had fast_timeout_ms */
+};
+
+typedef struct reconnect_connector_config {
+    uint32_t struct_size;
+    uint32_t policy;                /* RECONNECT_RACE or RECONNECT_FALLBACK */
+    const char *key;                /* names the server in the cache, 1 to 256 bytes; NULL: "default" */
+    const char *cache_path;         /* JSON file for what is kept, made (mode 0600) if missing, for many keys; a second file
+                                       PATH.tickets holds the tickets; NULL: in the engine's memory */
+    uint32_t fast_timeout_ms;       /* for an attempt by ticket or session; default 2000 */
+    uint32_t normal_timeout_ms;     /* for one in normal mode, the answer included; default 20000 */
+    uint32_t max_cache_age_ms;      /* default 300000 */
+    uint32_t disable_tickets;       /* nonzero: never without signaling */
+    const reconnect_peer_config_t *peer; /* for the peers it makes: negotiated channels with their tags, tag; NULL: none */
+    uint64_t tag;                   /* comes with the connector's events */
+} reconnect_connector_config_t;
+
+/* RECONNECT_EVENT_CONNECTOR.number */
+enum {
+    RECONNECT_CONNECTOR_CONNECTED = 1, /* the peer's channels are open (its DTLS handshake is finished, if it has none) */
+    RECONNECT_CONNECTOR_FAILED = 2,    /* no attempt worked; reconnect_connector_connect() may be called again */
+    RECONNECT_CONNECTOR_LOST = 3,      /* the winner closed; reconnect_connector_connect() may be called again */
+    RECONNECT_CONNECTOR_CLOSED = 4     /* the end; the handle is invalid */
+};
+
+/* RECONNECT_EVENT_ATTEMPT.number */
+enum {
+    RECONNECT_ATTEMPT_SKIPPED = 0,     /* not made; status says why */
+    RECONNECT_ATTEMPT_STARTED = 1,
+    RECONNECT_ATTEMPT_WON = 2,
+    RECONNECT_ATTEMPT_FAILED = 3,      /* status says why */
+    RECONNECT_ATTEMPT_STOPPED = 4      /* another one won */
+};
+
+/* Makes a connector. It does nothing until reconnect_connector_connect(). A cache file that cannot be used is a warning
+   in the log, never an error. Fails with INVALID_ARGUMENT, LIMIT. */
+reconnect_status_t reconnect_connector_create(reconnect_engine_t engine, const reconnect_connector_config_t *config,
+                                              reconnect_connector_t *connector, char *detail, size_t detail_capacity);
+
+/* Connects, or connects again: a peer that is up stays so until its successor is, then closes with RECONNECT_REPLACED.
+   RECONNECT_WRONG_STATE while a connect is under way. */
+reconnect_status_t reconnect_connector_connect(reconnect_connector_t connector);
+
+/* Hands in a message of the other side: the answer to the offer of this exchange, or a candidate. Malformed input is refused
+   at once and changes nothing; one of an exchange that is over is ignored. */
+reconnect_status_t reconnect_connector_message(reconnect_connector_t connector, int64_t exchange, const char *message,
+                                               size_t size, char *detail, size_t detail_capacity);
+
+/* Says that an exchange will have no answer: the signaling connection is down. The attempt fails at once. */
+reconnect_status_t reconnect_connector_signaling_failed(reconnect_connector_t connector, int64_t exchange);
+
+/* Writes the cache entry of the connector's key as JSON (its fields: docs/formats.md), as reconnect_engine_metrics() does. An empty text
+   if there is none. */
+reconnect_status_t reconnect_connector_cache(reconnect_connector_t connector, char *buffer, size_t capacity,
+                                             size_t *length);
+
+/* Drops what is kept under the connector's key: the next connect is normal. */
+reconnect_status_t reconnect_connector_forget(reconnect_connector_t connector);
+
+/* Stops attempts under way, closes the connected peer and ends the connector. What is kept stays. */
+reconnect_status_t reconnect_connector_close(reconnect_connector_t connector);
 
 #ifdef __cplusplus
 }

@@ -18,7 +18,7 @@ enum Command: @unchecked Sendable {
     /// The host gave back enough events: messages of this peer may be taken again.
     case resume(PeerEntry)
     case setAddresses([IPAddress])
-    case setFastReload(Bool)
+    case setFastReload(FastReloadSetting)
     case stop
 
     /// Nobody will do it: what it would have brought to life has no handle any more.

@@ -122,7 +122,11 @@ public final class Engine: Sendable {
         inbox.push(.setAddresses(offered))
     }
 
-    public func setFastReload(_ isEnabled: Bool) { inbox.push(.setFastReload(isEnabled)) }
+    public func setFastReload(_ setting: FastReloadSetting) { inbox.push(.setFastReload(setting)) }
+
+    public func rotateCertificate() throws(Failure) { throw Failure(.internalDefect) }
+
+    public func metrics() throws(Failure) -> String { throw Failure(.internalDefect) }
 
     // MARK: Events
 

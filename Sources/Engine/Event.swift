@@ -16,6 +16,12 @@ public struct Event: @unchecked Sendable {
         case channelClosed = 10
         case statistics = 11
         case addresses = 12
+        case signal = 13
+        case attempt = 14
+        case connector = 15
+        case fastReload = 16
+        case certificate = 17
+        case store = 18
     }
 
     public var kind: Kind
@@ -23,6 +29,7 @@ public struct Event: @unchecked Sendable {
     public var tag: UInt64 = 0
     public var peer: UInt64 = 0
     public var channel: UInt64 = 0
+    public var connector: UInt64 = 0
     public var data: Payload?
     public var extra: Payload?
     public var number: Int64 = 0
@@ -57,6 +64,7 @@ extension Event {
     static let remote: UInt32 = 2
     static let unordered: UInt32 = 4
     static let partial: UInt32 = 8
+    static let ticket: UInt32 = 16
 }
 
 /// States of a peer as the host sees them.

@@ -55,7 +55,7 @@ final class Loop: @unchecked Sendable {
         epoll = cs_epoll_create()
         var settings = Sessions.Configuration()
         settings.lifetime = engine.configuration.sessionLifetime
-        settings.fastReload = engine.configuration.isFastReloadEnabled ? .on : .sessionsOnly
+        settings.fastReload = FastReload(engine.configuration.fastReload)
         let store = MemoryStore(capacity: engine.configuration.maximumSessions, using: &random)
         sessions = Sessions(configuration: settings, store: store, random: random)
         guard epoll >= 0, cs_epoll_add(epoll, port.descriptor, UInt64(port.descriptor)) == 0,
@@ -319,7 +319,7 @@ final class Loop: @unchecked Sendable {
             event.data = .text(offered.map(\.description).joined(separator: " "))
             events.append(event)
             logCandidates()
-        case .setFastReload(let isEnabled): sessions.configuration.fastReload = isEnabled ? .on : .sessionsOnly
+        case .setFastReload(let setting): sessions.configuration.fastReload = FastReload(setting)
         case .stop: isRunning = false
         }
     }
@@ -340,5 +340,16 @@ final class Loop: @unchecked Sendable {
         log(.info, "[CANDIDATE] IPv6 Host=\(offered.count(where: \.isIPv6)) IPv6 srflx=0 IPv4 srflx=0 IPv4 relay=0")
         // The format of these lines has no brackets around IPv6 addresses.
         for ip in offered { log(.debug, "[ICE] Candidate: Type=host, Protocol=udp, Address=\(ip):\(port.number)") }
+    }
+}
+
+extension FastReload {
+    init(_ setting: FastReloadSetting) {
+        self =
+            switch setting {
+            case .off: .off
+            case .on: .on
+            case .partial: .sessionsOnly
+            }
     }
 }

@@ -32,6 +32,15 @@ public enum Status: Int32, Error, Sendable, CaseIterable {
     case sctpFailed = -46
     case timeout = -47
 
+    case notCached = -50
+    case cacheStale = -51
+    case sessionUnknown = -52
+    case fastDisabled = -53
+    case networkChanged = -54
+    case overtaken = -55
+    case signalingFailed = -56
+    case ticketRefused = -57
+
     case channelRefused = -60
 }
 

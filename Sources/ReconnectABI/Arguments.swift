@@ -130,3 +130,44 @@ func addresses(_ pointer: UnsafePointer<UnsafePointer<CChar>?>?, _ count: Int, _
     }
     return result
 }
+
+/// Texts of an array; none for a count of zero.
+func texts(_ pointer: UnsafePointer<UnsafePointer<CChar>?>?, _ count: Int, limit: Int, _ name: StaticString)
+    throws(Failure) -> [String]
+{
+    guard count != 0 else { return [] }
+    guard count > 0, count <= limit else { throw Failure(.invalidArgument, "\(name): at most \(limit) can be given") }
+    guard let pointer = unsafe pointer else { throw Failure(.invalidArgument, "\(name) is NULL") }
+    var result: [String] = []
+    for index in 0..<count {
+        guard let text = try unsafe text(pointer[index], limit: 512, name) else {
+            throw Failure(.invalidArgument, "\(name)[\(index)] is NULL")
+        }
+        result.append(text)
+    }
+    return result
+}
+
+/// Writes a text with a NUL, and its length without. Without room for it: the capacity to come back with, `spare` more
+/// than needed now.
+func writeText(
+    _ text: String, to buffer: UnsafeMutablePointer<CChar>?, _ capacity: Int, _ length: UnsafeMutablePointer<Int>?,
+    spare: Int = 0
+) throws(Failure) {
+    let output = try unsafe required(length, "length")
+    let count = text.utf8.count
+    guard let buffer = unsafe buffer, capacity > count else {
+        unsafe output.pointee = count + 1 + spare
+        throw Failure(.tooSmall)
+    }
+    for (index, byte) in text.utf8.enumerated() { unsafe buffer[index] = CChar(bitPattern: byte) }
+    unsafe buffer[count] = 0
+    unsafe output.pointee = count
+}
+
+func connector(_ handle: reconnect_connector_t) throws(Failure) -> ConnectorReference {
+    guard let connector = ConnectorReference(handle.id) else {
+        throw Failure(.invalidHandle, "no connector has this handle")
+    }
+    return connector
+}

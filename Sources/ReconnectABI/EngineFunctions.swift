@@ -41,8 +41,81 @@ extension Configuration {
         if config.disconnect_timeout_ms != 0 { disconnectTimeout = .milliseconds(Int64(config.disconnect_timeout_ms)) }
         set(&failedTimeout, config.failed_timeout_ms)
         set(&sessionLifetime, config.session_ttl_ms)
-        isFastReloadEnabled = config.disable_fast_reload == 0
+        if config.disable_fast_reload != 0 { fastReload = .off }
+        try readReload(config)
+        try readNetwork(config)
+        try readTrip(config)
     }
+
+    private mutating func readReload(_ config: reconnect_engine_config_t) throws(Failure) {
+        sessionStore = try unsafe text(config.session_store, limit: 4096, "session_store")
+        if let prefix = try unsafe text(config.session_prefix, limit: 256, "session_prefix") { sessionPrefix = prefix }
+        if config.store_timeout_ms != 0 { storeTimeout = .milliseconds(Int64(config.store_timeout_ms)) }
+        givesTickets = config.disable_tickets == 0
+        ticketSecret = try unsafe secret(config.ticket_secret, config.ticket_secret_size, "ticket_secret")
+        oldTicketSecret = try unsafe secret(
+            config.old_ticket_secret, config.old_ticket_secret_size, "old_ticket_secret")
+        returningPeer = try unsafe PeerConfiguration(config.returning_peer)
+        if config.certificate_days == .max {
+            certificateLifetime = nil
+        } else if config.certificate_days != 0 {
+            certificateLifetime = .seconds(86_400) * Int64(config.certificate_days)
+        }
+    }
+
+    private mutating func readNetwork(_ config: reconnect_engine_config_t) throws(Failure) {
+        guard config.interfaces < 16 else {
+            throw Failure(.invalidArgument, "interfaces has bits that this version of the library does not know")
+        }
+        interfaces = InterfacePolicy(rawValue: config.interfaces)
+        stunServers = try unsafe texts(config.stun_servers, config.stun_server_count, limit: 32, "stun_servers")
+            .map { text throws(Failure) in try ServerAddress.parse(text) }
+        publicAddresses = try unsafe texts(
+            config.public_addresses, config.public_address_count, limit: 32, "public_addresses"
+        ).map { text throws(Failure) in try PublicAddress.parse(text) }
+    }
+
+    private mutating func readTrip(_ config: reconnect_engine_config_t) throws(Failure) {
+        func set(_ target: inout Duration, _ milliseconds: UInt32) {
+            if milliseconds != 0 { target = .milliseconds(Int64(milliseconds)) }
+        }
+        set(&fastTimeout, config.fast_timeout_ms)
+        set(&trip.window, config.trip_window_ms)
+        set(&trip.rearmAfter, config.trip_rearm_ms)
+        guard config.trip_failure_percent <= 100, config.trip_unstable_percent <= 100 else {
+            throw Failure(.invalidArgument, "trip_failure_percent and trip_unstable_percent are at most 100")
+        }
+        if config.trip_failure_percent != 0 { trip.failurePercent = Int(config.trip_failure_percent) }
+        if config.trip_unstable_percent != 0 { trip.unstablePercent = Int(config.trip_unstable_percent) }
+        if config.trip_min_attempts != 0 { trip.minimumAttempts = Int(clamping: config.trip_min_attempts) }
+        trip.isEnabled = config.disable_trip == 0
+    }
+}
+
+/// Bytes that keys are derived from; nil for NULL.
+private func secret(_ pointer: UnsafeRawPointer?, _ size: Int, _ name: StaticString) throws(Failure) -> [UInt8]? {
+    guard let pointer = unsafe pointer else {
+        guard size == 0 else { throw Failure(.invalidArgument, "\(name) is NULL") }
+        return nil
+    }
+    guard size >= 32, size <= 256 else { throw Failure(.invalidArgument, "\(name) must have 32 to 256 bytes") }
+    return unsafe Array(UnsafeRawBufferPointer(start: pointer, count: size))
+}
+
+/// Reads the configuration and makes the engine; with the environment where the host asks for it.
+private func create(
+    _ config: UnsafePointer<reconnect_engine_config_t>?, _ engine: UnsafeMutablePointer<reconnect_engine_t>?,
+    readsEnvironment: Bool
+) throws(Failure) {
+    let output = try unsafe required(engine, "engine")
+    var configuration = Configuration()
+    if let config = unsafe config {
+        let given = try unsafe readStruct(config, zero: reconnect_engine_config_t(), minimum: 8, "config")
+        configuration = try Configuration(given)
+    }
+    if readsEnvironment { try configuration.readEnvironment() }
+    let created = try Engine.create(configuration)
+    unsafe output.pointee = reconnect_engine_t(id: created.handle)
 }
 
 @implementation @_cdecl("reconnect_engine_create")
@@ -51,15 +124,17 @@ public func reconnect_engine_create(
     _ detail: UnsafeMutablePointer<CChar>!, _ detail_capacity: Int
 ) -> reconnect_status_t {
     unsafe answering(detail, detail_capacity) { () throws(Failure) in
-        let output = try unsafe required(engine, "engine")
-        var configuration = Configuration()
-        if let config = unsafe config {
-            let given = try unsafe readStruct(
-                config, zero: reconnect_engine_config_t(), minimum: 8, "config")
-            configuration = try Configuration(given)
-        }
-        let created = try Engine.create(configuration)
-        unsafe output.pointee = reconnect_engine_t(id: created.handle)
+        try unsafe create(config, engine, readsEnvironment: false)
+    }
+}
+
+@implementation @_cdecl("reconnect_engine_create_from_env")
+public func reconnect_engine_create_from_env(
+    _ config: UnsafePointer<reconnect_engine_config_t>!, _ engine: UnsafeMutablePointer<reconnect_engine_t>!,
+    _ detail: UnsafeMutablePointer<CChar>!, _ detail_capacity: Int
+) -> reconnect_status_t {
+    unsafe answering(detail, detail_capacity) { () throws(Failure) in
+        try unsafe create(config, engine, readsEnvironment: true)
     }
 }
 
@@ -89,15 +164,7 @@ public func reconnect_engine_fingerprint(
     answering { () throws(Failure) in
         let found = try ReconnectABI.engine(engine)
         guard let algorithm = HashAlgorithm(rawValue: Int(hash)) else { throw Failure(.invalidArgument) }
-        let output = try unsafe required(length, "length")
-        let text = Array(found.fingerprint(algorithm).utf8)
-        guard let buffer = unsafe buffer, capacity > text.count else {
-            unsafe output.pointee = text.count + 1
-            throw Failure(.tooSmall)
-        }
-        for (index, byte) in text.enumerated() { unsafe buffer[index] = CChar(bitPattern: byte) }
-        unsafe buffer[text.count] = 0
-        unsafe output.pointee = text.count
+        try unsafe writeText(found.fingerprint(algorithm), to: buffer, capacity, length)
     }
 }
 
@@ -112,8 +179,33 @@ public func reconnect_engine_set_addresses(
 }
 
 @implementation @_cdecl("reconnect_engine_set_fast_reload")
-public func reconnect_engine_set_fast_reload(_ engine: reconnect_engine_t, _ enabled: UInt32) -> reconnect_status_t {
-    answering { () throws(Failure) in try ReconnectABI.engine(engine).setFastReload(enabled != 0) }
+public func reconnect_engine_set_fast_reload(_ engine: reconnect_engine_t, _ setting: UInt32) -> reconnect_status_t {
+    answering { () throws(Failure) in
+        let found = try ReconnectABI.engine(engine)
+        guard let setting = FastReloadSetting(rawValue: setting) else { throw Failure(.invalidArgument) }
+        found.setFastReload(setting)
+    }
+}
+
+@implementation @_cdecl("reconnect_engine_rotate_certificate")
+public func reconnect_engine_rotate_certificate(
+    _ engine: reconnect_engine_t, _ detail: UnsafeMutablePointer<CChar>!, _ detail_capacity: Int
+) -> reconnect_status_t {
+    unsafe answering(detail, detail_capacity) { () throws(Failure) in
+        try ReconnectABI.engine(engine).rotateCertificate()
+    }
+}
+
+@implementation @_cdecl("reconnect_engine_metrics")
+public func reconnect_engine_metrics(
+    _ engine: reconnect_engine_t, _ buffer: UnsafeMutablePointer<CChar>!, _ capacity: Int,
+    _ length: UnsafeMutablePointer<Int>!
+) -> reconnect_status_t {
+    answering { () throws(Failure) in
+        let found = try ReconnectABI.engine(engine)
+        // The figures may have grown by the time the host comes back with more room.
+        try unsafe writeText(found.metrics(), to: buffer, capacity, length, spare: 4096)
+    }
 }
 
 @implementation @_cdecl("reconnect_engine_set_log_level")

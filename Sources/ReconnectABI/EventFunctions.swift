@@ -28,6 +28,7 @@ extension reconnect_event_t {
         kind = event.detailKind
         flags = event.flags
         self.batch = batch
+        connector = reconnect_connector_t(id: event.connector)
     }
 }
 

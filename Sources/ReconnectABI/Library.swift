@@ -60,6 +60,14 @@ extension Status {
         case .fingerprintMismatch: "FINGERPRINT_MISMATCH"
         case .sctpFailed: "SCTP_FAILED"
         case .timeout: "TIMEOUT"
+        case .notCached: "NOT_CACHED"
+        case .cacheStale: "CACHE_STALE"
+        case .sessionUnknown: "SESSION_UNKNOWN"
+        case .fastDisabled: "FAST_DISABLED"
+        case .networkChanged: "NETWORK_CHANGED"
+        case .overtaken: "OVERTAKEN"
+        case .signalingFailed: "SIGNALING_FAILED"
+        case .ticketRefused: "TICKET_REFUSED"
         case .channelRefused: "CHANNEL_REFUSED"
         }
     }
@@ -96,6 +104,14 @@ extension Status {
         case .fingerprintMismatch: "the other side's certificate is not the announced one"
         case .sctpFailed: "the SCTP association failed"
         case .timeout: "connecting took too long"
+        case .notCached: "nothing is known of an earlier connection"
+        case .cacheStale: "what is known of the earlier connection is too old"
+        case .sessionUnknown: "the other side does not know the session any more"
+        case .fastDisabled: "fast reload is switched off"
+        case .networkChanged: "the network changed since the last connection"
+        case .overtaken: "another attempt was connected first"
+        case .signalingFailed: "the signaling messages could not be exchanged"
+        case .ticketRefused: "the other side refused the ticket"
         case .channelRefused: "the other side broke the data channel protocol"
         }
     }

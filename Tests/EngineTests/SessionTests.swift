@@ -97,14 +97,14 @@ import Wire
 
     @Test func areNotAnsweredFastWhenThatIsOff() throws {
         let client = try Host()
-        let server = try Host { $0.isFastReloadEnabled = false }
+        let server = try Host { $0.fastReload = .off }
         let first = try Link.connected(client, server)
         let second = try Link.connected(client, server, Link.Signaling(token: first.token))
         #expect(!second.isFast)
-        server.engine.setFastReload(true)
+        server.engine.setFastReload(.on)
         let third = try Link.connected(client, server, Link.Signaling(token: second.token))
         #expect(third.isFast)
-        server.engine.setFastReload(false)
+        server.engine.setFastReload(.off)
         #expect(!(try Link.connected(client, server, Link.Signaling(token: third.token)).isFast))
     }
 }

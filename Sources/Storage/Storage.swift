@@ -1,0 +1,3 @@
+import CHiredis
+import CSQLite
+import Wire
