@@ -6,3 +6,4 @@
 #include "certificate.h"
 #include "dtls.h"
 #include "stun_hmac.h"
+#include "tls_client.h"
