@@ -459,6 +459,8 @@ int cs_thread_start(cs_thread *thread, void *(*body)(void *), void *context) {
 
 int cs_thread_join(cs_thread thread) { return -pthread_join((pthread_t)thread.opaque, NULL); }
 
+int cs_thread_detach(cs_thread thread) { return -pthread_detach((pthread_t)thread.opaque); }
+
 int cs_thread_is_current(cs_thread thread) { return pthread_equal((pthread_t)thread.opaque, pthread_self()) != 0; }
 
 struct cs_mutex { pthread_mutex_t mutex; };

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include "stream.h"
 
 /* An address as Wire's SocketAddress keeps it: IPv4 in its IPv4-mapped form, all numbers in host byte order. */
 typedef struct {
@@ -87,6 +88,8 @@ int64_t cs_unix_ns(void);
 typedef struct { uint64_t opaque; } cs_thread;
 int cs_thread_start(cs_thread *thread, void *(*body)(void *), void *context);
 int cs_thread_join(cs_thread thread);
+/* Instead of joining: nobody waits for it. */
+int cs_thread_detach(cs_thread thread);
 /* 1 if the caller is that thread. */
 int cs_thread_is_current(cs_thread thread);
 
