@@ -23,11 +23,8 @@ final class SimulatedServer {
         case elsewhere
         /// Says it saw this address.
         case lies(SocketAddress)
-        /// Another address each time.
-        case raves
-        /// Says what the others said last or, if it said that itself, something new: so that each one's answer is a
-        /// change that the port must ask the others about.
-        case conspires
+        /// One of so many addresses, at random.
+        case raves(UInt16)
         /// With an attribute that must be understood and cannot be.
         case demands
         case bytes([UInt8])
@@ -37,7 +34,6 @@ final class SimulatedServer {
     let address: SocketAddress
     var manner = Manner.proper
     var delay = Duration.milliseconds(10)
-    var said: SocketAddress?
     /// When requests came, with their transactions.
     var requests: [(at: Instant, id: TransactionID)] = []
 
@@ -57,7 +53,6 @@ final class MappingWorld {
     /// What the NAT shows, and counts up when it forgets.
     var outside = address("203.0.113.7", 50000)
     var loss = 0.0
-    private var conspiracy = address("192.0.2.77", 2000)
     /// What arrives at the port: bytes, sender.
     private var inFlight: [(at: Instant, bytes: [UInt8], from: SocketAddress, to: SocketAddress)] = []
     private var lastOut: Instant?
@@ -194,13 +189,9 @@ final class MappingWorld {
                 writer.append(.alternateServer, address("198.51.100.99", 3478), to: &output)
             }
         case .lies(let address): return Answer.success(id, address)
-        case .raves:
-            return Answer.success(
-                id, SocketAddress(ip: outside.ip, port: UInt16.random(in: 1024...65535, using: &random)))
-        case .conspires:
-            if server.said == conspiracy { conspiracy.port &+= 1 }
-            server.said = conspiracy
-            return Answer.success(id, conspiracy)
+        case .raves(let count):
+            let port = 2000 &+ UInt16.random(in: 0..<count, using: &random)
+            return Answer.success(id, SocketAddress(ip: outside.ip, port: port))
         case .demands:
             return Answer.make(.success, id) { writer, output in
                 writer.append(.xorMappedAddress, seen, to: &output)
