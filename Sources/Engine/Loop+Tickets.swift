@@ -96,6 +96,7 @@ extension Loop {
         guard let client, let connection = makeReturning(client, contents, provider, name) else {
             return dropped()
         }
+        tickets.limiter.refund(remote.ip, now: now)
         return connection
     }
 
