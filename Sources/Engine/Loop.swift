@@ -45,7 +45,7 @@ final class Loop: @unchecked Sendable {
         offered = AddressBook.ordered(addresses)
         now = Instant(nanoseconds: cs_monotonic_ns())
         certificates = engine.certificates.set
-        certificateCheck = now
+        certificateCheck = now + engine.certificates.nextCheck(wallClock: Engine.wallClock)
         guard let receiver = unsafe cs_receiver_create(), let sender = unsafe cs_sender_create() else {
             throw Failure(.noMemory, "no memory for the packet buffers")
         }
