@@ -140,6 +140,10 @@ public final class Sessions {
         return Decision(mode: .normal, reason: reason, grant: grant, session: nil)
     }
 
+    /// A client has shown that it is this one (by a ticket), and may soon be connected: a store that is elsewhere
+    /// fetches its session.
+    public func prefetch(_ client: ClientID) { store.prefetch(client) }
+
     // MARK: Connections
 
     /// The connection that `grant` was made for is up: DTLS is finished, and `fingerprint` is of the
