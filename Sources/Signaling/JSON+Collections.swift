@@ -20,6 +20,20 @@ extension JSON {
         guard unsafe json_array_append_new(root, json_incref(value.root)) == 0 else { throw .encodingFailed }
     }
 
+    func append(_ text: String) throws(SignalingError) {
+        var text = text
+        let made = text.withUTF8 { bytes in
+            guard let base = bytes.baseAddress else { return unsafe json_stringn("", 0) }
+            return unsafe base.withMemoryRebound(to: CChar.self, capacity: bytes.count) { start in
+                unsafe json_stringn(start, bytes.count)
+            }
+        }
+        guard unsafe json_array_append_new(root, made) == 0 else { throw .encodingFailed }
+    }
+
+    /// How much it would take as compact text.
+    var byteCount: Int { unsafe json_dumpb(root, nil, 0, Int(JSON_COMPACT) | Int(JSON_ENCODE_ANY)) }
+
     /// The number, also if it was written with a fraction or an exponent.
     var number: Double? {
         switch kind {

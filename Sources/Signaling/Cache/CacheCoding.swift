@@ -22,7 +22,7 @@ extension CacheEntry {
         let session = try json.requiredString("sessionId", maximum: CacheEntry.maximumSessionIDBytes)
         guard CacheEntry.isSessionID(session) else { throw .member("sessionId", .malformed) }
         self.init(lastSuccessfulProtocol: family, timestamp: try json.timestamp("timestamp"), sessionID: session)
-        lastConnectedIPv6 = try json.boolean("lastConnectedIPv6")
+        lastConnectedIPv6 = try json.keptBoolean("lastConnectedIPv6")
         for list in List.allCases { self[list] = try json.candidates(list) }
     }
 
@@ -61,7 +61,7 @@ extension JSON {
         return text
     }
 
-    fileprivate func boolean(_ name: String) throws(SignalingError) -> Bool? {
+    func keptBoolean(_ name: String) throws(SignalingError) -> Bool? {
         guard let member = member(name), member.kind != .null else { return nil }
         guard let value = member.boolean else { throw .member(name, .wrongType) }
         return value
