@@ -6,8 +6,10 @@
 #include <time.h>
 #include <openssl/bio.h>
 #include <openssl/bn.h>
+#include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
+#include <openssl/kdf.h>
 #include <openssl/pem.h>
 
 static int set_random_serial(X509 *certificate) {
@@ -131,6 +133,36 @@ static int seconds_since_1970(const ASN1_TIME *time, int64_t *seconds) {
 int certificate_validity(const X509 *certificate, int64_t *not_before, int64_t *not_after) {
     return seconds_since_1970(X509_get0_notBefore(certificate), not_before) &&
            seconds_since_1970(X509_get0_notAfter(certificate), not_after);
+}
+
+/* The private number of a P-256 key has 32 bytes; its DER form would depend on what else was stored with it. */
+static int private_number(const EVP_PKEY *key, uint8_t output[32]) {
+    BIGNUM *number = NULL;
+    int ok = EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &number) && BN_bn2binpad(number, output, 32) == 32;
+    BN_clear_free(number);
+    return ok;
+}
+
+int certificate_derive(const EVP_PKEY *key, const char *info, uint8_t *output, size_t length) {
+    uint8_t number[32];
+    ERR_clear_error();
+    EVP_KDF *algorithm = EVP_KDF_fetch(NULL, "HKDF", NULL);
+    EVP_KDF_CTX *context = algorithm != NULL ? EVP_KDF_CTX_new(algorithm) : NULL;
+    int ok = 0;
+    if (context != NULL && key != NULL && private_number(key, number)) {
+        OSSL_PARAM parameters[] = {
+            OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)"SHA256", 0),
+            OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, number, sizeof number),
+            OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)info, strlen(info)),
+            OSSL_PARAM_construct_end(),
+        };
+        ok = EVP_KDF_derive(context, output, length, parameters) > 0;
+    }
+    OPENSSL_cleanse(number, sizeof number);
+    EVP_KDF_CTX_free(context);
+    EVP_KDF_free(algorithm);
+    ERR_clear_error();
+    return ok;
 }
 
 void certificate_free(EVP_PKEY *key, X509 *certificate) {

@@ -486,6 +486,8 @@ static void register_fork(void) { (void)pthread_atfork(NULL, NULL, mark_child); 
 void cs_fork_watch(void) { (void)pthread_once(&fork_once, register_fork); }
 int cs_forked(void) { return atomic_load_explicit(&forked, memory_order_relaxed); }
 
+const char *cs_environment(const char *name) { return getenv(name); }
+
 const char *cs_error_text(int error) {
     const char *name = strerrordesc_np(error);
     return name ? name : "unknown error";

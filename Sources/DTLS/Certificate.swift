@@ -28,6 +28,12 @@ public final class Certificate: @unchecked Sendable {
     public let notBefore: Int64
     public let notAfter: Int64
 
+    /// When it was made, if ``make(wallClock:lifetime:)`` made it: in seconds since 1970.
+    public var made: Int64 { notBefore.addingReportingOverflow(Certificate.backdating).partialValue }
+
+    /// How long before its making validity begins, for clocks that disagree.
+    private static let backdating: Int64 = 86_400
+
     private let sha256: Fingerprint
     private let sha384: Fingerprint
     private let sha512: Fingerprint
@@ -72,7 +78,7 @@ public final class Certificate: @unchecked Sendable {
         var certificate: OpaquePointer?
         let end = wallClock.addingReportingOverflow(lifetime.nanoseconds / 1_000_000_000)
         let status = unsafe certificate_make(
-            max(wallClock, 86_400) - 86_400, end.overflow ? wallClock : end.partialValue, &key, &certificate)
+            max(wallClock, backdating) - backdating, end.overflow ? wallClock : end.partialValue, &key, &certificate)
         guard status == 0, let key = unsafe key, let certificate = unsafe certificate else { throw .outOfResources }
         return try unsafe Certificate(key: key, certificate: certificate)
     }
@@ -108,6 +114,16 @@ public final class Certificate: @unchecked Sendable {
         defer { unsafe certificate_free_pem(text, length) }
         let bytes = unsafe UnsafeRawBufferPointer(start: text, count: length)
         return try body(unsafe bytes.bytes)
+    }
+
+    /// 32 bytes from which the keys of tickets can be derived: engines with the same certificate have the same. They
+    /// say nothing about the private key.
+    public func deriveTicketSecret() throws(CertificateError) -> [UInt8] {
+        var secret = [UInt8](repeating: 0, count: 32)
+        guard unsafe certificate_derive(key, "libreconnect ticket", &secret, secret.count) == 1 else {
+            throw .outOfResources
+        }
+        return secret
     }
 
     public func fingerprint(_ algorithm: HashAlgorithm) -> Fingerprint {

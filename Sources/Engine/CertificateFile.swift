@@ -39,6 +39,55 @@ public struct CertificateFile: Sendable {
 
     /// - Parameter wallClock: seconds since 1970, to tell whether the certificate is over.
     public func load(wallClock: Int64) throws(CertificateFileError) -> Contents {
+        try withText { text, isReadableByOthers throws(CertificateFileError) in
+            let certificate = try decode(text, wallClock: wallClock)
+            return Contents(certificate: certificate, isReadableByOthers: isReadableByOthers)
+        }
+    }
+
+    /// Several certificates, whatever their age.
+    struct List: Sendable {
+        var certificates: [Certificate] = []
+        /// A part of the file could not be used.
+        var isDamaged = false
+        var isReadableByOthers: Bool
+    }
+
+    func loadAll() throws(CertificateFileError) -> List {
+        try withText { text, isReadableByOthers throws(CertificateFileError) in
+            var list = List(isReadableByOthers: isReadableByOthers)
+            var begin = 0
+            while begin < text.byteCount {
+                let end = endOfCertificate(text, from: begin)
+                do throws(CertificateFileError) {
+                    list.certificates.append(try decode(text.extracting(begin..<end), wallClock: .min))
+                } catch {
+                    list.isDamaged = true
+                }
+                begin = end
+            }
+            return list
+        }
+    }
+
+    /// Behind the line that ends the next certificate, or the end of the text.
+    private func endOfCertificate(_ text: RawSpan, from begin: Int) -> Int {
+        let mark: StaticString = "-----END CERTIFICATE-----\n"
+        let length = mark.utf8CodeUnitCount
+        var index = begin
+        while index + length <= text.byteCount {
+            let isMark = unsafe text.extracting(index..<index + length).withUnsafeBytes { bytes in
+                unsafe memcmp(bytes.baseAddress!, mark.utf8Start, length) == 0
+            }
+            if isMark { return index + length }
+            index += 1
+        }
+        return text.byteCount
+    }
+
+    private func withText<Result>(
+        _ body: (RawSpan, _ isReadableByOthers: Bool) throws(CertificateFileError) -> Result
+    ) throws(CertificateFileError) -> Result {
         let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw readError(errno) }
         defer { close(descriptor) }
@@ -58,8 +107,7 @@ public struct CertificateFile: Sendable {
             guard result > 0 else { break }
             count += result
         }
-        let certificate = try decode(text.span.bytes.extracting(0..<count), wallClock: wallClock)
-        return Contents(certificate: certificate, isReadableByOthers: status.st_mode & (S_IRWXG | S_IRWXO) != 0)
+        return try body(text.span.bytes.extracting(0..<count), status.st_mode & (S_IRWXG | S_IRWXO) != 0)
     }
 
     private func decode(_ text: RawSpan, wallClock: Int64) throws(CertificateFileError) -> Certificate {
@@ -76,16 +124,28 @@ public struct CertificateFile: Sendable {
     }
 
     /// Replaces the file: readers and crashes see the old contents or the new, never a part.
-    public func store(_ certificate: Certificate) throws(CertificateFileError) {
-        let result: Result<Void, CertificateFileError>? = certificate.withPEM { text in
-            do throws(CertificateFileError) {
-                return .success(try replace(with: text))
-            } catch {
-                return .failure(error)
+    public func store(_ certificate: Certificate) throws(CertificateFileError) { try store([certificate]) }
+
+    func store(_ certificates: [Certificate]) throws(CertificateFileError) {
+        var text: [UInt8] = []
+        // Never moved while it grows: no copy of a key stays behind.
+        text.reserveCapacity(CertificateFile.maximumSize)
+        defer { erase(&text) }
+        for certificate in certificates {
+            let isComplete: Bool? = certificate.withPEM { pem in
+                guard text.count + pem.byteCount <= CertificateFile.maximumSize else { return false }
+                unsafe pem.withUnsafeBytes { unsafe text.append(contentsOf: $0) }
+                return true
             }
+            guard isComplete == true else { throw .outOfResources }
         }
-        guard let result else { throw .outOfResources }
-        try result.get()
+        try replace(with: text.span.bytes)
+    }
+
+    /// Deletes the file, if it is there.
+    func remove() throws(CertificateFileError) {
+        guard unsafe unlink(path) != 0 else { return syncDirectory() }
+        guard errno == ENOENT else { throw writeError(errno) }
     }
 
     private func replace(with text: RawSpan) throws(CertificateFileError) {
@@ -103,7 +163,11 @@ public struct CertificateFile: Sendable {
             unsafe unlink(temporary)
             throw writeError(reason)
         }
-        // The name is safe only when the directory is. Some file systems cannot do that; the file is there anyway.
+        syncDirectory()
+    }
+
+    /// A name is safe only when the directory is. Some file systems cannot do that; the file is there anyway.
+    private func syncDirectory() {
         let directoryDescriptor = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard directoryDescriptor >= 0 else { return }
         fsync(directoryDescriptor)

@@ -1,80 +1,213 @@
 import CSystem
 import DTLS
+import Wire
 
-/// The engine's certificate: from its file, or made now.
-enum CertificateStore {
-    struct Found {
-        var certificate: Certificate
-        /// For the log, once there is one.
-        var notes: [(LogLevel, String)] = []
+/// The engine's certificates over its life: from their files or made now, replaced in time, kept as long as they are
+/// needed. Every method may be called from every thread.
+///
+/// The current one is in the file PATH, those it replaced are in PATH.previous, the last one first. A replacement
+/// writes the second file, then the first, each in one step: whenever the process ends, the two hold the set as it was
+/// or as it is to be. What PATH.previous has too much (the current certificate itself, or one more than is kept) is left
+/// out when it is read.
+final class CertificateStore: Sendable {
+    struct Policy: Sendable {
+        /// When a certificate is replaced; nil: when its validity is over.
+        var lifetime: Duration? = .seconds(30 * 86_400)
+        /// How long a replaced certificate stays.
+        var overlap = Duration.seconds(4200)
     }
 
-    static func certificate(path: String?) throws(Failure) -> Found {
-        let wallClock = cs_unix_ns() / 1_000_000_000
+    typealias Notes = [(LogLevel, String)]
+
+    private let policy: Policy
+    private let files: CertificateFiles?
+    private let held: Guarded<CertificateSet>
+    /// One change at a time; held while files are written, which may take long.
+    private let changing = Guarded(())
+
+    private init(policy: Policy, files: CertificateFiles?, set: CertificateSet) {
+        self.policy = policy
+        self.files = files
+        held = Guarded(set)
+    }
+
+    var set: CertificateSet { held.withLock { $0 } }
+
+    // MARK: Opening
+
+    /// Loads what there is and makes what is missing. The notes are for the log, once there is one.
+    static func open(path: String?, policy: Policy, wallClock: Int64) throws(Failure) -> (CertificateStore, Notes) {
         guard let path else {
-            return Found(
-                certificate: try make(wallClock), notes: [(.info, "[CERTIFICATE] Action=create Storage=memory")])
+            let set = try CertificateSet(current: try make(policy, wallClock, avoiding: []), previous: [])
+            let store = CertificateStore(policy: policy, files: nil, set: set)
+            return (store, [(.info, LogLine.certificate(.create(isOnDisk: false)))])
         }
-        let file = CertificateFile(path: path)
-        do throws(CertificateFileError) {
-            let contents = try file.load(wallClock: wallClock)
-            let days = max(0, contents.certificate.age(wallClock: wallClock).nanoseconds / 86_400_000_000_000)
-            var found = Found(
-                certificate: contents.certificate, notes: [(.info, "[CERTIFICATE] Action=load AgeDays=\(days)")])
-            if contents.isReadableByOthers {
-                found.notes.append(
-                    (.warning, "[CERTIFICATE] The file can be read by other users: its mode should be 0600"))
+        let files = CertificateFiles(path: path)
+        var notes: Notes = []
+        let kept = files.loadPrevious(&notes)
+        if let loaded = try files.loadCurrent(wallClock, &notes) {
+            let previous = remaining(kept, after: loaded, policy, wallClock)
+            notes.append(
+                (.info, LogLine.certificate(.load(age: loaded.age(at: wallClock), previous: previous.count))))
+            let set = try CertificateSet(current: loaded, previous: previous)
+            let store = CertificateStore(policy: policy, files: files, set: set)
+            if let change = store.maintain(wallClock: wallClock) { notes += change.notes }
+            return (store, notes)
+        }
+        let made = try make(policy, wallClock, avoiding: kept)
+        try files.storeCurrent(made)
+        let set = try CertificateSet(current: made, previous: remaining(kept, after: made, policy, wallClock))
+        return (CertificateStore(policy: policy, files: files, set: set), notes)
+    }
+
+    // MARK: Replacing
+
+    /// Makes a new certificate, also on disk. After a failure everything is as it was. `adopt` is called with the change
+    /// before another one can be made.
+    func rotate(wallClock: Int64, adopt: (CertificateChange) -> Void = { _ in }) throws(Failure) {
+        let result: Result<Void, Failure> = changing.withLock { _ in
+            do throws(Failure) {
+                adopt(try replaced(wallClock))
+                return .success(())
+            } catch {
+                return .failure(error)
             }
-            return found
-        } catch {
-            switch error {
-            case .missing: return try makeAndStore(file, wallClock, reason: "create")
-            case .expired: return try makeAndStore(file, wallClock, reason: "replace-expired")
-            default: throw failure(error, path: path)
+        }
+        try result.get()
+    }
+
+    private func replaced(_ wallClock: Int64) throws(Failure) -> CertificateChange {
+        let certificates = set.all.map(\.certificate)
+        let made = try CertificateStore.make(policy, wallClock, avoiding: certificates)
+        let previous = CertificateStore.remaining(certificates, after: made, policy, wallClock)
+        let new = try CertificateSet(current: made, previous: previous)
+        // The oldest stays in the file until the next change: until the new one is in place it still belongs to the set.
+        try files?.replace(with: made, previous: certificates)
+        held.withLock { $0 = new }
+        let line = LogLine.certificate(.rotate(isOnDisk: files != nil, previous: previous.count))
+        return CertificateChange(set: new, isRotation: true, notes: [(.info, line)])
+    }
+
+    // MARK: In time
+
+    /// True if ``maintain(wallClock:adopt:)`` would do something.
+    func isDue(wallClock: Int64) -> Bool {
+        let set = set
+        return isOver(set.current.certificate, wallClock) || retires(set, wallClock)
+    }
+
+    /// When to look again, at the latest: clocks are set, machines sleep.
+    func nextCheck(wallClock: Int64) -> Duration {
+        let set = set
+        var left = Duration.seconds(3600)
+        let current = set.current.certificate
+        left = min(left, current.remaining(wallClock: wallClock))
+        if let lifetime = policy.lifetime { left = min(left, lifetime - current.age(at: wallClock)) }
+        for due in CertificateStore.retirements(set.all.map(\.certificate), policy) {
+            left = min(left, .seconds(due.subtractingReportingOverflow(wallClock).partialValue))
+        }
+        // What is over already has been seen to, or failed: not at once again.
+        return left > .zero ? left : .seconds(3600)
+    }
+
+    /// Replaces the certificate if it is old enough, and gives up what is not needed any more. A failure is a note; the
+    /// next call tries again. Nil: there was nothing to do.
+    @discardableResult
+    func maintain(wallClock: Int64, adopt: (CertificateChange) -> Void = { _ in }) -> CertificateChange? {
+        changing.withLock { _ in
+            let set = set
+            var change: CertificateChange?
+            if isOver(set.current.certificate, wallClock) {
+                do throws(Failure) {
+                    change = try replaced(wallClock)
+                } catch {
+                    let line = "[CERTIFICATE] Not replaced: \(error.detail)"
+                    change = CertificateChange(set: set, isRotation: false, isFailure: true, notes: [(.warning, line)])
+                }
+            } else if retires(set, wallClock) {
+                change = retired(set, wallClock)
             }
+            if let change { adopt(change) }
+            return change
         }
     }
 
-    private static func make(_ wallClock: Int64) throws(Failure) -> Certificate {
+    private func retired(_ set: CertificateSet, _ wallClock: Int64) -> CertificateChange? {
+        let left = CertificateStore.remaining(
+            set.previous.map(\.certificate), after: set.current.certificate, policy, wallClock)
+        do throws(Failure) {
+            let new = try CertificateSet(current: set.current.certificate, previous: left)
+            held.withLock { $0 = new }
+            var notes: Notes = [(.info, LogLine.certificate(.retire(previous: left.count)))]
+            do throws(Failure) {
+                try files?.storePrevious(left)
+            } catch {
+                notes.append((.warning, "[CERTIFICATE] \(error.detail)"))
+            }
+            return CertificateChange(set: new, isRotation: false, notes: notes)
+        } catch {
+            return nil
+        }
+    }
+
+    private func isOver(_ certificate: Certificate, _ wallClock: Int64) -> Bool {
+        if certificate.isExpired(wallClock: wallClock) { return true }
+        guard let lifetime = policy.lifetime else { return false }
+        return certificate.age(at: wallClock) >= lifetime
+    }
+
+    private func retires(_ set: CertificateSet, _ wallClock: Int64) -> Bool {
+        CertificateStore.retirements(set.all.map(\.certificate), policy).contains { $0 <= wallClock }
+    }
+
+    // MARK: Rules
+
+    /// When each but the first of `certificates`, the newest first, is not needed any more: it was replaced when the
+    /// one before it was made.
+    private static func retirements(_ certificates: [Certificate], _ policy: Policy) -> [Int64] {
+        let overlap = max(0, policy.overlap.nanoseconds) / 1_000_000_000
+        return certificates.dropLast().map { successor in
+            let (due, isOverflow) = successor.made.addingReportingOverflow(overlap)
+            return isOverflow ? .max : due
+        }
+    }
+
+    /// Those of `candidates`, the newest first, that a set with `current` still holds.
+    private static func remaining(
+        _ candidates: [Certificate], after current: Certificate, _ policy: Policy, _ wallClock: Int64
+    ) -> [Certificate] {
+        var chain = [current]
+        var identifiers: Set = [current.identifier]
+        for certificate in candidates where identifiers.insert(certificate.identifier).inserted {
+            chain.append(certificate)
+        }
+        let retirements = retirements(chain, policy)
+        return zip(chain.dropFirst(), retirements).filter { $0.1 > wallClock }.prefix(CertificateSet.previousLimit)
+            .map(\.0)
+    }
+
+    /// A new certificate that cannot be mistaken for one of `others`.
+    private static func make(_ policy: Policy, _ wallClock: Int64, avoiding others: [Certificate]) throws(Failure)
+        -> Certificate
+    {
+        // Valid beyond its replacement; without one, for as long as it may be.
+        let validity = policy.lifetime.map { max($0 * 2, .seconds(365 * 86_400)) } ?? .seconds(50 * 365 * 86_400)
+        let taken = Set(others.map(\.identifier))
         do throws(CertificateError) {
-            return try Certificate.make(wallClock: wallClock)
+            for _ in 0..<256 {
+                let certificate = try Certificate.make(wallClock: wallClock, lifetime: validity)
+                if !taken.contains(certificate.identifier) { return certificate }
+            }
         } catch {
             throw Failure(.system, "cannot make a certificate: \(error)")
         }
+        throw Failure(.system, "cannot make a certificate that differs from the ones before")
     }
+}
 
-    private static func makeAndStore(_ file: CertificateFile, _ wallClock: Int64, reason: String) throws(Failure)
-        -> Found
-    {
-        let certificate = try make(wallClock)
-        do throws(CertificateFileError) {
-            try file.store(certificate)
-        } catch {
-            throw failure(error, path: file.path)
-        }
-        return Found(certificate: certificate, notes: [(.info, "[CERTIFICATE] Action=\(reason) Storage=file")])
-    }
-
-    private static func failure(_ error: CertificateFileError, path: String) -> Failure {
-        func system(_ number: Int32) -> String { unsafe String(cString: cs_error_text(number)) }
-        return switch error {
-        case .directoryMissing: Failure(.storage, "the directory of the certificate file \(path) does not exist")
-        case .unreadable(let number) where Int(number) == CS_EACCES || Int(number) == CS_EPERM:
-            Failure(.noPermission, "the certificate file \(path) cannot be read: \(system(number))")
-        case .unreadable(let number):
-            Failure(.certificateUnusable, "the certificate file \(path) cannot be read: \(system(number))")
-        case .unwritable(let number) where Int(number) == CS_EACCES || Int(number) == CS_EPERM:
-            Failure(.noPermission, "the certificate file \(path) cannot be written: \(system(number))")
-        case .unwritable(let number):
-            Failure(.storage, "the certificate file \(path) cannot be written: \(system(number))")
-        case .diskFull: Failure(.storage, "the certificate file \(path) cannot be written: the disk is full")
-        case .malformed:
-            Failure(
-                .certificateUnusable,
-                "the certificate file \(path) does not hold a private key and its certificate in PEM")
-        case .unsupportedKeyType: Failure(.certificateUnusable, "the key in \(path) is not ECDSA with the curve P-256")
-        case .outOfResources: Failure(.noMemory, "no memory for the certificate")
-        case .missing, .expired: Failure(.internalDefect, "\(error)")
-        }
+extension Certificate {
+    /// How long ago it was made; never negative.
+    func age(at wallClock: Int64) -> Duration {
+        max(.zero, .seconds(wallClock.subtractingReportingOverflow(made).partialValue))
     }
 }

@@ -19,6 +19,7 @@ enum Command: @unchecked Sendable {
     case resume(PeerEntry)
     case setAddresses([IPAddress])
     case setFastReload(FastReloadSetting)
+    case certificates(CertificateChange)
     case stop
 
     /// Nobody will do it: what it would have brought to life has no handle any more.

@@ -13,23 +13,25 @@ public final class Engine: Sendable {
     let events: EventQueue
     let counters = Counters()
     public let portNumber: UInt16
-    private let fingerprints: [DTLS.Fingerprint]
-    private let certificateMade: Int64
+    let series = Metrics()
+    let certificates: CertificateStore
     private let logLevel: Atomic<UInt32>
     private let isStopped = Atomic<Bool>(false)
     private let thread = Guarded<cs_thread?>(nil)
+    /// Replaces the certificate; the last one that did.
+    private let keeper = Guarded<cs_thread?>(nil)
+    private let isKeeping = Atomic<Bool>(false)
 
     private init(
         handle: UInt64, configuration: Configuration, inbox: Inbox, events: EventQueue, portNumber: UInt16,
-        certificate: Certificate
+        certificates: CertificateStore
     ) {
         self.handle = handle
         self.configuration = configuration
         self.inbox = inbox
         self.events = events
         self.portNumber = portNumber
-        fingerprints = HashAlgorithm.allCases.map { certificate.fingerprint($0) }
-        certificateMade = certificate.notBefore
+        self.certificates = certificates
         logLevel = Atomic(configuration.logLevel?.rawValue ?? 0)
     }
 
@@ -40,20 +42,23 @@ public final class Engine: Sendable {
         guard cs_forked() == 0 else { throw Failure(.forked) }
         let addresses = try offerable(configuration.addresses)
         let port = try Port.open(SocketAddress(ip: configuration.bindAddress ?? .anyIPv6, port: configuration.port))
-        let certificate = try CertificateStore.certificate(path: configuration.certificatePath)
+        let policy = CertificateStore.Policy(
+            lifetime: configuration.certificateLifetime, overlap: configuration.sessionLifetime * 2 + .seconds(3600))
+        let (certificates, notes) = try CertificateStore.open(
+            path: configuration.certificatePath, policy: policy, wallClock: wallClock)
         guard let inbox = Inbox(), let events = EventQueue() else {
             throw Failure(.noDescriptors, "cannot make an event descriptor: the limit of open files is reached")
         }
         let made = HandleTable.shared.insert { handle in
             let engine = Engine(
                 handle: handle, configuration: configuration, inbox: inbox, events: events, portNumber: port.number,
-                certificate: certificate.certificate)
+                certificates: certificates)
             return (engine, .engine(engine))
         }
         guard let engine = made else { throw Failure(.limit, "too many handles are in use") }
         do throws(Failure) {
-            let loop = try Loop(engine: engine, port: port, certificate: certificate.certificate, addresses: addresses)
-            loop.start(notes: certificate.notes)
+            let loop = try Loop(engine: engine, port: port, addresses: addresses)
+            loop.start(notes: notes)
             try engine.start(loop)
         } catch {
             HandleTable.shared.remove(engine.handle)
@@ -70,21 +75,7 @@ public final class Engine: Sendable {
     }
 
     private func start(_ loop: Loop) throws(Failure) {
-        var started = cs_thread()
-        let context = unsafe Unmanaged.passRetained(loop)
-        let error = unsafe cs_thread_start(
-            &started,
-            { context in
-                guard let context = unsafe context else { return nil }
-                let loop = unsafe Unmanaged<Loop>.fromOpaque(context).takeRetainedValue()
-                loop.run()
-                return nil
-            }, context.toOpaque())
-        guard error == 0 else {
-            unsafe context.release()
-            let reason = unsafe String(cString: cs_error_text(-error))
-            throw Failure(.system, "cannot start a thread: \(reason)")
-        }
+        let started = try startThread { loop.run() }
         thread.withLock { $0 = started }
     }
 
@@ -95,6 +86,8 @@ public final class Engine: Sendable {
         inbox.push(.stop)
         let running = thread.withLock { $0.take() }
         if let running { _ = cs_thread_join(running) }
+        let keeping = keeper.withLock { $0.take() }
+        if let keeping { _ = cs_thread_join(keeping) }
         for command in inbox.close() { command.abandon() }
         events.close()
         return .ok
@@ -103,13 +96,14 @@ public final class Engine: Sendable {
     // MARK: Facts
 
     public func fingerprint(_ algorithm: HashAlgorithm) -> String {
-        fingerprints.first { $0.algorithm == algorithm }?.description ?? ""
+        certificates.set.current.certificate.fingerprint(algorithm).description
     }
 
     public func statistics() -> EngineStatistics {
         var reading = counters.reading()
         reading.eventsQueued = events.count
-        reading.certificateAgeSeconds = max(0, cs_unix_ns() / 1_000_000_000 - certificateMade)
+        let certificate = certificates.set.current.certificate
+        reading.certificateAgeSeconds = certificate.age(at: Engine.wallClock).nanoseconds / 1_000_000_000
         return reading
     }
 
@@ -124,9 +118,38 @@ public final class Engine: Sendable {
 
     public func setFastReload(_ setting: FastReloadSetting) { inbox.push(.setFastReload(setting)) }
 
-    public func rotateCertificate() throws(Failure) { throw Failure(.internalDefect) }
+    /// Replaces the certificate now. Blocks for the file and the key.
+    public func rotateCertificate() throws(Failure) {
+        guard !isStopped.load(ordering: .relaxed) else { throw Failure(.invalidHandle, "the engine is gone") }
+        do throws(Failure) {
+            try certificates.rotate(wallClock: Engine.wallClock) { inbox.push(.certificates($0)) }
+            series.rotated(succeeded: true)
+        } catch {
+            series.rotated(succeeded: false)
+            throw error
+        }
+    }
 
-    public func metrics() throws(Failure) -> String { throw Failure(.internalDefect) }
+    /// Replaces the certificate if it is time, on a thread of its own. Called by the loop.
+    func maintainCertificates() {
+        guard !isKeeping.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        if let finished = keeper.withLock({ $0.take() }) { _ = cs_thread_join(finished) }
+        let started = try? startThread { [self] in
+            certificates.maintain(wallClock: Engine.wallClock) { change in
+                if change.isRotation || change.isFailure { series.rotated(succeeded: change.isRotation) }
+                inbox.push(.certificates(change))
+            }
+            isKeeping.store(false, ordering: .releasing)
+        }
+        if started == nil { isKeeping.store(false, ordering: .releasing) }
+        keeper.withLock { $0 = started }
+    }
+
+    /// Seconds since 1970.
+    static var wallClock: Int64 { cs_unix_ns() / 1_000_000_000 }
+
+    /// All metrics as Prometheus' text, format 0.0.4.
+    public func metrics() throws(Failure) -> String { series.text(statistics()) }
 
     // MARK: Events
 

@@ -1,4 +1,116 @@
+import CSystem
+
 extension Configuration {
-    /// Fills in from the environment what the host left at its default.
-    public mutating func readEnvironment() throws(Failure) { throw Failure(.internalDefect) }
+    /// Fills in from the environment what the host left at its default: `ENABLE_FAST_RELOAD`, `STUN_URLS`, `REDIS_URL`.
+    public mutating func readEnvironment() throws(Failure) {
+        try readEnvironment { name throws(Failure) in try systemEnvironment(name) }
+    }
+
+    /// As ``readEnvironment()``, from `variable`, which answers nil for a name that is not set. An empty value counts as
+    /// not set.
+    mutating func readEnvironment(
+        _ variable: (_ name: StaticString) throws(Failure) -> String?
+    ) throws(Failure) {
+        if fastReload == .on, let value = trimmed(try variable("ENABLE_FAST_RELOAD")) {
+            fastReload = try FastReloadSetting(environment: value)
+        }
+        if stunServers.isEmpty, let value = trimmed(try variable("STUN_URLS")) {
+            stunServers = try stunServerList(value)
+        }
+        if sessionStore == nil, let value = trimmed(try variable("REDIS_URL")) {
+            guard isRedisURL(value) else {
+                // Never the value: there may be a password in it.
+                throw Failure(
+                    .invalidArgument,
+                    "REDIS_URL is not redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss://... or redis+unix:PATH")
+            }
+            sessionStore = String(value)
+        }
+    }
+}
+
+extension FastReloadSetting {
+    fileprivate init(environment value: Substring) throws(Failure) {
+        switch value.lowercased() {
+        case "false", "0", "no", "off": self = .off
+        case "true", "1", "yes", "on": self = .on
+        case "partial": self = .partial
+        default:
+            throw Failure(
+                .invalidArgument, "ENABLE_FAST_RELOAD is \"\(printable(value))\"; it may be true, false or partial")
+        }
+    }
+}
+
+/// As many servers as `reconnect_engine_config_t.stun_servers` may have.
+private let stunServerLimit = 32
+
+private func stunServerList(_ value: Substring) throws(Failure) -> [ServerAddress] {
+    var servers: [ServerAddress] = []
+    for part in value.split(separator: ",") {
+        guard let text = trimmed(part) else { continue }
+        guard let server = try? ServerAddress.parse(String(text)) else {
+            throw Failure(.invalidArgument, "STUN_URLS: \"\(printable(text))\" is not a STUN server as stun:HOST:PORT")
+        }
+        guard servers.count < stunServerLimit else {
+            throw Failure(.invalidArgument, "STUN_URLS names more than \(stunServerLimit) servers")
+        }
+        if !servers.contains(server) { servers.append(server) }
+    }
+    return servers
+}
+
+/// Whether the text has the form that `session_store` takes for Redis.
+private func isRedisURL(_ text: Substring) -> Bool {
+    guard text.utf8.count <= 2048, text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else { return false }
+    if text.hasPrefix("redis+unix:") { return text.utf8.count > "redis+unix:".utf8.count }
+    guard let scheme = ["redis://", "rediss://"].first(where: { text.hasPrefix($0) }) else { return false }
+    var rest = text.dropFirst(scheme.count)
+    if let at = rest.lastIndex(of: "@") { rest = rest[rest.index(after: at)...] }
+    if let slash = rest.firstIndex(of: "/") {
+        let database = rest[rest.index(after: slash)...]
+        guard database.isEmpty || UInt16(database) != nil else { return false }
+        rest = rest[..<slash]
+    }
+    // A host, then perhaps a port; an IPv6 address is in brackets.
+    var port: Substring
+    if rest.hasPrefix("[") {
+        guard let end = rest.firstIndex(of: "]"), rest.distance(from: rest.startIndex, to: end) > 1 else {
+            return false
+        }
+        port = rest[rest.index(after: end)...]
+    } else {
+        let end = rest.firstIndex(of: ":") ?? rest.endIndex
+        guard end > rest.startIndex else { return false }
+        port = rest[end...]
+    }
+    guard !port.isEmpty else { return true }
+    guard port.removeFirst() == ":", let number = UInt16(port) else { return false }
+    return number > 0
+}
+
+/// Without white space around it; nil if nothing is left.
+private func trimmed(_ text: (some StringProtocol)?) -> Substring? {
+    guard let text else { return nil }
+    var rest = Substring(text)
+    while rest.first?.isWhitespace == true { rest.removeFirst() }
+    while rest.last?.isWhitespace == true { rest.removeLast() }
+    return rest.isEmpty ? nil : rest
+}
+
+/// The beginning of a value, fit for a sentence.
+private func printable(_ text: Substring) -> String {
+    String(
+        String.UnicodeScalarView(text.unicodeScalars.prefix(64).map { $0.value < 0x20 || $0.value == 0x7F ? "?" : $0 }))
+}
+
+private func systemEnvironment(_ name: StaticString) throws(Failure) -> String? {
+    let value = unsafe name.utf8Start.withMemoryRebound(to: CChar.self, capacity: name.utf8CodeUnitCount + 1) {
+        unsafe cs_environment($0)
+    }
+    guard let value = unsafe value else { return nil }
+    guard let text = unsafe String(validatingCString: value) else {
+        throw Failure(.invalidArgument, "\(name) is not valid UTF-8")
+    }
+    return text
 }

@@ -26,7 +26,8 @@ extension Loop {
         settings.failedTimeout = configuration.failedTimeout
         let candidates = Candidate.host(offered.map { SocketAddress(ip: $0, port: own.number) })
         let peer = Peer(
-            role: role, configuration: settings, candidates: candidates, provider: context, packets: packets,
+            role: role, configuration: settings, candidates: candidates, provider: certificates.current,
+            packets: packets,
             random: random,
             now: now)
         let connection = Connection(entry: entry, peer: peer, port: own, isOnSharedPort: isShared)

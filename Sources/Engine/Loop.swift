@@ -13,7 +13,9 @@ final class Loop: @unchecked Sendable {
     let engine: Engine
     let configuration: Configuration
     let port: Port
-    let context: DTLS.Context
+    var certificates: CertificateSet
+    /// When to see whether the certificate is to be replaced.
+    var certificateCheck: Instant
     let packets = PacketBuffer(capacity: 1 << 17)
     var offered: [IPAddress]
     var random = SystemRandomNumberGenerator()
@@ -36,17 +38,14 @@ final class Loop: @unchecked Sendable {
     private let sender: OpaquePointer
     private var isRunning = true
 
-    init(engine: Engine, port: Port, certificate: Certificate, addresses: [IPAddress]) throws(Failure) {
+    init(engine: Engine, port: Port, addresses: [IPAddress]) throws(Failure) {
         self.engine = engine
         self.port = port
         configuration = engine.configuration
         offered = AddressBook.ordered(addresses)
         now = Instant(nanoseconds: cs_monotonic_ns())
-        do throws(TransportFailure) {
-            context = try DTLS.Context(certificate: certificate)
-        } catch {
-            throw Failure(.system, "cannot set up DTLS: \(error)")
-        }
+        certificates = engine.certificates.set
+        certificateCheck = now
         guard let receiver = unsafe cs_receiver_create(), let sender = unsafe cs_sender_create() else {
             throw Failure(.noMemory, "no memory for the packet buffers")
         }
@@ -97,7 +96,7 @@ final class Loop: @unchecked Sendable {
 
     private func wait(_ tokens: inout [UInt64]) -> Int {
         var nanoseconds: Int64 = -1
-        if let due = [deadlines.earliest, sessions.nextTimeout].compactMap({ $0 }).min() {
+        if let due = [deadlines.earliest, sessions.nextTimeout, certificateCheck].compactMap({ $0 }).min() {
             nanoseconds = max(0, (due - Instant(nanoseconds: cs_monotonic_ns())).nanoseconds)
         }
         return tokens.withUnsafeMutableBufferPointer {
@@ -190,6 +189,7 @@ final class Loop: @unchecked Sendable {
             sessions.handleTimeout(now: now)
             engine.counters.sessions.store(sessions.count, ordering: .relaxed)
         }
+        if certificateCheck <= now { checkCertificate() }
         while let connection = deadlines.popDue(at: now) {
             connection.peer.handleTimeout(now: now)
             markDirty(connection)
@@ -320,6 +320,7 @@ final class Loop: @unchecked Sendable {
             events.append(event)
             logCandidates()
         case .setFastReload(let setting): sessions.configuration.fastReload = FastReload(setting)
+        case .certificates(let change): adopt(change)
         case .stop: isRunning = false
         }
     }

@@ -5,4 +5,5 @@
 #include <openssl/hmac.h>
 #include "certificate.h"
 #include "dtls.h"
+#include "seal.h"
 #include "stun_hmac.h"

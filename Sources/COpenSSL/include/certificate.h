@@ -33,4 +33,8 @@ size_t certificate_digest(const X509 *certificate, int bits, uint8_t *output);
 /* Validity in seconds since 1970; 0 if the certificate's times cannot be read. */
 int certificate_validity(const X509 *certificate, int64_t *not_before, int64_t *not_after);
 
+/* Derives `length` bytes from the private key: HKDF with SHA-256 over the private number (32 bytes, big-endian), no salt,
+ * `info`. The same for the same key, wherever it was read from. 0 on failure. */
+int certificate_derive(const EVP_PKEY *key, const char *info, uint8_t *output, size_t length);
+
 void certificate_free(EVP_PKEY *key, X509 *certificate);

@@ -114,6 +114,9 @@ typedef struct {
 /* The addresses of the interfaces that are up, as the system lists them; at most `max`. Answers how many. */
 int cs_interface_addresses(cs_interface_address *addresses, int max);
 
+/* A variable of the environment, or NULL. Valid until the host changes the environment. */
+const char *cs_environment(const char *name);
+
 /* The name of an errno, for example "EADDRINUSE", and its sentence; static. */
 const char *cs_error_text(int error);
 

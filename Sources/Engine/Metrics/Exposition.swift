@@ -1,0 +1,68 @@
+/// Writes Prometheus' text format 0.0.4, one family of samples after the other.
+struct Exposition {
+    enum Kind: String {
+        case counter
+        case gauge
+        case histogram
+    }
+
+    typealias Label = (name: String, value: String)
+
+    private(set) var text = ""
+    private var name = ""
+
+    init() { text.reserveCapacity(24 * 1024) }
+
+    /// Begins a family. A name comes once.
+    mutating func family(_ name: String, _ kind: Kind, _ help: String) {
+        self.name = name
+        text += "# HELP \(name) \(Exposition.escaped(help, quotes: false))\n# TYPE \(name) \(kind.rawValue)\n"
+    }
+
+    mutating func sample(_ value: UInt64, _ labels: Label...) { line("", labels, String(value)) }
+
+    mutating func sample(_ value: Int, _ labels: Label...) { line("", labels, String(value)) }
+
+    mutating func sample(_ value: Double, _ labels: Label...) { line("", labels, Exposition.number(value)) }
+
+    mutating func sample(_ reading: Histogram.Reading, _ labels: Label...) {
+        for (index, count) in reading.cumulative.enumerated() {
+            let bound = index < Histogram.bounds.count ? Exposition.number(Histogram.bounds[index].seconds) : "+Inf"
+            line("_bucket", labels + [("le", bound)], String(count))
+        }
+        line("_sum", labels, Exposition.number(reading.sum.seconds))
+        line("_count", labels, String(reading.count))
+    }
+
+    private mutating func line(_ suffix: String, _ labels: [Label], _ value: String) {
+        text += name
+        text += suffix
+        if !labels.isEmpty {
+            let list = labels.map { "\($0.name)=\"\(Exposition.escaped($0.value, quotes: true))\"" }
+            text += "{" + list.joined(separator: ",") + "}"
+        }
+        text += " " + value + "\n"
+    }
+
+    /// "label_value can be any sequence of UTF-8 characters, but the backslash (\), double-quote ("), and line feed (\n)
+    /// characters have to be escaped"; in help texts quotes stay as they are.
+    static func escaped(_ text: String, quotes: Bool) -> String {
+        var escaped = ""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\\": escaped += "\\\\"
+            case "\n": escaped += "\\n"
+            case "\"" where quotes: escaped += "\\\""
+            default: escaped.unicodeScalars.append(scalar)
+            }
+        }
+        return escaped
+    }
+
+    static func number(_ value: Double) -> String {
+        if value.isNaN { return "NaN" }
+        if value.isInfinite { return value < 0 ? "-Inf" : "+Inf" }
+        if value == value.rounded(), abs(value) < 1e15 { return String(Int64(value)) }
+        return value.description
+    }
+}
