@@ -2,33 +2,8 @@ import CJansson
 
 /// Arrays, and objects whose member names are not known beforehand.
 extension JSON {
-    static func makeArray() throws(SignalingError) -> JSON {
-        guard let array = unsafe json_array() else { throw .encodingFailed }
-        return unsafe JSON(owning: array)
-    }
-
-    /// The elements of an array; zero for other kinds.
-    var elementCount: Int { unsafe json_array_size(root) }
-
-    func element(_ index: Int) -> JSON? {
-        guard index >= 0, let value = unsafe json_array_get(root, index) else { return nil }
-        guard let owned = unsafe json_incref(value) else { return nil }
-        return unsafe JSON(owning: owned)
-    }
-
     func append(_ value: borrowing JSON) throws(SignalingError) {
         guard unsafe json_array_append_new(root, json_incref(value.root)) == 0 else { throw .encodingFailed }
-    }
-
-    func append(_ text: String) throws(SignalingError) {
-        var text = text
-        let made = text.withUTF8 { bytes in
-            guard let base = bytes.baseAddress else { return unsafe json_stringn("", 0) }
-            return unsafe base.withMemoryRebound(to: CChar.self, capacity: bytes.count) { start in
-                unsafe json_stringn(start, bytes.count)
-            }
-        }
-        guard unsafe json_array_append_new(root, made) == 0 else { throw .encodingFailed }
     }
 
     /// How much it would take as compact text.

@@ -76,17 +76,4 @@ extension CacheEntry {
         }
         flush(&self)
     }
-
-    /// The line of the log format. Nothing in it tells who or where.
-    public static func logLine(action: String, entry: CacheEntry?, validity: CacheValidity?) -> String {
-        let age = max(0, (validity?.age ?? .zero).milliseconds / 1000)
-        return "[CACHE] Action=\(action) Age=\(age)s Valid=\(validity?.isFresh ?? false) "
-            + "IPv6=\(entry?.count(isIPv6: true) ?? 0) IPv4=\(entry?.count(isIPv6: false) ?? 0) "
-            + "Protocol=\(entry?.lastSuccessfulProtocol.rawValue ?? "none")"
-    }
-
-    /// What a log may show of the token: the first eight characters of its random part.
-    public static func displayPrefix(ofSession id: String) -> String {
-        String((id.hasPrefix("session-") ? id.dropFirst("session-".count) : Substring(id)).prefix(8))
-    }
 }

@@ -52,6 +52,8 @@ public struct Connector: Sendable {
     public var isConnecting: Bool { connect != nil }
     /// The attempt whose peer is the connection.
     public var connected: Int? { winner?.id }
+    /// The token to come back with to the connection that is up.
+    public var connectedToken: String? { winner?.token }
 
     // MARK: Connecting
 

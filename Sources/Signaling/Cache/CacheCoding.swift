@@ -16,13 +16,13 @@ public func encode(_ entry: CacheEntry) throws(SignalingError) -> [UInt8] {
 extension CacheEntry {
     init(_ json: borrowing JSON) throws(SignalingError) {
         guard json.kind == .object else { throw .notAnObject }
-        guard let family = Family(rawValue: try json.requiredString("lastSuccessfulProtocol", maximum: 16)) else {
+        guard let family = Family(rawValue: try json.filledString("lastSuccessfulProtocol", maximum: 16)) else {
             throw .member("lastSuccessfulProtocol", .unknownValue)
         }
-        let session = try json.requiredString("sessionId", maximum: CacheEntry.maximumSessionIDBytes)
+        let session = try json.filledString("sessionId", maximum: CacheEntry.maximumSessionIDBytes)
         guard CacheEntry.isSessionID(session) else { throw .member("sessionId", .malformed) }
         self.init(lastSuccessfulProtocol: family, timestamp: try json.timestamp("timestamp"), sessionID: session)
-        lastConnectedIPv6 = try json.keptBoolean("lastConnectedIPv6")
+        lastConnectedIPv6 = try json.optionalBoolean("lastConnectedIPv6", "lastConnectedIPv6")
         for list in List.allCases { self[list] = try json.candidates(list) }
     }
 
@@ -53,18 +53,12 @@ extension CandidateInit {
 }
 
 extension JSON {
-    func requiredString(_ name: String, maximum: Int) throws(SignalingError) -> String {
+    func filledString(_ name: String, maximum: Int) throws(SignalingError) -> String {
         guard let member = member(name) else { throw .member(name, .missing) }
         guard member.kind == .string else { throw .member(name, .wrongType) }
         guard member.stringCount <= maximum else { throw .member(name, .tooLong) }
         guard let text = member.string, !text.isEmpty else { throw .member(name, .empty) }
         return text
-    }
-
-    func keptBoolean(_ name: String) throws(SignalingError) -> Bool? {
-        guard let member = member(name), member.kind != .null else { return nil }
-        guard let value = member.boolean else { throw .member(name, .wrongType) }
-        return value
     }
 
     /// Unix time in milliseconds. Pages may have computed it: a fraction is cut off.
@@ -83,9 +77,9 @@ extension JSON {
             throw .member(list.rawValue, .missing)
         }
         guard array.kind == .array else { throw .member(list.rawValue, .wrongType) }
-        guard array.elementCount <= CacheEntry.maximumCandidates else { throw .member(list.rawValue, .tooMany) }
+        guard array.count <= CacheEntry.maximumCandidates else { throw .member(list.rawValue, .tooMany) }
         var candidates: [CandidateInit] = []
-        for index in 0..<array.elementCount {
+        for index in 0..<array.count {
             let path = "\(list.rawValue)[\(index)]"
             guard let element = array.element(index), element.kind == .object else { throw .member(path, .wrongType) }
             candidates.append(try element.cachedCandidate(list, path))

@@ -29,12 +29,12 @@ public func encodeCacheFile(_ records: [(key: String, record: CacheEntry)]) thro
 
 /// Reads a file of tickets.
 public func decodeTicketFile(_ bytes: RawSpan) throws(SignalingError) -> KeyedContents<Ticket> {
-    try decodeFile(bytes) { json throws(SignalingError) in try Ticket(kept: json) }
+    try decodeFile(bytes) { json throws(SignalingError) in try json.ticket(SignalingLimits()) }
 }
 
 public func encodeTicketFile(_ records: [(key: String, record: Ticket)]) throws(SignalingError) -> [UInt8] {
     let json = try JSON.makeObject()
-    for (key, ticket) in records { try json.set(key, try ticket.keptJSON()) }
+    for (key, ticket) in records { try json.set(key, try ticket.json()) }
     return try json.bytes()
 }
 
