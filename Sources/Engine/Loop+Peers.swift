@@ -10,7 +10,7 @@ import Wire
 extension Loop {
     // MARK: Making
 
-    private func makeConnection(_ entry: PeerEntry, role: Peer.Role, _ request: PeerConfiguration) throws(Failure)
+    func makeConnection(_ entry: PeerEntry, role: Peer.Role, _ request: PeerConfiguration) throws(Failure)
         -> Connection
     {
         let isShared = role == .answerer

@@ -28,8 +28,9 @@ final class Loop: @unchecked Sendable {
     /// Peers on their own ports, by the port's descriptor.
     private var byDescriptor: [Int32: Connection] = [:]
     private var dirty: [Connection] = []
-    private var deadlines = Deadlines()
+    private var deadlines = Deadlines<Connection>()
     let sessions: Sessions
+    var connectors = Connectors()
 
     var events: [Event] = []
     private var commands: [Command?] = []
@@ -96,7 +97,9 @@ final class Loop: @unchecked Sendable {
 
     private func wait(_ tokens: inout [UInt64]) -> Int {
         var nanoseconds: Int64 = -1
-        if let due = [deadlines.earliest, sessions.nextTimeout, certificateCheck].compactMap({ $0 }).min() {
+        if let due = [deadlines.earliest, sessions.nextTimeout, certificateCheck, connectorTimeout].compactMap({ $0 })
+            .min()
+        {
             nanoseconds = max(0, (due - Instant(nanoseconds: cs_monotonic_ns())).nanoseconds)
         }
         return tokens.withUnsafeMutableBufferPointer {
@@ -112,6 +115,7 @@ final class Loop: @unchecked Sendable {
     }
 
     private func closeEverything() {
+        closeConnectors()
         for connection in Array(connections.values) {
             connection.peer.close(now: now)
             markDirty(connection)
@@ -190,6 +194,7 @@ final class Loop: @unchecked Sendable {
             engine.counters.sessions.store(sessions.count, ordering: .relaxed)
         }
         if certificateCheck <= now { checkCertificate() }
+        fireConnectors()
         while let connection = deadlines.popDue(at: now) {
             connection.peer.handleTimeout(now: now)
             markDirty(connection)
@@ -213,10 +218,12 @@ final class Loop: @unchecked Sendable {
     }
 
     private func service(_ connection: Connection) {
+        let first = events.count
         drainEvents(connection)
         feed(connection)
         transmit(connection)
         settle(connection)
+        observe(connection, from: first)
         if connection.peer.isClosed { return remove(connection) }
         deadlines.set(connection, connection.peer.nextTimeout)
     }
@@ -321,6 +328,7 @@ final class Loop: @unchecked Sendable {
             logCandidates()
         case .setFastReload(let setting): sessions.configuration.fastReload = FastReload(setting)
         case .certificates(let change): adopt(change)
+        case .connector(let entry, let command): perform(command, entry)
         case .stop: isRunning = false
         }
     }
