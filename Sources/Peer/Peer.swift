@@ -296,6 +296,9 @@ public final class Peer {
         remoteCandidates.first { $0.address == path.remote }?.kind ?? .peerReflexive
     }
 
+    /// The other side's candidates as its description gave them.
+    public var remoteCandidateTexts: [String] { remoteCandidates.map(\.text) }
+
     // MARK: Steps
 
     func emit(_ event: Event) { events.append(event) }

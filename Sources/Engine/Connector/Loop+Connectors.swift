@@ -2,7 +2,6 @@ import CSystem
 import DataChannel
 import Peer
 import Reload
-import SCTP
 import SDP
 import Signaling
 import Synchronization
@@ -19,9 +18,9 @@ extension Loop {
     private var unixMilliseconds: Int64 { cs_unix_ns() / 1_000_000 }
 
     /// Another number, other addresses.
-    private var networkName: UInt64 { UInt64(bitPattern: Int64(offered.hashValue)) }
+    private var networkName: UInt64 { UInt64(bitPattern: Int64(network.hosts.hashValue)) }
 
-    private var hasIPv6: Bool { offered.contains(where: \.isIPv6) }
+    private var hasIPv6: Bool { network.hosts.contains(where: \.isIPv6) }
 
     // MARK: From the host
 
@@ -51,7 +50,7 @@ extension Loop {
         let conditions = Connector.Conditions(
             entry: entry.cache.entries[entry.key], ticket: entry.cache.tickets[entry.key],
             wallClock: unixMilliseconds, network: networkName,
-            isFastReloadOn: sessions.configuration.fastReload == .on)
+            isFastReloadOn: effectiveFastReload == .on)
         reconnection.obstacle = nil
         engine.series.client.ipv6Available(hasIPv6)
         noteCache(conditions, entry)
@@ -232,7 +231,9 @@ extension Loop {
         let server = Peer.ExpectedServer(
             ufrag: ticket.ufrag, password: ticket.password, fingerprint: ticket.fingerprint,
             candidates: ticket.candidates, sctpPort: ticket.sctpPort, maximumMessageSize: ticket.maxMessageSize,
-            derivedInits: ticket.derivesInit ? derivedInits(ticket, connection.peer) : nil)
+            derivedInits: ticket.derivesInit
+                ? Peer.DerivedInits(
+                    password: ticket.password, clientUfrag: connection.peer.localUfrag, isClient: true) : nil)
         do throws(Peer.DescriptionError) {
             try connection.peer.resume(server, now: now)
         } catch {
@@ -349,17 +350,6 @@ extension Loop {
             events[index].status = .replaced
             if events[index].isEnd { events[index].data = .text("the session came back") }
         }
-    }
-
-    private func derivedInits(_ ticket: Ticket, _ peer: Peer) -> Peer.DerivedInits? {
-        guard let seeds = InitDerivation.seeds(password: ticket.password, clientUfrag: peer.localUfrag) else {
-            return nil
-        }
-        func derived(_ seed: [UInt8]) -> DerivedInit {
-            let bytes = seed.span.bytes
-            return DerivedInit(tag: bytes.load(bigEndianAt: 0) ?? 0, initialTSN: bytes.load(bigEndianAt: 4) ?? 0)
-        }
-        return Peer.DerivedInits(local: derived(seeds.client), remote: derived(seeds.server))
     }
 
     private func family(of connection: Connection) -> Bool? {
