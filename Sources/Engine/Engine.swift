@@ -33,6 +33,7 @@ public final class Engine: Sendable {
         self.events = events
         self.portNumber = portNumber
         self.certificates = certificates
+        series.setSwitch(configuration.fastReload)
         logLevel = Atomic(configuration.logLevel?.rawValue ?? 0)
     }
 

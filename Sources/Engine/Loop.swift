@@ -53,7 +53,7 @@ final class Loop: @unchecked Sendable {
         configuration = engine.configuration
         now = Instant(nanoseconds: cs_monotonic_ns())
         certificates = engine.certificates.set
-        certificateCheck = now
+        certificateCheck = now + engine.certificates.nextCheck(wallClock: Engine.wallClock)
         network = Network(engine.configuration, port: port, random: random, now: now)
         guard let receiver = unsafe cs_receiver_create(), let sender = unsafe cs_sender_create() else {
             throw Failure(.noMemory, "no memory for the packet buffers")
@@ -78,22 +78,15 @@ final class Loop: @unchecked Sendable {
         trip = Trip(configuration: engine.configuration.trip)
         tickets =
             engine.configuration.givesTickets
-            ? Loop.office(engine.configuration, certificates.current.certificate, &random) : nil
+            ? TicketOffice(
+                secrets: TicketOffice.secrets(engine.configuration, certificates),
+                lifetime: engine.configuration.sessionLifetime * 2, using: &random) : nil
         guard epoll >= 0, cs_epoll_add(epoll, port.descriptor, UInt64(port.descriptor)) == 0,
             cs_epoll_add(epoll, engine.inbox.descriptor, UInt64(engine.inbox.descriptor)) == 0
         else { throw Failure(.noDescriptors, "cannot watch the port: the limit of open files is reached") }
         for descriptor in network.descriptors where cs_epoll_add(epoll, descriptor, UInt64(descriptor)) != 0 {
             throw Failure(.noDescriptors, "cannot watch the network: the limit of open files is reached")
         }
-    }
-
-    private static func office(
-        _ configuration: Configuration, _ certificate: Certificate, _ random: inout SystemRandomNumberGenerator
-    ) -> TicketOffice? {
-        let own = configuration.ticketSecret ?? (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &random) }
-        let secrets = [own, configuration.oldTicketSecret]
-        let lifetime = configuration.sessionLifetime * 2
-        return TicketOffice(secrets: secrets.compactMap(\.self), lifetime: lifetime, using: &random)
     }
 
     deinit {
