@@ -37,11 +37,9 @@ let package = Package(
         .target(name: "COpenSSL", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
         .target(name: "CChecksum"),
         .target(name: "CSystem"),
+        .target(name: "CHiredis", linkerSettings: [.linkedLibrary("hiredis")]),
         .systemLibrary(
             name: "CJansson", path: "Sources/CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
-
-        .systemLibrary(
-            name: "CHiredis", path: "Sources/CHiredis", pkgConfig: "hiredis", providers: [.apt(["libhiredis-dev"])]),
         .systemLibrary(
             name: "CSQLite", path: "Sources/CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
 
@@ -103,6 +101,6 @@ let package = Package(
         tests("Reload", ["Reload", "Signaling", "Wire"]),
         tests("Replay", ["Replay", "Wire"]),
         tests("Storage", ["Storage", "Wire"]),
-        tests("Engine", ["Engine", "CReconnect", "DTLS", "Wire"]),
+        tests("Engine", ["Engine", "CReconnect", "DTLS", "Reload", "STUN", "Wire"]),
     ]
 )

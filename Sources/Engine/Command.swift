@@ -17,7 +17,10 @@ enum Command: @unchecked Sendable {
     case closeChannel(ChannelEntry)
     /// The host gave back enough events: messages of this peer may be taken again.
     case resume(PeerEntry)
-    case setAddresses([IPAddress])
+    /// Nil: the machine's own.
+    case setAddresses([IPAddress]?)
+    case storeAnswered(SessionBackend.Completion)
+    case storeChanged(SessionBackend.State)
     case setFastReload(FastReloadSetting)
     case certificates(CertificateChange)
     case stop
@@ -39,6 +42,8 @@ enum Command: @unchecked Sendable {
 struct AnswerRequest: Sendable {
     var description: SessionDescription
     var token: String?
+    var wantsTicket: Bool
+    var derivesInit: Bool
     var configuration: PeerConfiguration
     var tag: UInt64
     var received: Instant

@@ -25,10 +25,39 @@ final class Connection {
     var session: Decision?
     /// The session it belongs to since it connected.
     var client: ClientID?
+    /// An answer that waits for the session store.
+    var pendingAnswer: PendingAnswer?
+    /// When a fast connect counts as failed; nil once that is settled.
+    var fastDeadline: Instant?
+    /// It counts among the fast attempts, with what became of it so far.
+    var attempt = Attempt.none
     /// Why it could not be made.
     var failure: Failure?
     /// Its session came back with another peer.
     var isReplaced = false
+
+    // Tickets.
+    /// The other side takes them.
+    var wantsTicket = false
+    /// It can do without the SCTP handshake.
+    var derivesInit = false
+    /// It has one of this connection's.
+    var hasTicket = false
+    var ticketDue = Instant.distantFuture
+    var control: ChannelID?
+    var isControlOpen = false
+    var controlBudget = ControlBudget()
+    /// Made from a ticket: the USERNAME of its checks, and whose ticket it was until that is proved.
+    var username: [UInt8]?
+    var claimedClient: ClientID?
+
+    enum Attempt {
+        /// Not a fast one, or judged already.
+        case none
+        case running
+        /// Connected at this time, and not yet for long.
+        case young(Instant)
+    }
 
     init(entry: PeerEntry, peer: Peer, port: Port, isOnSharedPort: Bool) {
         self.entry = entry
@@ -52,4 +81,10 @@ final class ChannelQueue {
         self.entry = entry
         self.id = id
     }
+}
+
+/// What an answer still lacks: who comes.
+struct PendingAnswer {
+    var request: AnswerRequest
+    var sdp: String
 }

@@ -15,6 +15,8 @@ final class Counters: Sendable {
     let bytesSent = Atomic<UInt64>(0)
     let datagramsDropped = Atomic<UInt64>(0)
     let sendErrors = Atomic<UInt64>(0)
+    /// Messages of the control channel that were malformed, or too many.
+    let controlDropped = Atomic<UInt64>(0)
 }
 
 /// A reading of the counters; `reconnect_engine_statistics_t`.

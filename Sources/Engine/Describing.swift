@@ -47,8 +47,10 @@ enum Describing {
         try encoded(.offer(OfferMessage(sdp: sdp)))
     }
 
-    static func json(answer sdp: String, isFast: Bool, token: String) throws(Failure) -> Payload {
-        try encoded(.answer(AnswerMessage(sdp: sdp, connectionMode: isFast ? .fast : .normal, sessionToken: token)))
+    static func json(answer sdp: String, isFast: Bool, token: String, ticket: Ticket?) throws(Failure) -> Payload {
+        var message = AnswerMessage(sdp: sdp, connectionMode: isFast ? .fast : .normal, sessionToken: token)
+        message.ticket = ticket
+        return try encoded(.answer(message))
     }
 
     private static func encoded(_ message: SignalingMessage) throws(Failure) -> Payload {

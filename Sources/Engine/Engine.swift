@@ -41,7 +41,7 @@ public final class Engine: Sendable {
     public static func create(_ configuration: Configuration) throws(Failure) -> Engine {
         cs_fork_watch()
         guard cs_forked() == 0 else { throw Failure(.forked) }
-        let addresses = try offerable(configuration.addresses)
+        try checkOfferable(configuration.addresses)
         let port = try Port.open(SocketAddress(ip: configuration.bindAddress ?? .anyIPv6, port: configuration.port))
         let policy = CertificateStore.Policy(
             lifetime: configuration.certificateLifetime, overlap: configuration.sessionLifetime * 2 + .seconds(3600))
@@ -58,7 +58,7 @@ public final class Engine: Sendable {
         }
         guard let engine = made else { throw Failure(.limit, "too many handles are in use") }
         do throws(Failure) {
-            let loop = try Loop(engine: engine, port: port, addresses: addresses)
+            let loop = try Loop(engine: engine, port: port)
             loop.start(notes: notes)
             try engine.start(loop)
         } catch {
@@ -68,11 +68,10 @@ public final class Engine: Sendable {
         return engine
     }
 
-    private static func offerable(_ given: [IPAddress]?) throws(Failure) -> [IPAddress] {
-        let addresses: [IPAddress]
-        if let given { addresses = given } else { addresses = try AddressBook.interfaces() }
-        guard !addresses.isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
-        return addresses
+    private static func checkOfferable(_ given: [IPAddress]?) throws(Failure) {
+        let isEmpty: Bool
+        if let given { isEmpty = given.isEmpty } else { isEmpty = try AddressBook.interfaces().isEmpty }
+        guard !isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
     }
 
     private func start(_ loop: Loop) throws(Failure) {
@@ -113,8 +112,8 @@ public final class Engine: Sendable {
     func logs(_ level: LogLevel) -> Bool { level.rawValue <= logLevel.load(ordering: .relaxed) }
 
     public func setAddresses(_ addresses: [IPAddress]?) throws(Failure) {
-        let offered = try Engine.offerable(addresses)
-        inbox.push(.setAddresses(offered))
+        try Engine.checkOfferable(addresses)
+        inbox.push(.setAddresses(addresses))
     }
 
     public func setFastReload(_ setting: FastReloadSetting) { inbox.push(.setFastReload(setting)) }
@@ -202,7 +201,8 @@ public final class Engine: Sendable {
         let description = try Describing.description(message.sdp)
         let entry = try makeEntry(peer)
         let request = AnswerRequest(
-            description: description, token: message.sessionToken, configuration: peer, tag: tag,
+            description: description, token: message.sessionToken, wantsTicket: message.wantsTicket,
+            derivesInit: message.derivesInit, configuration: peer, tag: tag,
             received: Instant(nanoseconds: received))
         try entry.ask(.answer(entry, request))
         return entry.handle
@@ -215,7 +215,7 @@ public final class Engine: Sendable {
         return entry.handle
     }
 
-    private func makeEntry(_ peer: PeerConfiguration) throws(Failure) -> PeerEntry {
+    func makeEntry(_ peer: PeerConfiguration) throws(Failure) -> PeerEntry {
         guard !isStopped.load(ordering: .relaxed) else { throw Failure(.invalidHandle) }
         guard counters.peers.wrappingAdd(1, ordering: .relaxed).newValue <= configuration.maximumPeers else {
             counters.peers.wrappingSubtract(1, ordering: .relaxed)

@@ -124,6 +124,12 @@ extension Loop {
     func drainChannelEvents(_ connection: Connection, isLast: Bool = false) {
         while isLast || !isStalled(connection), let event = connection.peer.pollChannelEvent(now: now) {
             switch event {
+            case .message(let id, let isText, let payload) where id == connection.control:
+                controlMessage(connection, isText: isText, payload)
+            case .opened(let opened) where opened.id == connection.control: controlOpened(connection)
+            case .closed(let id, _) where id == connection.control:
+                connection.control = nil
+                connection.isControlOpen = false
             case .message(let id, let isText, let payload): deliver(connection, id, isText: isText, payload)
             case .opened(let opened): open(connection, opened)
             // The peer's own end says why.

@@ -4,15 +4,20 @@ import ICE
 import Peer
 import Reload
 import SDP
+import Signaling
 import Wire
 
 /// The making of peers, and what becomes of them.
 extension Loop {
     // MARK: Making
 
-    private func makeConnection(_ entry: PeerEntry, role: Peer.Role, _ request: PeerConfiguration) throws(Failure)
-        -> Connection
-    {
+    /// - Parameters:
+    ///   - provider: with the certificate to use; nil: the current one.
+    ///   - returning: the client with a ticket that the peer is for.
+    func makeConnection(
+        _ entry: PeerEntry, role: Peer.Role, _ request: PeerConfiguration,
+        provider: (any SecureTransportProvider)? = nil, returning: Peer.ReturningClient? = nil
+    ) throws(Failure) -> Connection {
         let isShared = role == .answerer
         let own = isShared ? port : try Port.open(SocketAddress(ip: configuration.bindAddress ?? .anyIPv6, port: 0))
         var settings = Peer.Configuration()
@@ -20,16 +25,16 @@ extension Loop {
         settings.prefersActive = request.prefersActive
         settings.maximumMessageSize = configuration.maximumMessageSize
         settings.receiveBuffer = max(configuration.receiveWindow, configuration.maximumMessageSize)
-        settings.maximumChannels = configuration.maximumChannels
+        // One more: the control channel is not the host's.
+        settings.maximumChannels = configuration.maximumChannels + 1
         settings.connectTimeout = configuration.connectTimeout
         settings.disconnectTimeout = configuration.disconnectTimeout
         settings.failedTimeout = configuration.failedTimeout
-        let candidates = Candidate.host(offered.map { SocketAddress(ip: $0, port: own.number) })
         let peer = Peer(
-            role: role, configuration: settings, candidates: candidates, provider: certificates.current,
-            packets: packets,
-            random: random,
-            now: now)
+            role: role, configuration: settings,
+            candidates: isShared ? network.candidates : network.candidates(ownPort: own.number),
+            provider: provider ?? certificates.current, packets: packets, random: random, returning: returning, now: now
+        )
         let connection = Connection(entry: entry, peer: peer, port: own, isOnSharedPort: isShared)
         try add(connection)
         for channel in request.channels { openConfigured(channel, entry) }
@@ -42,33 +47,91 @@ extension Loop {
     }
 
     func answer(_ entry: PeerEntry, _ request: AnswerRequest) {
-        var failure: Failure?
-        var event = Event(.answer)
-        event.tag = request.tag
-        event.peer = entry.handle
         do throws(Failure) {
             let connection = try makeConnection(entry, role: .answerer, request.configuration)
+            connection.wantsTicket = request.wantsTicket && tickets != nil
+            connection.derivesInit = connection.wantsTicket && request.derivesInit
+            if connection.wantsTicket { openControl(connection) }
             markDirty(connection)
             let sdp = try describe(connection) { peer throws(Peer.DescriptionError) in
                 try peer.answer(request.description, now: self.now)
             }
-            let decision = try decide(connection, token: request.token)
-            let isFast = decision.mode == .fast
-            connection.session = decision
-            // The offer may name more certificates than the session's; here only that one counts.
-            connection.peer.requiredDigest = decision.requiredFingerprint?.digest
-            event.data = try Describing.json(answer: sdp, isFast: isFast, token: decision.grant.token.text)
-            event.number = isFast ? 1 : 0
-            if isFast { engine.counters.answersFast.count() } else { engine.counters.answersNormal.count() }
-            for channel in connection.channels.values { setLimit(of: channel.entry, connection) }
+            let pending = PendingAnswer(request: request, sdp: sdp)
+            let fingerprints = connection.peer.announcedFingerprints.compactMap { ClientFingerprint(digest: $0.bytes) }
+            switch sessions.decide(token: request.token, fingerprints: fingerprints, now: now) {
+            case .decided(let decision): try finish(pending, connection, decision)
+            case .pending(let id):
+                connection.pendingAnswer = pending
+                waitingAnswers[id] = connection
+            }
         } catch {
-            event.status = error.status
-            event.data = .text(error.detail)
-            failure = error
+            refuse(entry, request, error)
         }
+    }
+
+    /// Who comes is known: the answer can be given.
+    private func finish(_ pending: PendingAnswer, _ connection: Connection, _ decision: Decision) throws(Failure) {
+        engine.counters.sessions.store(sessions.count, ordering: .relaxed)
+        connection.session = decision
+        // The offer may name more certificates than the session's; here only that one counts.
+        connection.peer.requiredDigest = decision.requiredFingerprint?.digest
+        let isFast = decision.mode == .fast
+        var event = Event(.answer)
+        event.tag = pending.request.tag
+        event.peer = connection.entry.handle
+        event.data = try Describing.json(
+            answer: pending.sdp, isFast: isFast, token: decision.grant.token.text,
+            ticket: answeredTicket(connection, decision))
+        event.number = isFast ? 1 : 0
+        event.duration = Instant(nanoseconds: cs_monotonic_ns()) - pending.request.received
+        if isFast { engine.counters.answersFast.count() } else { engine.counters.answersNormal.count() }
+        metrics.answered(mode: ConnectionMode(decision.mode), reason: decision.reason)
+        if decision.reason == .storeUnavailable {
+            metrics.lookupUnavailable()
+        } else if decision.reason != .noToken, decision.reason != .disabled {
+            metrics.lookup(hit: decision.session != nil)
+        }
+        if isFast { attempted(connection) }
+        for channel in connection.channels.values { setLimit(of: channel.entry, connection) }
+        events.append(event)
+    }
+
+    /// The ticket that goes with an answer, if it is clear whose it would be.
+    private func answeredTicket(_ connection: Connection, _ decision: Decision) -> Ticket? {
+        let announced = connection.peer.announcedFingerprints
+        guard connection.wantsTicket, announced.count == 1,
+            let fingerprint = ClientFingerprint(digest: announced[0].bytes),
+            let ticket = makeTicket(for: decision.grant.clientID, fingerprint, connection)
+        else { return nil }
+        connection.hasTicket = true
+        return ticket
+    }
+
+    private func refuse(_ entry: PeerEntry, _ request: AnswerRequest, _ failure: Failure) {
+        var event = Event(.answer)
+        event.tag = request.tag
+        event.peer = entry.handle
+        event.status = failure.status
+        event.data = .text(failure.detail)
         event.duration = Instant(nanoseconds: cs_monotonic_ns()) - request.received
         events.append(event)
-        if let failure { abandon(entry, failure) }
+        abandon(entry, failure)
+    }
+
+    /// Decisions that had to wait for the session store.
+    func drainDecisions() {
+        guard !waitingAnswers.isEmpty else { return }
+        while let (id, decision) = sessions.pollDecision(now: now) {
+            guard let connection = waitingAnswers.removeValue(forKey: id),
+                let pending = connection.pendingAnswer.take()
+            else { continue }
+            do throws(Failure) {
+                try finish(pending, connection, decision)
+                markDirty(connection)
+            } catch {
+                refuse(connection.entry, pending.request, error)
+            }
+        }
     }
 
     func create(_ entry: PeerEntry, _ request: PeerConfiguration) {
@@ -143,7 +206,7 @@ extension Loop {
     }
 
     /// Ends a peer that never came into being, as every peer ends: with its last event.
-    private func abandon(_ entry: PeerEntry, _ failure: Failure) {
+    func abandon(_ entry: PeerEntry, _ failure: Failure) {
         if let connection = connections[entry.handle] {
             connection.failure = failure
             connection.peer.close(now: now)
@@ -192,16 +255,8 @@ extension Loop {
         event.status = status
         event.data = .text(detail)
         event.duration = now - connection.peer.created
+        if connection.username != nil { event.flags |= Event.ticket }
         events.append(event)
-    }
-
-    private func decide(_ connection: Connection, token: String?) throws(Failure) -> Decision {
-        let fingerprints = connection.peer.announcedFingerprints.compactMap { ClientFingerprint(digest: $0.bytes) }
-        let verdict = sessions.decide(token: token, fingerprints: fingerprints, now: now)
-        engine.counters.sessions.store(sessions.count, ordering: .relaxed)
-        if case .decided(let decision) = verdict { return decision }
-        // The memory store always knows at once.
-        throw Failure(.internalDefect, "the session store did not answer")
     }
 
     /// The other side is authenticated: its session is now this peer's, and whoever had it before goes.
@@ -214,14 +269,21 @@ extension Loop {
             guard let zombie = connections[earlier.peer] else { continue }
             sessions.heard(from: decision.grant.clientID, now: zombie.peer.lastHeard)
         }
+        let type = CandidateType(rawValue: connection.peer.candidateKind(of: path).rawValue) ?? .host
         let arrival = sessions.connected(
             decision.grant, peer: connection.entry.handle, fingerprint: fingerprint, address: path.remote,
-            candidateType: CandidateType(rawValue: connection.peer.candidateKind(of: path).rawValue) ?? .host, now: now)
+            candidateType: type,
+            candidates: connection.peer.remoteCandidateTexts, now: now)
         connection.client = arrival.clientID
+        forgetUnproven(connection)
+        attemptSucceeded(connection)
         engine.counters.sessions.store(sessions.count, ordering: .relaxed)
         for handle in arrival.replaced { replace(handle) }
         tellSession(connection, decision, arrival)
-        logConnect(connection, decision, path: path, result: "success")
+        metrics.connected(
+            mode: ConnectionMode(decision.mode), isIPv6: path.remote.ip.isIPv6,
+            candidateType: type, duration: now - connection.peer.created)
+        logConnect(connection, decision, path: path, result: .success)
     }
 
     private func replace(_ handle: UInt64) {
@@ -238,24 +300,24 @@ extension Loop {
         event.data = .text(arrival.clientID.description)
         event.extra = .text(decision.grant.token.displayPrefix)
         event.number = 1
-        event.detailKind = decision.mode == .fast ? 1 : 0
+        event.detailKind = decision.mode.number
         if case .returned(let away, let count) = arrival.kind {
             event.number = Int64(count)
             event.flags |= Event.returned
             event.duration = away
             engine.counters.sessionsReturned.count()
+            metrics.returned()
         }
         events.append(event)
     }
 
-    private func logConnect(_ connection: Connection, _ decision: Decision, path: Path?, result: String) {
-        let isFast = decision.mode == .fast
-        let family = path.map { $0.remote.ip.isIPv6 ? "ipv6" : "ipv4" } ?? "none"
-        let duration = (now - connection.peer.created).milliseconds
+    private func logConnect(_ connection: Connection, _ decision: Decision, path: Path?, result: LogLine.ConnectResult)
+    {
         log(
             .info,
-            "[\(isFast ? "FAST_RELOAD" : "NORMAL")] Session=\(decision.grant.token.displayPrefix) "
-                + "Mode=\(isFast ? "fast" : "normal") Protocol=\(family) Duration=\(duration)ms Result=\(result)")
+            LogLine.connect(
+                session: decision.grant.token.displayPrefix, mode: ConnectionMode(decision.mode),
+                isIPv6: path?.remote.ip.isIPv6, duration: now - connection.peer.created, result: result))
     }
 
     private func goodbye(_ connection: Connection, _ reason: Peer.CloseReason) {
@@ -265,11 +327,24 @@ extension Loop {
             || status != .ok && status != .peerGone && status != .replaced
         {
             engine.counters.peersFailed.count()
+            if connection.peer.milestones.authenticated == nil, let mode = connection.session?.mode {
+                metrics.failed(mode: ConnectionMode(mode), iceFailure: status == .iceFailed || status == .timeout)
+            }
         }
+        if let pending = connection.pendingAnswer.take() {
+            // Closed while the session store was asked: there will be no answer.
+            var event = Event(.answer)
+            event.tag = pending.request.tag
+            event.peer = connection.entry.handle
+            event.status = status == .ok ? .closed : status
+            event.data = .text(detail)
+            events.append(event)
+        }
+        attemptClosed(connection, status)
         if let client = connection.client {
             sessions.disconnected(client, peer: connection.entry.handle, lastHeard: connection.peer.lastHeard, now: now)
         } else if let decision = connection.session, status != .ok {
-            logConnect(connection, decision, path: connection.peer.selectedPath, result: "failure")
+            logConnect(connection, decision, path: connection.peer.selectedPath, result: .failure)
         }
         closeChannels(connection, status: status == .ok ? .peerGone : status)
         tell(connection, .closed, status: status, detail: detail)

@@ -17,7 +17,7 @@ final class Loop: @unchecked Sendable {
     /// When to see whether the certificate is to be replaced.
     var certificateCheck: Instant
     let packets = PacketBuffer(capacity: 1 << 17)
-    var offered: [IPAddress]
+    let network: Network
     var random = SystemRandomNumberGenerator()
     var now: Instant
 
@@ -30,6 +30,14 @@ final class Loop: @unchecked Sendable {
     private var dirty: [Connection] = []
     private var deadlines = Deadlines()
     let sessions: Sessions
+    /// Where sessions are kept outside this process, if they are.
+    let backend: (database: SessionBackend, store: CachingStore)?
+    /// Nil: no tickets.
+    let tickets: TicketOffice?
+    var setting: FastReloadSetting
+    var trip: Trip
+    /// Answers that wait for the session store.
+    var waitingAnswers: [LookupID: Connection] = [:]
 
     var events: [Event] = []
     private var commands: [Command?] = []
@@ -38,14 +46,14 @@ final class Loop: @unchecked Sendable {
     private let sender: OpaquePointer
     private var isRunning = true
 
-    init(engine: Engine, port: Port, addresses: [IPAddress]) throws(Failure) {
+    init(engine: Engine, port: Port) throws(Failure) {
         self.engine = engine
         self.port = port
         configuration = engine.configuration
-        offered = AddressBook.ordered(addresses)
         now = Instant(nanoseconds: cs_monotonic_ns())
         certificates = engine.certificates.set
         certificateCheck = now + engine.certificates.nextCheck(wallClock: Engine.wallClock)
+        network = Network(engine.configuration, port: port, random: random, now: now)
         guard let receiver = unsafe cs_receiver_create(), let sender = unsafe cs_sender_create() else {
             throw Failure(.noMemory, "no memory for the packet buffers")
         }
@@ -55,11 +63,29 @@ final class Loop: @unchecked Sendable {
         var settings = Sessions.Configuration()
         settings.lifetime = engine.configuration.sessionLifetime
         settings.fastReload = FastReload(engine.configuration.fastReload)
-        let store = MemoryStore(capacity: engine.configuration.maximumSessions, using: &random)
-        sessions = Sessions(configuration: settings, store: store, random: random)
+        settings.lookupTimeout = engine.configuration.storeTimeout
+        if let place = engine.configuration.sessionStore {
+            let store = Loop.cachingStore(engine.configuration, now: now, using: &random)
+            backend = (try Loop.openBackend(place, engine), store)
+            sessions = Sessions(configuration: settings, store: store, random: random)
+        } else {
+            backend = nil
+            let store = MemoryStore(capacity: engine.configuration.maximumSessions, using: &random)
+            sessions = Sessions(configuration: settings, store: store, random: random)
+        }
+        setting = engine.configuration.fastReload
+        trip = Trip(configuration: engine.configuration.trip)
+        tickets =
+            engine.configuration.givesTickets
+            ? TicketOffice(
+                secrets: TicketOffice.secrets(engine.configuration, certificates),
+                lifetime: engine.configuration.sessionLifetime * 2, using: &random) : nil
         guard epoll >= 0, cs_epoll_add(epoll, port.descriptor, UInt64(port.descriptor)) == 0,
             cs_epoll_add(epoll, engine.inbox.descriptor, UInt64(engine.inbox.descriptor)) == 0
         else { throw Failure(.noDescriptors, "cannot watch the port: the limit of open files is reached") }
+        for descriptor in network.descriptors where cs_epoll_add(epoll, descriptor, UInt64(descriptor)) != 0 {
+            throw Failure(.noDescriptors, "cannot watch the network: the limit of open files is reached")
+        }
     }
 
     deinit {
@@ -84,6 +110,8 @@ final class Loop: @unchecked Sendable {
             takeCommands()
             fireTimers()
             serviceDirty()
+            drainNetwork()
+            pumpSessions()
             publish()
             guard isRunning, engine.inbox.mayWait() else { continue }
             let count = wait(&tokens)
@@ -96,7 +124,7 @@ final class Loop: @unchecked Sendable {
 
     private func wait(_ tokens: inout [UInt64]) -> Int {
         var nanoseconds: Int64 = -1
-        if let due = [deadlines.earliest, sessions.nextTimeout, certificateCheck].compactMap({ $0 }).min() {
+        if let due = nextTimeout {
             nanoseconds = max(0, (due - Instant(nanoseconds: cs_monotonic_ns())).nanoseconds)
         }
         return tokens.withUnsafeMutableBufferPointer {
@@ -104,11 +132,17 @@ final class Loop: @unchecked Sendable {
         }
     }
 
+    private var nextTimeout: Instant? {
+        [deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, certificateCheck].lazy
+            .compactMap(\.self).min()
+    }
+
     private func readable(_ token: UInt64) {
         let descriptor = Int32(truncatingIfNeeded: token)
         if descriptor == engine.inbox.descriptor { return engine.inbox.clearWake() }
         if descriptor == port.descriptor { return receive(port, owner: nil) }
-        if let connection = byDescriptor[descriptor] { receive(connection.port, owner: connection) }
+        if let connection = byDescriptor[descriptor] { return receive(connection.port, owner: connection) }
+        network.readable(descriptor, now: now)
     }
 
     private func closeEverything() {
@@ -117,6 +151,9 @@ final class Loop: @unchecked Sendable {
             markDirty(connection)
         }
         serviceDirty()
+        pumpSessions()
+        backend?.database.close()
+        network.close()
         publish()
     }
 
@@ -151,20 +188,27 @@ final class Loop: @unchecked Sendable {
     }
 
     private func route(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, owner: Connection?) {
-        guard let connection = owner ?? receiver(of: datagram, from: remote),
-            connection.peer.handle(datagram: datagram, from: remote, to: local, now: now)
-        else { return engine.counters.datagramsDropped.count() }
+        guard let connection = owner ?? receiver(of: datagram, from: remote, to: local) else {
+            // Perhaps a STUN server's answer about the port itself.
+            if !network.handle(datagram, from: remote, to: local, now: now) { engine.counters.datagramsDropped.count() }
+            return
+        }
+        guard connection.peer.handle(datagram: datagram, from: remote, to: local, now: now) else {
+            return engine.counters.datagramsDropped.count()
+        }
         // The datagram was authentic: from now on this address is this peer's, whoever had it before.
         if owner == nil, byAddress[remote] !== connection { claim(remote, for: connection) }
         markDirty(connection)
     }
 
     /// A check names its receiver; everything else is told apart by where it comes from.
-    private func receiver(of datagram: RawSpan, from remote: SocketAddress) -> Connection? {
-        if STUN.isMessage(datagram), let ufrag = STUN.peekUsername(datagram), let key = Loop.key(ufrag) {
-            return byUfrag[key]
-        }
-        return byAddress[remote]
+    private func receiver(of datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress) -> Connection? {
+        guard STUN.isMessage(datagram), let username = STUN.peekWholeUsername(datagram),
+            let ufrag = STUN.ufragBeforeColon(username)
+        else { return byAddress[remote] }
+        if let key = Loop.key(ufrag) { return byUfrag[key] }
+        guard TicketKeys.isTicket(ufrag) else { return byAddress[remote] }
+        return returning(datagram, username: username, from: remote, to: local)
     }
 
     /// Our own user fragments have eight characters: one machine word.
@@ -190,7 +234,13 @@ final class Loop: @unchecked Sendable {
             engine.counters.sessions.store(sessions.count, ordering: .relaxed)
         }
         if certificateCheck <= now { checkCertificate() }
+        drainDecisions()
+        if let due = network.nextTimeout, due <= now { network.handleTimeout(now: now) }
+        if let due = trip.nextTimeout, due <= now { trip.handleTimeout(now) }
+        drainTrip()
         while let connection = deadlines.popDue(at: now) {
+            if connection.ticketDue <= now { refreshTicket(connection) }
+            if let due = connection.fastDeadline, due <= now { attemptEnded(connection, isFailure: true) }
             connection.peer.handleTimeout(now: now)
             markDirty(connection)
         }
@@ -218,7 +268,13 @@ final class Loop: @unchecked Sendable {
         transmit(connection)
         settle(connection)
         if connection.peer.isClosed { return remove(connection) }
-        deadlines.set(connection, connection.peer.nextTimeout)
+        deadlines.set(connection, nextTimeout(of: connection))
+    }
+
+    private func nextTimeout(of connection: Connection) -> Instant? {
+        var earliest = min(connection.peer.nextTimeout ?? .distantFuture, connection.ticketDue)
+        if let due = connection.fastDeadline { earliest = min(earliest, due) }
+        return earliest == .distantFuture ? nil : earliest
     }
 
     private func transmit(_ connection: Connection) {
@@ -241,7 +297,26 @@ final class Loop: @unchecked Sendable {
         }
     }
 
-    private func flush() {
+    /// One datagram from the shared port that belongs to no peer; `body` writes it and says where it goes.
+    func send(from local: SocketAddress, _ body: (inout OutputRawSpan) -> SocketAddress?) {
+        var room = unsafe cs_sender_next(sender)
+        if unsafe room == nil {
+            flush()
+            unsafe room = cs_sender_next(sender)
+        }
+        guard let room = unsafe room else { return }
+        let buffer = unsafe UnsafeMutableRawBufferPointer(start: room, count: CS_PACKET_ROOM)
+        var output = unsafe OutputRawSpan(buffer: buffer, initializedCount: 0)
+        let remote = body(&output)
+        let size = unsafe output.finalize(for: buffer)
+        guard let remote, size > 0 else { return }
+        var to = remote.system
+        var from = local.system
+        unsafe cs_sender_commit(sender, port.descriptor, port.isIPv4 ? 1 : 0, UInt32(size), &to, &from)
+        engine.counters.bytesSent.count(UInt64(size))
+    }
+
+    func flush() {
         guard unsafe cs_sender_queued(sender) > 0 else { return }
         var sent: UInt64 = 0
         var refused: UInt64 = 0
@@ -271,6 +346,10 @@ final class Loop: @unchecked Sendable {
         guard connections.removeValue(forKey: connection.entry.handle) != nil else { return }
         for remote in connection.remotes where byAddress[remote] === connection { byAddress[remote] = nil }
         connection.remotes = []
+        if let username = connection.username, tickets?.byUsername[username] === connection {
+            tickets?.byUsername[username] = nil
+        }
+        forgetUnproven(connection)
         if connection.isOnSharedPort {
             let ufrag = connection.peer.localUfrag
             if let key = Loop.key(ufrag.utf8.span.bytes), byUfrag[key] === connection { byUfrag[key] = nil }
@@ -313,13 +392,12 @@ final class Loop: @unchecked Sendable {
         case .closeChannel(let channel): closeChannel(channel)
         case .resume(let entry):
             if let connection = connections[entry.handle] { markDirty(connection) }
-        case .setAddresses(let addresses):
-            offered = AddressBook.ordered(addresses)
-            var event = Event(.addresses)
-            event.data = .text(offered.map(\.description).joined(separator: " "))
-            events.append(event)
-            logCandidates()
-        case .setFastReload(let setting): sessions.configuration.fastReload = FastReload(setting)
+        case .setAddresses(let addresses): network.setAddresses(addresses, now: now)
+        case .storeAnswered(let answered):
+            backend?.store.complete(answered.id, with: answered.answer, now: now)
+            drainDecisions()
+        case .storeChanged(let state): storeChanged(state)
+        case .setFastReload(let setting): setFastReload(setting)
         case .certificates(let change): adopt(change)
         case .stop: isRunning = false
         }
@@ -337,10 +415,16 @@ final class Loop: @unchecked Sendable {
         events.append(event)
     }
 
-    private func logCandidates() {
-        log(.info, "[CANDIDATE] IPv6 Host=\(offered.count(where: \.isIPv6)) IPv6 srflx=0 IPv4 srflx=0 IPv4 relay=0")
-        // The format of these lines has no brackets around IPv6 addresses.
-        for ip in offered { log(.debug, "[ICE] Candidate: Type=host, Protocol=udp, Address=\(ip):\(port.number)") }
+    func logCandidates() {
+        let counts = network.counts
+        log(
+            .info,
+            LogLine.candidates(
+                ipv6Host: counts.hostIPv6, ipv6Reflexive: counts.reflexiveIPv6, ipv4Reflexive: counts.reflexiveIPv4,
+                ipv4Relay: counts.relayedIPv4))
+        for candidate in network.candidates {
+            log(.debug, LogLine.candidate(type: candidate.kind.rawValue, address: candidate.address))
+        }
     }
 }
 

@@ -28,6 +28,9 @@ final class DataPlane {
     /// RFC 8841 section 6.1: zero takes any size.
     func describe(remote: DataTransport) { remoteLimit = Int(clamping: remote.maxMessageSize) }
 
+    /// The INITs that both ends know beforehand, if they do.
+    var derivedInits: Peer.DerivedInits?
+
     func start(isClient: Bool, packetSize: Int, roundTrip: Duration, now: Instant) {
         var settings = Association.Configuration()
         settings.maximumPacketSize = packetSize
@@ -42,6 +45,9 @@ final class DataPlane {
         self.association = association
         channels.attach(
             association, parity: isClient ? .even : .odd, peerMaximumMessageSize: remoteLimit, now: now)
+        if let derivedInits, association.establish(local: derivedInits.local, remote: derivedInits.remote, now: now) {
+            return
+        }
         association.connect(now: now)
     }
 

@@ -84,7 +84,7 @@ extension Peer {
         let fingerprint = SDP.Fingerprint(hash: .sha256, digest: own.bytes)
         var local = LocalTransport(
             iceUfrag: credentials.ufrag, icePwd: credentials.password, fingerprints: fingerprint.map { [$0] } ?? [])
-        local.isLite = role == .answerer && configuration.isLite
+        local.isLite = isLite
         local.candidates = candidates.map(\.text)
         local.hasEndOfCandidates = true
         local.maxMessageSize = UInt64(configuration.maximumMessageSize)
@@ -96,7 +96,7 @@ extension Peer {
         agent.addRemoteCandidate(candidate)
     }
 
-    private func take(_ remote: DataTransport, isDTLSClient: Bool, now: Instant) throws(DescriptionError) {
+    func take(_ remote: DataTransport, isDTLSClient: Bool, now: Instant) throws(DescriptionError) {
         guard let theirs = Credentials(ufrag: remote.iceUfrag, password: remote.icePwd) else {
             throw .unacceptable("the ICE credentials are malformed")
         }

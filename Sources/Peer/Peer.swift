@@ -47,6 +47,7 @@ public final class Peer {
     }
 
     let credentials: Credentials
+    let isLite: Bool
     let provider: any SecureTransportProvider
     let packets: PacketBuffer
     var random: any RandomNumberGenerator
@@ -67,10 +68,12 @@ public final class Peer {
     private var events: [Event] = []
     private var nextEvent = 0
 
-    /// - Parameter packets: scratch space of at least 16 KiB, shared by all peers of one thread.
+    /// - Parameters:
+    ///   - packets: scratch space of at least 16 KiB, shared by all peers of one thread.
+    ///   - returning: the client whose first check is here, answered without any description.
     public init(
         role: Role, configuration: Configuration, candidates: [Candidate], provider: any SecureTransportProvider,
-        packets: PacketBuffer, random: any RandomNumberGenerator, now: Instant
+        packets: PacketBuffer, random: any RandomNumberGenerator, returning: ReturningClient? = nil, now: Instant
     ) {
         self.role = role
         self.configuration = configuration
@@ -81,17 +84,23 @@ public final class Peer {
         lastHeard = now
         // An offerer waits for its answer as long as its host does.
         deadline = role == .answerer ? now + configuration.connectTimeout : .distantFuture
-        var generator = self.random
-        credentials = Credentials(using: &generator)
-        self.random = generator
+        if let returning {
+            credentials = returning.credentials
+        } else {
+            var generator = self.random
+            credentials = Credentials(using: &generator)
+            self.random = generator
+        }
+        // A client that comes back expects a Lite agent: nobody has told it of checks from here.
+        isLite = role == .answerer && (configuration.isLite || returning != nil)
         var ice = Agent.Configuration(
-            role: role == .offerer ? .controlling : .controlled, isLite: role == .answerer && configuration.isLite,
-            credentials: credentials)
+            role: role == .offerer ? .controlling : .controlled, isLite: isLite, credentials: credentials)
         ice.disconnectedAfter = configuration.disconnectTimeout
         ice.failedAfter = configuration.failedTimeout
         agent = Agent(ice, localCandidates: candidates, random: self.random)
         self.candidates = candidates
         data = DataPlane(configuration: configuration, random: self.random)
+        if let returning { admit(returning, now: now) }
     }
 
     /// If set, only this one of the announced fingerprints is accepted. For sessions that are bound to a certificate.
@@ -286,6 +295,9 @@ public final class Peer {
     public func candidateKind(of path: Path) -> Candidate.Kind {
         remoteCandidates.first { $0.address == path.remote }?.kind ?? .peerReflexive
     }
+
+    /// The other side's candidates as its description gave them.
+    public var remoteCandidateTexts: [String] { remoteCandidates.map(\.text) }
 
     // MARK: Steps
 

@@ -4,6 +4,8 @@ import Wire
 public enum Mode: String, Sendable {
     case fast
     case normal
+    /// No offer: the client's first packet was its check, with a ticket for a name.
+    case zeroSignaling = "zero-signaling"
 }
 
 /// Why an answer is not fast.
@@ -37,7 +39,7 @@ public struct Grant: Sendable {
 /// The answer to "who is this, and how do we answer?".
 public struct Decision: Sendable {
     public let mode: Mode
-    /// nil if the mode is fast.
+    /// nil unless the mode is normal.
     public let reason: NormalReason?
     public let grant: Grant
     /// The session as known, if the answer continues one.
@@ -85,6 +87,8 @@ public enum FastReload: Sendable {
 /// What happened so far, for metrics.
 public struct SessionCounters: Equatable, Sendable {
     public internal(set) var fast = 0
+    /// Clients that came with a ticket.
+    public internal(set) var resumed = 0
     public internal(set) var normal: [NormalReason: Int] = [:]
     /// Tokens that led to a usable session, and tokens that did not.
     public internal(set) var hits = 0

@@ -127,6 +127,27 @@ public final class Sessions {
         return Decision(mode: .fast, reason: nil, grant: grant, session: session)
     }
 
+    /// A client came with a ticket, which says whose it is and which certificate it must show. The ticket is
+    /// proof enough: a session that this store does not have, after a restart or on another server, begins anew under its name.
+    public func resume(_ client: ClientID, fingerprint: ClientFingerprint, now: Instant) -> Decision {
+        var known = store.session(client)
+        if let session = known, session.expires.map({ $0 <= now }) ?? false {
+            store.remove(client)
+            counters.expired += 1
+            known = nil
+        }
+        // A name that another client has by now: the ticket's client is a new one.
+        let isOthers = known.map { $0.clientFingerprint != fingerprint } ?? false
+        let session = isOthers ? nil : known
+        counters.resumed += 1
+        let grant = Grant(
+            clientID: isOthers ? ClientID(random.next()) : client, token: SessionToken(using: &random),
+            continuesSession: session != nil, generation: session?.nextGeneration ?? 1,
+            // The ticket says nothing about the tokens: those that were given out stay.
+            presentedGeneration: 0, issued: now)
+        return Decision(mode: .zeroSignaling, reason: nil, grant: grant, session: session)
+    }
+
     private func missed(_ reason: NormalReason, now: Instant) -> Decision {
         counters.misses += 1
         return newSession(reason, now: now)
@@ -139,6 +160,10 @@ public final class Sessions {
             generation: 1, presentedGeneration: 0, issued: now)
         return Decision(mode: .normal, reason: reason, grant: grant, session: nil)
     }
+
+    /// A client has shown that it is this one (by a ticket), and may soon be connected: a store that is elsewhere
+    /// fetches its session.
+    public func prefetch(_ client: ClientID) { store.prefetch(client) }
 
     // MARK: Connections
 

@@ -48,6 +48,29 @@ extension Association {
         return true
     }
 
+    /// Establishes the association from INITs that both ends derived from a secret they share: what has to differ
+    /// from one association to the next is given, all else is as this library offers it, with a window that
+    /// every receiver has; the first acknowledgement tells the real one. False if the association has already gone on.
+    public func establish(local: DerivedInit, remote: DerivedInit, now: Instant) -> Bool {
+        guard state == .idle, local.tag != 0, remote.tag != 0 else { return false }
+        start(at: local.initialTSN, sequence: 0)
+        localInit.tag = local.tag
+        localTag = local.tag
+        offeredZeroChecksum = localInit.zeroChecksum
+        var theirs = InitChunk()
+        theirs.tag = remote.tag
+        theirs.initialTSN = TSN(remote.initialTSN)
+        theirs.window = DerivedInit.window
+        theirs.outboundStreams = .max
+        theirs.inboundStreams = .max
+        theirs.partialReliability = true
+        theirs.streamReset = true
+        theirs.zeroChecksum = true
+        adopt(theirs)
+        established(now: now)
+        return true
+    }
+
     // MARK: INIT
 
     func handleInitiation(_ packet: RawSpan, _ tag: UInt32, _ now: Instant) {
@@ -405,4 +428,18 @@ extension Association {
         }
         return chunk
     }
+}
+
+/// What an INIT says that no other association's may say.
+public struct DerivedInit: Hashable, Sendable {
+    public var tag: UInt32
+    public var initialTSN: UInt32
+
+    /// RFC 9260 section 3.3.2: the tag is not zero.
+    public init(tag: UInt32, initialTSN: UInt32) {
+        self.tag = tag == 0 ? 1 : tag
+        self.initialTSN = initialTSN
+    }
+
+    static let window: UInt32 = 128 << 10
 }

@@ -47,6 +47,12 @@ extension Fingerprint: CustomStringConvertible {
 }
 
 extension Fingerprint {
+    /// The value of `a=fingerprint` standing alone; nil if it is malformed or of a hash that is not taken.
+    public init?(parsing text: String) {
+        guard case .fingerprint(let parsed) = Self.parse(text.utf8.span.bytes) else { return nil }
+        self = parsed
+    }
+
     enum Parsed: Equatable {
         case fingerprint(Fingerprint)
         case unknownHash

@@ -26,6 +26,13 @@ public func isMessage(_ datagram: RawSpan) -> Bool {
 /// 7.2.2). Nil if `datagram` is no request or has no such attribute. Nothing is verified.
 @_lifetime(copy datagram)
 public func peekUsername(_ datagram: RawSpan) -> RawSpan? {
+    guard let whole = peekWholeUsername(datagram) else { return nil }
+    return ufragBeforeColon(whole)
+}
+
+/// USERNAME of a request as it is: both halves with the colon.
+@_lifetime(copy datagram)
+public func peekWholeUsername(_ datagram: RawSpan) -> RawSpan? {
     guard isMessage(datagram), let type = datagram.load(bigEndianAt: 0, as: UInt16.self),
         MessageType(rawValue: type).messageClass == .request
     else { return nil }
@@ -34,16 +41,16 @@ public func peekUsername(_ datagram: RawSpan) -> RawSpan? {
         guard let header = datagram.load(bigEndianAt: offset, as: UInt32.self) else { return nil }
         let length = Int(header & 0xFFFF)
         if UInt16(header >> 16) == AttributeType.username.rawValue {
-            guard let value = datagram.slice(at: offset &+ 4, count: length) else { return nil }
-            return ufragBeforeColon(value)
+            return datagram.slice(at: offset &+ 4, count: length)
         }
         offset = offset &+ 4 &+ padded(length)
     }
     return nil
 }
 
+/// The receiver's half of a whole USERNAME; nil if it has no colon.
 @_lifetime(copy username)
-func ufragBeforeColon(_ username: RawSpan) -> RawSpan? {
+public func ufragBeforeColon(_ username: RawSpan) -> RawSpan? {
     for offset in 0..<username.byteCount where username.byte(offset) == UInt8(ascii: ":") {
         return username.slice(at: 0, count: offset)
     }

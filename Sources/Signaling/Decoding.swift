@@ -10,16 +10,19 @@ public func decode(
     guard json.kind == .object else { throw .notAnObject }
     switch try json.optionalString("type", "type", maximum: 64) {
     case "offer":
-        return .offer(
-            OfferMessage(
-                sdp: try json.sdp(limits),
-                sessionToken: try json.optionalString("sessionToken", "sessionToken", maximum: limits.sessionToken),
-                iceRestart: try json.optionalBoolean("iceRestart") ?? false))
+        var offer = OfferMessage(
+            sdp: try json.sdp(limits),
+            sessionToken: try json.sessionToken(limits),
+            iceRestart: try json.optionalBoolean("iceRestart", "iceRestart") ?? false)
+        offer.wantsTicket = try json.optionalBoolean("ticket", "ticket") ?? false
+        offer.derivesInit = try json.optionalBoolean("derivedInit", "derivedInit") ?? false
+        return .offer(offer)
     case "answer":
-        return .answer(
-            AnswerMessage(
-                sdp: try json.sdp(limits), connectionMode: try json.connectionMode(),
-                sessionToken: try json.optionalString("sessionToken", "sessionToken", maximum: limits.sessionToken)))
+        var answer = AnswerMessage(
+            sdp: try json.sdp(limits), connectionMode: try json.connectionMode(),
+            sessionToken: try json.sessionToken(limits))
+        answer.ticket = try json.optionalTicket(limits)
+        return .answer(answer)
     case "candidate", nil:
         guard let candidate = json.member("candidate") else {
             // Without both members there is no telling what it should have been: the type comes first.
@@ -40,23 +43,27 @@ public func decodeCandidate(
 }
 
 extension JSON {
-    fileprivate func optionalString(
-        _ name: String, _ path: String, maximum: Int
-    ) throws(SignalingError) -> String? {
-        guard let member = member(name) else { return nil }
-        switch member.kind {
-        case .null: return nil
-        case .string: break
-        default: throw .member(path, .wrongType)
-        }
+    /// The member `name`, unless it is missing or null.
+    func present(_ name: String) -> JSON? {
+        guard let member = member(name), member.kind != .null else { return nil }
+        return member
+    }
+
+    func optionalString(_ name: String, _ path: String, maximum: Int) throws(SignalingError) -> String? {
+        guard let member = present(name) else { return nil }
+        guard member.kind == .string else { throw .member(path, .wrongType) }
         guard member.stringCount <= maximum else { throw .member(path, .tooLong) }
         return member.string
     }
 
-    fileprivate func optionalBoolean(_ name: String) throws(SignalingError) -> Bool? {
-        guard let member = member(name), member.kind != .null else { return nil }
-        guard let value = member.boolean else { throw .member(name, .wrongType) }
+    func optionalBoolean(_ name: String, _ path: String) throws(SignalingError) -> Bool? {
+        guard let member = present(name) else { return nil }
+        guard let value = member.boolean else { throw .member(path, .wrongType) }
         return value
+    }
+
+    func sessionToken(_ limits: SignalingLimits) throws(SignalingError) -> String? {
+        try optionalString("sessionToken", "sessionToken", maximum: limits.sessionToken)
     }
 
     fileprivate func sdp(_ limits: SignalingLimits) throws(SignalingError) -> String {

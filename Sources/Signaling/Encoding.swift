@@ -7,11 +7,14 @@ public func encode(_ message: SignalingMessage) throws(SignalingError) -> [UInt8
         try json.set("sdp", offer.sdp)
         if let token = offer.sessionToken { try json.set("sessionToken", token) }
         if offer.iceRestart { try json.set("iceRestart", true) }
+        if offer.wantsTicket { try json.set("ticket", true) }
+        if offer.derivesInit { try json.set("derivedInit", true) }
     case .answer(let answer):
         try json.set("type", "answer")
         try json.set("sdp", answer.sdp)
         try json.set("connectionMode", answer.connectionMode.rawValue)
         if let token = answer.sessionToken { try json.set("sessionToken", token) }
+        if let ticket = answer.ticket { try json.set("ticket", try ticket.json()) }
     case .candidate(nil):
         try json.setNull("candidate")
     case .candidate(let candidate?):

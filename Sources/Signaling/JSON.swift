@@ -31,6 +31,11 @@ struct JSON: ~Copyable {
         return unsafe JSON(owning: object)
     }
 
+    static func makeArray() throws(SignalingError) -> JSON {
+        guard let array = unsafe json_array() else { throw .encodingFailed }
+        return unsafe JSON(owning: array)
+    }
+
     private static func malformed(_ fault: inout json_error_t, of count: Int) -> SignalingError {
         let reason: SignalingError.Malformation =
             switch unsafe json_error_code(&fault) {
@@ -79,6 +84,16 @@ struct JSON: ~Copyable {
         return unsafe JSON(owning: owned)
     }
 
+    /// The number of an array's elements; zero for other kinds.
+    var count: Int { unsafe json_array_size(root) }
+
+    /// An element of an array, kept alive for itself; nil outside.
+    func element(_ index: Int) -> JSON? {
+        guard index >= 0, let value = unsafe json_array_get(root, index) else { return nil }
+        guard let owned = unsafe json_incref(value) else { return nil }
+        return unsafe JSON(owning: owned)
+    }
+
     /// The string's length in bytes; zero for other kinds.
     var stringCount: Int { unsafe json_string_length(root) }
 
@@ -96,14 +111,7 @@ struct JSON: ~Copyable {
     var boolean: Bool? { kind == .boolean ? unsafe reconnect_json_type(root) == JSON_TRUE : nil }
 
     func set(_ name: String, _ value: String) throws(SignalingError) {
-        var value = value
-        let made = value.withUTF8 { bytes in
-            guard let base = bytes.baseAddress else { return unsafe json_stringn("", 0) }
-            return unsafe base.withMemoryRebound(to: CChar.self, capacity: bytes.count) { start in
-                unsafe json_stringn(start, bytes.count)
-            }
-        }
-        try unsafe put(name, made)
+        try unsafe put(name, Self.text(value))
     }
 
     func set(_ name: String, _ value: Int64) throws(SignalingError) {
@@ -118,6 +126,23 @@ struct JSON: ~Copyable {
 
     func set(_ name: String, _ value: borrowing JSON) throws(SignalingError) {
         try unsafe put(name, json_incref(value.root))
+    }
+
+    /// Adds an element to an array.
+    func append(_ value: String) throws(SignalingError) {
+        let made = unsafe Self.text(value)
+        guard unsafe json_array_append_new(root, made) == 0 else { throw .encodingFailed }
+    }
+
+    /// nil if it is not a text that JSON can carry.
+    private static func text(_ value: String) -> OpaqueValue? {
+        var value = value
+        return value.withUTF8 { bytes in
+            guard let base = bytes.baseAddress else { return unsafe json_stringn("", 0) }
+            return unsafe base.withMemoryRebound(to: CChar.self, capacity: bytes.count) { start in
+                unsafe json_stringn(start, bytes.count)
+            }
+        }
     }
 
     /// Jansson takes the value over, also when it fails.

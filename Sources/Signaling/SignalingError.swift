@@ -55,6 +55,11 @@ public struct SignalingLimits: Sendable {
     public var candidate = 1024
     public var mid = 256
     public var usernameFragment = 256
+    /// Of a message of the control channel.
+    public var control = 65_536
+    /// Of one candidate line in a ticket, and how many there may be.
+    public var ticketCandidate = 512
+    public var ticketCandidates = 32
 
     public init() {}
 }

@@ -1,4 +1,5 @@
 import CReconnect
+import Reload
 import Testing
 
 @testable import Engine
@@ -19,7 +20,11 @@ import Testing
             .peerGone: RECONNECT_PEER_GONE, .replaced: RECONNECT_REPLACED, .iceFailed: RECONNECT_ICE_FAILED,
             .consentExpired: RECONNECT_CONSENT_EXPIRED, .dtlsFailed: RECONNECT_DTLS_FAILED,
             .fingerprintMismatch: RECONNECT_FINGERPRINT_MISMATCH, .sctpFailed: RECONNECT_SCTP_FAILED,
-            .timeout: RECONNECT_TIMEOUT, .channelRefused: RECONNECT_CHANNEL_REFUSED,
+            .timeout: RECONNECT_TIMEOUT, .notCached: RECONNECT_NOT_CACHED, .cacheStale: RECONNECT_CACHE_STALE,
+            .sessionUnknown: RECONNECT_SESSION_UNKNOWN, .fastDisabled: RECONNECT_FAST_DISABLED,
+            .networkChanged: RECONNECT_NETWORK_CHANGED, .overtaken: RECONNECT_OVERTAKEN,
+            .signalingFailed: RECONNECT_SIGNALING_FAILED, .ticketRefused: RECONNECT_TICKET_REFUSED,
+            .channelRefused: RECONNECT_CHANNEL_REFUSED,
         ]
         for status in Status.allCases { #expect(Int(status.rawValue) == header[status]) }
         #expect(header.count == Status.allCases.count)
@@ -32,12 +37,21 @@ import Testing
             (.session, RECONNECT_EVENT_SESSION), (.channelOpen, RECONNECT_EVENT_CHANNEL_OPEN),
             (.message, RECONNECT_EVENT_MESSAGE), (.bufferedLow, RECONNECT_EVENT_BUFFERED_LOW),
             (.channelClosed, RECONNECT_EVENT_CHANNEL_CLOSED), (.statistics, RECONNECT_EVENT_STATISTICS),
-            (.addresses, RECONNECT_EVENT_ADDRESSES),
+            (.addresses, RECONNECT_EVENT_ADDRESSES), (.signal, RECONNECT_EVENT_SIGNAL),
+            (.attempt, RECONNECT_EVENT_ATTEMPT), (.connector, RECONNECT_EVENT_CONNECTOR),
+            (.fastReload, RECONNECT_EVENT_FAST_RELOAD), (.certificate, RECONNECT_EVENT_CERTIFICATE),
+            (.store, RECONNECT_EVENT_STORE),
         ]
         for (kind, number) in header { #expect(Int(kind.rawValue) == number) }
         #expect(Int(Event.returned) == Int(RECONNECT_FLAG_RETURNED) && Int(Event.remote) == Int(RECONNECT_FLAG_REMOTE))
         #expect(
             Int(Event.unordered) == Int(RECONNECT_FLAG_UNORDERED) && Int(Event.partial) == Int(RECONNECT_FLAG_PARTIAL))
+        #expect(Int(Event.ticket) == Int(RECONNECT_FLAG_TICKET))
+        #expect(Mode.normal.number == UInt32(RECONNECT_MODE_NORMAL) && Mode.fast.number == UInt32(RECONNECT_MODE_FAST))
+        #expect(Mode.zeroSignaling.number == UInt32(RECONNECT_MODE_ZERO_SIGNALING))
+        #expect(Int(FastReloadSetting.off.rawValue) == Int(RECONNECT_FAST_RELOAD_OFF))
+        #expect(Int(FastReloadSetting.on.rawValue) == Int(RECONNECT_FAST_RELOAD_ON))
+        #expect(Int(FastReloadSetting.partial.rawValue) == Int(RECONNECT_FAST_RELOAD_PARTIAL))
         #expect(Int(PeerState.connecting.rawValue) == Int(RECONNECT_PEER_CONNECTING))
         #expect(Int(PeerState.connected.rawValue) == Int(RECONNECT_PEER_CONNECTED))
         #expect(Int(PeerState.disconnected.rawValue) == Int(RECONNECT_PEER_DISCONNECTED))

@@ -1,6 +1,7 @@
 import DTLS
 import DataChannel
 import ICE
+import SCTP
 import SDP
 import Testing
 import Wire
@@ -35,7 +36,9 @@ final class Simulation {
     private var buffer = [UInt8](repeating: 0, count: 2048)
     let packets = PacketBuffer(capacity: 1 << 16)
     let offerer: Peer
-    let answerer: Peer
+    private(set) var answerer: Peer
+    private let configuration: Peer.Configuration
+    private let contexts: [SimulatedContext]
     /// Where each peer is bound, and how the network shows its addresses to others (a NAT's mapping).
     var addresses: [SocketAddress]
     var shown: [SocketAddress]
@@ -63,19 +66,49 @@ final class Simulation {
         configure(&configuration)
         configuration.isLite = isLite
         configuration.prefersActive = prefersActive
+        self.configuration = configuration
+        contexts = [SimulatedContext(seed: random.next()), SimulatedContext(seed: random.next())]
         offerer = Peer(
             role: .offerer, configuration: configuration, candidates: Candidate.host([addresses[0]]),
-            provider: SimulatedContext(seed: random.next()), packets: packets,
+            provider: contexts[0], packets: packets,
             random: SeededGenerator(seed: random.next()),
             now: now)
         answerer = Peer(
             role: .answerer, configuration: configuration, candidates: Candidate.host([addresses[1]]),
-            provider: SimulatedContext(seed: random.next()), packets: packets,
+            provider: contexts[1], packets: packets,
             random: SeededGenerator(seed: random.next()),
             now: now)
     }
 
     private(set) lazy var peers = [offerer, answerer]
+
+    static let ticket = "lrc1/" + String(repeating: "Ab3+", count: 20)
+    static let ticketPassword = String(repeating: "pW0/", count: 8)
+
+    /// Without any description: the offerer knows its server, the answerer is made for the first check.
+    func resume(derivesInits: Bool, as certificate: Int = 0) throws {
+        let inits = [DerivedInit(tag: 7, initialTSN: 0xFFFF_FFFE), DerivedInit(tag: 9, initialTSN: 1 << 31)]
+        func derived(_ own: Int) -> Peer.DerivedInits? {
+            derivesInits ? Peer.DerivedInits(local: inits[own], remote: inits[1 - own]) : nil
+        }
+        let credentials = try #require(
+            Credentials(ufrag: Simulation.ticket, password: Simulation.ticketPassword))
+        answerer = Peer(
+            role: .answerer, configuration: configuration, candidates: Candidate.host([addresses[1]]),
+            provider: contexts[1], packets: packets, random: SeededGenerator(seed: random.next()),
+            returning: Peer.ReturningClient(
+                credentials: credentials, clientUfrag: offerer.localUfrag,
+                fingerprint: contexts[certificate].localFingerprint(.sha256), maximumMessageSize: 262_144,
+                derivedInits: derived(1)),
+            now: now)
+        peers[1] = answerer
+        try offerer.resume(
+            Peer.ExpectedServer(
+                ufrag: Simulation.ticket, password: Simulation.ticketPassword,
+                fingerprint: contexts[1].localFingerprint(.sha256).description,
+                candidates: Candidate.host([shown[1]]).map(\.text), maximumMessageSize: 262_144,
+                derivedInits: derived(0)), now: now)
+    }
 
     func negotiate() throws {
         let offer = try SessionDescription(parsing: try offerer.makeOffer())

@@ -383,7 +383,7 @@ func TestReturningSessionIsFast(t *testing.T) {
 	}
 	wantError(t, replaced.Reason, reconnect.ErrReplaced)
 
-	if err := c.answerer.SetFastReload(false); err != nil {
+	if err := c.answerer.SetFastReload(reconnect.FastReloadOff); err != nil {
 		t.Fatal(err)
 	}
 	c.offer(t, sessionToken(t, c.answer.JSON))

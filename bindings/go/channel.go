@@ -12,7 +12,7 @@ import (
 // Channel is one data channel (RFC 8831). It ends with its ChannelClosedEvent.
 type Channel struct {
 	peer      *Peer
-	tag       uint64 // 0: the other side opened it
+	tag       uint64 // 0: the other side opened it; of a template's channel the same in all its peers
 	handle    atomic.Uint64
 	label     string
 	protocol  string
@@ -37,7 +37,9 @@ func newChannel(p *Peer, config *ChannelConfig, tag uint64) *Channel {
 func (e *Engine) forgetChannel(c *Channel) {
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
-	delete(e.channels, c.tag)
+	if e.channels[c.tag] == c {
+		delete(e.channels, c.tag)
+	}
 	delete(c.peer.opened, c.tag)
 	if c.paused {
 		c.paused = false

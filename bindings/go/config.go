@@ -8,6 +8,7 @@ import "C"
 import (
 	"math"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unsafe"
 )
@@ -90,11 +91,77 @@ type Config struct {
 	SessionTTL time.Duration
 	// MaxSessions is how many sessions are remembered; the oldest go first; default 100000.
 	MaxSessions uint32
-	// DisableFastReload makes every answer normal.
+	// DisableFastReload makes every answer normal, as FastReloadOff.
 	DisableFastReload bool
+
+	// SessionStore says where sessions are kept. Empty: in memory. "sqlite:PATH": a file, made (mode 0600) if
+	// missing. "redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]", "rediss://..." with TLS, "redis+unix:PATH": shared
+	// by several engines. A store that is away, slow or broken means normal answers, never an error.
+	SessionStore string
+	// SessionPrefix is of keys in Redis; default "webrtc:reconnect:".
+	SessionPrefix string
+	// StoreTimeout is how long an answer waits for the store; default 100 ms.
+	StoreTimeout time.Duration
+	// DisableTickets: no tickets for zero-signaling are given out or accepted.
+	DisableTickets bool
+	// TicketSecret has 32 to 256 bytes from which the keys of tickets are derived. Engines that shall accept each
+	// other's tickets share it, and the certificate too. Empty: derived from the certificate's private key.
+	TicketSecret []byte
+	// OldTicketSecret is accepted, not used for new tickets: for a change without a gap.
+	OldTicketSecret []byte
+	// ReturningPeer says how peers are made that come back with a ticket, without a call of the program. They
+	// appear in a PeerStateEvent with Ticket set.
+	ReturningPeer PeerConfig
+	// STUNServers, "stun:HOST:PORT" or "HOST:PORT", are asked from the engine's own port for the address that it
+	// has outside; all at once.
+	STUNServers []string
+	// PublicAddresses, "203.0.113.5", "203.0.113.5:4000" or "[2001:db8::1]:4000", are offered as server-reflexive
+	// candidates; with the engine's port if none is named.
+	PublicAddresses []string
+	// Interfaces adds addresses to those offered usually.
+	Interfaces Interfaces
+	// CertificateDays: the certificate is replaced at this age; default 30; CertificateForever: never.
+	CertificateDays uint32
+	// FastTimeout: a fast answer that has not connected by then counts as failed; default 2 s.
+	FastTimeout time.Duration
+	// Trip is when fast reload switches itself off.
+	Trip Trip
+
 	// EventCapacity is the capacity of the channel of events; default 64. At most this many messages wait in
 	// memory of Go; everything beyond waits in the library, within ReceiveWindow.
 	EventCapacity int
+}
+
+// CertificateForever as Config.CertificateDays: the certificate is never replaced by itself.
+const CertificateForever uint32 = math.MaxUint32
+
+// Interfaces are addresses offered beyond the usual ones, as bits. Left out by default: temporary IPv6 addresses
+// (RFC 8981) where the interface has a stable one, deprecated ones, and addresses of bridges and container networks.
+type Interfaces uint32
+
+// The kinds of addresses.
+const (
+	InterfacesTemporary  Interfaces = C.RECONNECT_INTERFACES_TEMPORARY
+	InterfacesDeprecated Interfaces = C.RECONNECT_INTERFACES_DEPRECATED
+	InterfacesBridges    Interfaces = C.RECONNECT_INTERFACES_BRIDGES
+	InterfacesLoopback   Interfaces = C.RECONNECT_INTERFACES_LOOPBACK
+)
+
+// Trip is when fast reload switches itself off, and for how long. Zero in a member means its default.
+type Trip struct {
+	// Disabled: it never switches itself off.
+	Disabled bool
+	// Window: failures are counted over this time; default 60 s.
+	Window time.Duration
+	// FailurePercent of fast connects fail: above it fast reload switches itself off; default 30.
+	FailurePercent uint32
+	// UnstablePercent of fast connections end by an error within 10 s; default 20.
+	UnstablePercent uint32
+	// MinAttempts are made in the window before it is judged; default 20.
+	MinAttempts uint32
+	// Rearm is how long it stays off before it is tried again; default 60 s, doubled at each further trip up to
+	// sixteenfold.
+	Rearm time.Duration
 }
 
 // arena frees the C memory of one call.
@@ -135,6 +202,16 @@ func (a *arena) texts(texts []string) **C.char {
 	return first
 }
 
+// bytes is a copy, NULL for none.
+func (a *arena) bytes(bytes []byte) unsafe.Pointer {
+	if len(bytes) == 0 {
+		return nil
+	}
+	pointer := C.CBytes(bytes)
+	*a = append(*a, pointer)
+	return pointer
+}
+
 // refuseZeroBytes: C texts end at the first zero byte, so one inside would cut the text without a word.
 func refuseZeroBytes(what string, texts ...string) error {
 	for _, text := range texts {
@@ -168,14 +245,21 @@ func flag(on bool) C.uint32_t {
 
 // fill writes the configuration as the library takes it. Its pointers live as long as the arena.
 func (c *Config) fill(out *C.reconnect_engine_config_t, memory *arena) error {
-	if err := refuseZeroBytes("BindAddress", c.BindAddress); err != nil {
-		return err
-	}
-	if err := refuseZeroBytes("CertificatePath", c.CertificatePath); err != nil {
-		return err
-	}
-	if err := refuseZeroBytes("an address", c.Addresses...); err != nil {
-		return err
+	for _, each := range []struct {
+		name  string
+		texts []string
+	}{
+		{"BindAddress", []string{c.BindAddress}},
+		{"CertificatePath", []string{c.CertificatePath}},
+		{"SessionStore", []string{c.SessionStore}},
+		{"SessionPrefix", []string{c.SessionPrefix}},
+		{"an address", c.Addresses},
+		{"a STUN server", c.STUNServers},
+		{"a public address", c.PublicAddresses},
+	} {
+		if err := refuseZeroBytes(each.name, each.texts...); err != nil {
+			return err
+		}
 	}
 	for _, each := range []struct {
 		name  string
@@ -186,6 +270,10 @@ func (c *Config) fill(out *C.reconnect_engine_config_t, memory *arena) error {
 		{"DisconnectTimeout", c.DisconnectTimeout, &out.disconnect_timeout_ms},
 		{"FailedTimeout", c.FailedTimeout, &out.failed_timeout_ms},
 		{"SessionTTL", c.SessionTTL, &out.session_ttl_ms},
+		{"StoreTimeout", c.StoreTimeout, &out.store_timeout_ms},
+		{"FastTimeout", c.FastTimeout, &out.fast_timeout_ms},
+		{"Trip.Window", c.Trip.Window, &out.trip_window_ms},
+		{"Trip.Rearm", c.Trip.Rearm, &out.trip_rearm_ms},
 	} {
 		count, err := milliseconds(each.name, each.value)
 		if err != nil {
@@ -208,6 +296,23 @@ func (c *Config) fill(out *C.reconnect_engine_config_t, memory *arena) error {
 	out.receive_window = C.uint64_t(c.ReceiveWindow)
 	out.max_sessions = C.uint32_t(c.MaxSessions)
 	out.disable_fast_reload = flag(c.DisableFastReload)
+	out.session_store = memory.text(c.SessionStore)
+	out.session_prefix = memory.text(c.SessionPrefix)
+	out.disable_tickets = flag(c.DisableTickets)
+	out.ticket_secret = memory.bytes(c.TicketSecret)
+	out.ticket_secret_size = C.size_t(len(c.TicketSecret))
+	out.old_ticket_secret = memory.bytes(c.OldTicketSecret)
+	out.old_ticket_secret_size = C.size_t(len(c.OldTicketSecret))
+	out.stun_servers = memory.texts(c.STUNServers)
+	out.stun_server_count = C.size_t(len(c.STUNServers))
+	out.public_addresses = memory.texts(c.PublicAddresses)
+	out.public_address_count = C.size_t(len(c.PublicAddresses))
+	out.interfaces = C.uint32_t(c.Interfaces)
+	out.certificate_days = C.uint32_t(c.CertificateDays)
+	out.trip_failure_percent = C.uint32_t(c.Trip.FailurePercent)
+	out.trip_unstable_percent = C.uint32_t(c.Trip.UnstablePercent)
+	out.trip_min_attempts = C.uint32_t(c.Trip.MinAttempts)
+	out.disable_trip = flag(c.Trip.Disabled)
 	return nil
 }
 
@@ -272,4 +377,27 @@ type PeerConfig struct {
 	DTLSActive bool
 	// Channels are negotiated channels to open with the peer. They are in Peer.Channels, in this order.
 	Channels []ChannelConfig
+}
+
+// fill writes the configuration as the library takes it, with a new tag for each channel, which it returns.
+func (c *PeerConfig) fill(out *C.reconnect_peer_config_t, memory *arena, tag uint64, last *atomic.Uint64) ([]uint64, error) {
+	out.struct_size = C.uint32_t(unsafe.Sizeof(*out))
+	out.dtls_active = flag(c.DTLSActive)
+	out.tag = C.uint64_t(tag)
+	count := len(c.Channels)
+	if count == 0 {
+		return nil, nil
+	}
+	first := (*C.reconnect_channel_config_t)(memory.allocate(count, unsafe.Sizeof(*out.channels)))
+	out.channels = first
+	out.channel_count = C.size_t(count)
+	slots := unsafe.Slice(first, count)
+	tags := make([]uint64, count)
+	for i := range slots {
+		tags[i] = last.Add(1)
+		if err := c.Channels[i].fill(&slots[i], memory, tags[i]); err != nil {
+			return nil, err
+		}
+	}
+	return tags, nil
 }

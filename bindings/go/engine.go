@@ -32,11 +32,13 @@ type Engine struct {
 	closeError error
 	lastTag    atomic.Uint64
 
-	mutex    sync.Mutex
-	pending  map[uint64]chan<- outcome // calls that wait for their event, by the call's tag
-	peers    map[uint64]*Peer          // by tag
-	channels map[uint64]*Channel       // those opened here, by tag
-	resumed  []*Channel                // channels to read again; the reader takes them
+	mutex      sync.Mutex
+	pending    map[uint64]chan<- outcome // calls that wait for their event, by the call's tag
+	peers      map[uint64]*Peer          // those the program made, by tag
+	channels   map[uint64]*Channel       // those opened here, by tag
+	templates  map[uint64]*template      // of peers that the library makes, by their common tag
+	connectors map[uint64]*Connector     // by tag
+	resumed    []*Channel                // channels to read again; the reader takes them
 
 	paused atomic.Int64 // channels that are paused
 
@@ -60,7 +62,14 @@ type outcome struct {
 //
 // Fails with ErrPortInUse, ErrNoPermission, ErrNoAddress, ErrNoDescriptors, ErrCertificateUnusable, ErrStorage,
 // ErrSystem, ErrInvalidArgument. Close ends the engine; one that is not closed lives as long as the process.
-func NewEngine(config *Config) (*Engine, error) {
+func NewEngine(config *Config) (*Engine, error) { return newEngine(config, false) }
+
+// NewEngineFromEnv makes an engine as NewEngine, and what config leaves at its default is taken from the
+// environment: ENABLE_FAST_RELOAD ("false", "0", "no" or "off"; "partial"), STUN_URLS (separated by commas) and
+// REDIS_URL (the SessionStore). A value that cannot be used gives ErrInvalidArgument with its name in the detail.
+func NewEngineFromEnv(config *Config) (*Engine, error) { return newEngine(config, true) }
+
+func newEngine(config *Config, fromEnvironment bool) (*Engine, error) {
 	if major := uint32(C.reconnect_version()) >> 16; major != abiMajor {
 		return nil, &Error{Status: StatusInvalidArgument, Detail: fmt.Sprintf(
 			"the library's ABI has major number %d, this package is for %d", major, abiMajor)}
@@ -89,11 +98,24 @@ func NewEngine(config *Config) (*Engine, error) {
 		peers:         make(map[uint64]*Peer),
 		channels:      make(map[uint64]*Channel),
 		peersByHandle: make(map[uint64]*Peer),
+		templates:     make(map[uint64]*template),
+		connectors:    make(map[uint64]*Connector),
 		remote:        make(map[uint64]*Channel),
 		held:          make(map[*Channel][]C.reconnect_event_t),
 	}
 	var detail detailText
-	if status := C.reconnect_engine_create(&native, &e.handle, &detail[0], C.size_t(len(detail))); status != C.RECONNECT_OK {
+	returning, err := e.addTemplate(&config.ReturningPeer, &memory)
+	if err != nil {
+		return nil, err
+	}
+	native.returning_peer = returning.native
+	var status C.reconnect_status_t
+	if fromEnvironment {
+		status = C.reconnect_engine_create_from_env(&native, &e.handle, &detail[0], C.size_t(len(detail)))
+	} else {
+		status = C.reconnect_engine_create(&native, &e.handle, &detail[0], C.size_t(len(detail)))
+	}
+	if status != C.RECONNECT_OK {
 		return nil, failure(status, detail.String())
 	}
 	if err := e.watch(); err != nil {
@@ -174,11 +196,27 @@ const (
 
 // Fingerprint is the certificate's fingerprint as in SDP, for example "sha-256 AB:CD:...".
 func (e *Engine) Fingerprint(hash Hash) (string, error) {
-	buffer := make([]byte, 256)
+	return textOf(256, func(buffer *C.char, capacity C.size_t, length *C.size_t) C.reconnect_status_t {
+		return C.reconnect_engine_fingerprint(e.handle, C.uint32_t(hash), buffer, capacity, length)
+	})
+}
+
+// Metrics are all metrics of the engine in Prometheus' text format 0.0.4, to be served as MetricsContentType.
+func (e *Engine) Metrics() (string, error) {
+	return textOf(16<<10, func(buffer *C.char, capacity C.size_t, length *C.size_t) C.reconnect_status_t {
+		return C.reconnect_engine_metrics(e.handle, buffer, capacity, length)
+	})
+}
+
+// MetricsContentType is the Content-Type of Engine.Metrics in an HTTP response.
+const MetricsContentType = "text/plain; version=0.0.4; charset=utf-8"
+
+// textOf calls a function that fills a buffer, again with a larger one if it has to.
+func textOf(capacity int, fill func(*C.char, C.size_t, *C.size_t) C.reconnect_status_t) (string, error) {
+	buffer := make([]byte, capacity)
 	for {
 		var length C.size_t
-		status := C.reconnect_engine_fingerprint(e.handle, C.uint32_t(hash), (*C.char)(unsafe.Pointer(&buffer[0])),
-			C.size_t(len(buffer)), &length)
+		status := fill((*C.char)(unsafe.Pointer(&buffer[0])), C.size_t(len(buffer)), &length)
 		switch {
 		case status == C.RECONNECT_OK && int(length) <= len(buffer):
 			return string(buffer[:length]), nil
@@ -200,9 +238,48 @@ func (e *Engine) SetAddresses(addresses ...string) error {
 	return failure(C.reconnect_engine_set_addresses(e.handle, memory.texts(addresses), C.size_t(len(addresses))), "")
 }
 
-// SetFastReload switches fast reload while running: off means every answer is normal.
-func (e *Engine) SetFastReload(on bool) error {
-	return failure(C.reconnect_engine_set_fast_reload(e.handle, flag(on)), "")
+// FastReload is a position of the kill switch of fast reload.
+type FastReload uint32
+
+const (
+	// FastReloadOff: every answer is normal, tickets are refused; known sessions stay, unused.
+	FastReloadOff FastReload = C.RECONNECT_FAST_RELOAD_OFF
+	// FastReloadOn is the default.
+	FastReloadOn FastReload = C.RECONNECT_FAST_RELOAD_ON
+	// FastReloadPartial: sessions and the certificate go on, every answer is normal, tickets are refused.
+	FastReloadPartial FastReload = C.RECONNECT_FAST_RELOAD_PARTIAL
+)
+
+// String is "off", "on" or "partial".
+func (f FastReload) String() string {
+	switch f {
+	case FastReloadOff:
+		return "off"
+	case FastReloadOn:
+		return "on"
+	case FastReloadPartial:
+		return "partial"
+	}
+	return "unknown"
+}
+
+// SetFastReload throws the kill switch while running; answers and connects under way are finished as they were
+// begun. FastReloadOn also re-arms a tripped switch. A FastReloadEvent tells what became of it.
+func (e *Engine) SetFastReload(setting FastReload) error {
+	return failure(C.reconnect_engine_set_fast_reload(e.handle, C.uint32_t(setting)), "")
+}
+
+// RotateCertificate replaces the certificate now, on disk too if CertificatePath was given. The previous one stays
+// in use for peers that are up and for tickets that were issued with it, until they expire. A CertificateEvent
+// follows. Blocks for the file and the key only. Fails with ErrNoPermission or ErrStorage, and then nothing has
+// changed.
+func (e *Engine) RotateCertificate() error {
+	var detail detailText
+	status := C.reconnect_engine_rotate_certificate(e.handle, &detail[0], C.size_t(len(detail)))
+	if status != C.RECONNECT_OK {
+		return failure(status, detail.String())
+	}
+	return nil
 }
 
 // SetLogLevel changes the level of LogEvents.
@@ -327,30 +404,54 @@ func (e *Engine) preparePeer(config *PeerConfig) (*Peer, C.reconnect_peer_config
 	if config == nil {
 		config = &PeerConfig{}
 	}
-	p := &Peer{engine: e, tag: e.lastTag.Add(1), opened: make(map[uint64]*Channel), remote: make(map[uint64]*Channel)}
-	native.struct_size = C.uint32_t(unsafe.Sizeof(native))
-	native.dtls_active = flag(config.DTLSActive)
-	native.tag = C.uint64_t(p.tag)
-	if count := len(config.Channels); count > 0 {
-		native.channels = (*C.reconnect_channel_config_t)(memory.allocate(count, unsafe.Sizeof(*native.channels)))
-		native.channel_count = C.size_t(count)
-		slots := unsafe.Slice(native.channels, count)
-		for i := range slots {
-			c := newChannel(p, &config.Channels[i], e.lastTag.Add(1))
-			if err := config.Channels[i].fill(&slots[i], &memory, c.tag); err != nil {
-				return nil, native, memory, err
-			}
-			p.negotiated = append(p.negotiated, c)
-		}
+	tag := e.lastTag.Add(1)
+	tags, err := config.fill(&native, &memory, tag, &e.lastTag)
+	if err != nil {
+		return nil, native, memory, err
 	}
+	p := newPeer(e, tag, config, tags)
 	e.mutex.Lock()
 	e.peers[p.tag] = p
 	for _, c := range p.negotiated {
 		e.channels[c.tag] = c
-		p.opened[c.tag] = c
 	}
 	e.mutex.Unlock()
 	return p, native, memory, nil
+}
+
+// template is how peers are made that the library makes by itself. They have one tag, and their channels' tags, in
+// common: what tells them apart is their handles.
+type template struct {
+	config PeerConfig
+	tag    uint64
+	tags   []uint64 // of the channels
+	native *C.reconnect_peer_config_t
+}
+
+// addTemplate makes a template. Its native configuration lives as long as the arena.
+func (e *Engine) addTemplate(config *PeerConfig, memory *arena) (*template, error) {
+	t := &template{config: *config, tag: e.lastTag.Add(1)}
+	t.config.Channels = append([]ChannelConfig(nil), config.Channels...)
+	t.native = (*C.reconnect_peer_config_t)(memory.allocate(1, unsafe.Sizeof(*t.native)))
+	var err error
+	if t.tags, err = config.fill(t.native, memory, t.tag, &e.lastTag); err != nil {
+		return nil, err
+	}
+	e.mutex.Lock()
+	e.templates[t.tag] = t
+	e.mutex.Unlock()
+	return t, nil
+}
+
+// newPeer makes the Go side of a peer. tags are those of its channels.
+func newPeer(e *Engine, tag uint64, config *PeerConfig, tags []uint64) *Peer {
+	p := &Peer{engine: e, tag: tag, opened: make(map[uint64]*Channel), remote: make(map[uint64]*Channel)}
+	for i := range tags {
+		c := newChannel(p, &config.Channels[i], tags[i])
+		p.negotiated = append(p.negotiated, c)
+		p.opened[c.tag] = c
+	}
+	return p
 }
 
 // forgetPeer: events with the peer's tags concern nobody any more.
@@ -358,8 +459,10 @@ func (e *Engine) forgetPeer(p *Peer) {
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
 	delete(e.peers, p.tag)
-	for tag := range p.opened {
-		delete(e.channels, tag)
+	for tag, c := range p.opened {
+		if e.channels[tag] == c {
+			delete(e.channels, tag)
+		}
 		delete(p.opened, tag)
 	}
 }

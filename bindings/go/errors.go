@@ -41,6 +41,14 @@ const (
 	StatusFingerprintMismatch Status = C.RECONNECT_FINGERPRINT_MISMATCH
 	StatusSCTPFailed          Status = C.RECONNECT_SCTP_FAILED
 	StatusTimeout             Status = C.RECONNECT_TIMEOUT
+	StatusNotCached           Status = C.RECONNECT_NOT_CACHED
+	StatusCacheStale          Status = C.RECONNECT_CACHE_STALE
+	StatusSessionUnknown      Status = C.RECONNECT_SESSION_UNKNOWN
+	StatusFastDisabled        Status = C.RECONNECT_FAST_DISABLED
+	StatusNetworkChanged      Status = C.RECONNECT_NETWORK_CHANGED
+	StatusOvertaken           Status = C.RECONNECT_OVERTAKEN
+	StatusSignalingFailed     Status = C.RECONNECT_SIGNALING_FAILED
+	StatusTicketRefused       Status = C.RECONNECT_TICKET_REFUSED
 	StatusChannelRefused      Status = C.RECONNECT_CHANNEL_REFUSED
 )
 
@@ -61,7 +69,12 @@ type Error struct {
 	Status Status
 	// Detail is a sentence that says what exactly was wrong; possibly empty.
 	Detail string
+
+	cause error // of the program's own: what its Signaler returned
 }
+
+// Unwrap is the error of the program's own Signaler that led to this one, if there is one.
+func (e *Error) Unwrap() error { return e.cause }
 
 // Error is the status's name with the detail, or with the status's own sentence if there is none.
 func (e *Error) Error() string {
@@ -142,6 +155,26 @@ var (
 	ErrTimeout error = &Error{Status: StatusTimeout}
 	// ErrChannelRefused: the other side broke the channel protocol (RFC 8832).
 	ErrChannelRefused error = &Error{Status: StatusChannelRefused}
+)
+
+// The reasons of connectors: why an attempt was not made or failed, for [errors.Is].
+var (
+	// ErrNotCached: nothing is known of an earlier connection.
+	ErrNotCached error = &Error{Status: StatusNotCached}
+	// ErrCacheStale: what is known is older than MaxCacheAge.
+	ErrCacheStale error = &Error{Status: StatusCacheStale}
+	// ErrSessionUnknown: the other side answered normally, since it does not know the session.
+	ErrSessionUnknown error = &Error{Status: StatusSessionUnknown}
+	// ErrFastDisabled: fast reload is switched off, or tripped.
+	ErrFastDisabled error = &Error{Status: StatusFastDisabled}
+	// ErrNetworkChanged: the machine's addresses changed since.
+	ErrNetworkChanged error = &Error{Status: StatusNetworkChanged}
+	// ErrOvertaken: another attempt was connected first.
+	ErrOvertaken error = &Error{Status: StatusOvertaken}
+	// ErrSignalingFailed: a message could not be exchanged, or no answer came.
+	ErrSignalingFailed error = &Error{Status: StatusSignalingFailed}
+	// ErrTicketRefused: the other side refused the ticket, which has expired or is of keys that it no longer has.
+	ErrTicketRefused error = &Error{Status: StatusTicketRefused}
 )
 
 // failure makes the error of a status: nil for StatusOK. Those without a detail that a sender meets in normal

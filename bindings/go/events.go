@@ -38,20 +38,25 @@ func (s PeerState) String() string {
 	return "unknown"
 }
 
-// Mode is how an offer was answered.
+// Mode is how a connection came to be.
 type Mode int
 
 const (
 	// ModeNormal: a new session.
 	ModeNormal Mode = C.RECONNECT_MODE_NORMAL
-	// ModeFast: a session came back.
+	// ModeFast: a session came back with one exchange of signaling.
 	ModeFast Mode = C.RECONNECT_MODE_FAST
+	// ModeZeroSignaling: it came back with a ticket, and nothing was exchanged beforehand.
+	ModeZeroSignaling Mode = C.RECONNECT_MODE_ZERO_SIGNALING
 )
 
-// String is "fast" or "normal", as in the answer's connectionMode.
+// String is "normal", "fast" or "zero-signaling".
 func (m Mode) String() string {
-	if m == ModeFast {
+	switch m {
+	case ModeFast:
 		return "fast"
+	case ModeZeroSignaling:
+		return "zero-signaling"
 	}
 	return "normal"
 }
@@ -72,6 +77,9 @@ type PeerStateEvent struct {
 	Detail string
 	// Age is the time since the peer was made.
 	Age time.Duration
+	// Ticket: the peer came with a ticket, and the program did not make it. Its channels are those of
+	// Config.ReturningPeer.
+	Ticket bool
 }
 
 // SessionEvent tells who came, once per peer, when the connection is authenticated.
@@ -83,7 +91,7 @@ type SessionEvent struct {
 	Token string
 	// Connections is how many times the session has connected, this one included.
 	Connections int64
-	// Mode is how the offer was answered.
+	// Mode is how the session came.
 	Mode Mode
 	// Returned: the session had connected before.
 	Returned bool
@@ -128,6 +136,152 @@ type AddressesEvent struct {
 	Addresses []string
 }
 
+// SignalEvent: a connector has a message for the other side. It comes only while Connector.Connect is under way; of
+// Connector.Dial the messages go to its Signaler.
+type SignalEvent struct {
+	Connector *Connector
+	// Exchange is a number: what the other side says to this message goes to Connector.Message with it.
+	Exchange int64
+	// Message is JSON, an offer or a candidate.
+	Message []byte
+}
+
+// AttemptState is what became of an attempt.
+type AttemptState int
+
+// The states of an attempt.
+const (
+	// AttemptSkipped: it was not made; the reason says why.
+	AttemptSkipped AttemptState = C.RECONNECT_ATTEMPT_SKIPPED
+	AttemptStarted AttemptState = C.RECONNECT_ATTEMPT_STARTED
+	AttemptWon     AttemptState = C.RECONNECT_ATTEMPT_WON
+	// AttemptFailed: the reason says why.
+	AttemptFailed AttemptState = C.RECONNECT_ATTEMPT_FAILED
+	// AttemptStopped: another one won.
+	AttemptStopped AttemptState = C.RECONNECT_ATTEMPT_STOPPED
+)
+
+// String is the state's name, for example "started".
+func (s AttemptState) String() string {
+	switch s {
+	case AttemptSkipped:
+		return "skipped"
+	case AttemptStarted:
+		return "started"
+	case AttemptWon:
+		return "won"
+	case AttemptFailed:
+		return "failed"
+	case AttemptStopped:
+		return "stopped"
+	}
+	return "unknown"
+}
+
+// AttemptEvent tells what became of one of a connector's attempts.
+type AttemptEvent struct {
+	Connector *Connector
+	State     AttemptState
+	Mode      Mode
+	// Reason is why, an *Error; nil if there is nothing to say.
+	Reason error
+	// Detail is a sentence, possibly empty.
+	Detail string
+	// Elapsed is the time since the connect began.
+	Elapsed time.Duration
+}
+
+// ConnectorState is where a connector stands.
+type ConnectorState int
+
+// The states of a connector.
+const (
+	// ConnectorConnected: the peer's channels are open.
+	ConnectorConnected ConnectorState = C.RECONNECT_CONNECTOR_CONNECTED
+	// ConnectorFailed: no attempt worked; it may connect again.
+	ConnectorFailed ConnectorState = C.RECONNECT_CONNECTOR_FAILED
+	// ConnectorLost: its peer closed; it may connect again.
+	ConnectorLost ConnectorState = C.RECONNECT_CONNECTOR_LOST
+	// ConnectorClosed: the end.
+	ConnectorClosed ConnectorState = C.RECONNECT_CONNECTOR_CLOSED
+)
+
+// String is the state's name, for example "connected".
+func (s ConnectorState) String() string {
+	switch s {
+	case ConnectorConnected:
+		return "connected"
+	case ConnectorFailed:
+		return "failed"
+	case ConnectorLost:
+		return "lost"
+	case ConnectorClosed:
+		return "closed"
+	}
+	return "unknown"
+}
+
+// ConnectorEvent: a connector has come to a state.
+type ConnectorEvent struct {
+	Connector *Connector
+	State     ConnectorState
+	// Mode is how the peer connected.
+	Mode Mode
+	// Peer is the connection; nil if none came to be.
+	Peer *Peer
+	// Reason is why it failed or was lost, an *Error.
+	Reason error
+	// Detail is a sentence, possibly empty.
+	Detail string
+	// Elapsed is the time since the connect began.
+	Elapsed time.Duration
+}
+
+// Switch says who threw the kill switch of fast reload.
+type Switch int
+
+// Who threw the switch.
+const (
+	SwitchHost    Switch = C.RECONNECT_SWITCH_HOST    // Engine.SetFastReload
+	SwitchTripped Switch = C.RECONNECT_SWITCH_TRIPPED // too many fast connects failed
+	SwitchRearmed Switch = C.RECONNECT_SWITCH_REARMED // it is tried again
+)
+
+// String is "host", "tripped" or "rearmed".
+func (s Switch) String() string {
+	switch s {
+	case SwitchHost:
+		return "host"
+	case SwitchTripped:
+		return "tripped"
+	case SwitchRearmed:
+		return "rearmed"
+	}
+	return "unknown"
+}
+
+// FastReloadEvent: the kill switch of fast reload was thrown.
+type FastReloadEvent struct {
+	// Setting is how it acts now.
+	Setting FastReload
+	By      Switch
+	// Detail is a sentence.
+	Detail string
+}
+
+// CertificateEvent: the engine has a new certificate.
+type CertificateEvent struct {
+	// Fingerprint is its SHA-256 fingerprint as in SDP.
+	Fingerprint string
+}
+
+// StoreEvent: the session store has come or gone. While it is away answers are normal.
+type StoreEvent struct {
+	Available bool
+	// Detail is a sentence.
+	Detail string
+}
+
 func (LogEvent) event()           {}
 func (PeerStateEvent) event()     {}
 func (SessionEvent) event()       {}
@@ -136,3 +290,9 @@ func (MessageEvent) event()       {}
 func (BufferedLowEvent) event()   {}
 func (ChannelClosedEvent) event() {}
 func (AddressesEvent) event()     {}
+func (SignalEvent) event()        {}
+func (AttemptEvent) event()       {}
+func (ConnectorEvent) event()     {}
+func (FastReloadEvent) event()    {}
+func (CertificateEvent) event()   {}
+func (StoreEvent) event()         {}

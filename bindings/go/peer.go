@@ -15,6 +15,7 @@ type Peer struct {
 	engine     *Engine
 	tag        uint64
 	handle     atomic.Uint64
+	made       bool // by the library, of a template
 	negotiated []*Channel
 	opened     map[uint64]*Channel // opened here, by tag; under the engine's mutex
 	remote     map[uint64]*Channel // opened by the other side, by handle; the reader's

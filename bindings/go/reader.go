@@ -156,6 +156,20 @@ func (e *Engine) dispatch(event *C.reconnect_event_t) bool {
 		return e.deliver(LogEvent{Level: LogLevel(event.number), Line: text(event.data, event.size)})
 	case C.RECONNECT_EVENT_ADDRESSES:
 		return e.deliver(AddressesEvent{Addresses: strings.Fields(text(event.data, event.size))})
+	case C.RECONNECT_EVENT_SIGNAL:
+		return e.signal(event)
+	case C.RECONNECT_EVENT_ATTEMPT:
+		return e.attempt(event)
+	case C.RECONNECT_EVENT_CONNECTOR:
+		return e.connectorState(event)
+	case C.RECONNECT_EVENT_FAST_RELOAD:
+		return e.deliver(FastReloadEvent{
+			Setting: FastReload(event.number), By: Switch(event.kind), Detail: text(event.data, event.size),
+		})
+	case C.RECONNECT_EVENT_CERTIFICATE:
+		return e.deliver(CertificateEvent{Fingerprint: text(event.data, event.size)})
+	case C.RECONNECT_EVENT_STORE:
+		return e.deliver(StoreEvent{Available: event.number != 0, Detail: text(event.data, event.size)})
 	}
 	return true // what this package does not know is ignored
 }
@@ -175,23 +189,50 @@ func (e *Engine) finish(event *C.reconnect_event_t) {
 	}
 }
 
-func (e *Engine) peerState(event *C.reconnect_event_t) bool {
+// peer is the peer of an event with a peer's tag. One that the library made by itself is new with its first event.
+func (e *Engine) peer(event *C.reconnect_event_t) *Peer {
+	handle := uint64(event.peer.id)
 	e.mutex.Lock()
-	p := e.peers[uint64(event.tag)]
+	p, made := e.peers[uint64(event.tag)], e.templates[uint64(event.tag)]
 	e.mutex.Unlock()
+	switch known := e.peersByHandle[handle]; {
+	case p != nil:
+		p.handle.Store(handle)
+		e.peersByHandle[handle] = p
+		return p
+	case made != nil:
+		return e.peerOf(made, handle)
+	case known != nil && known.made: // its connector is closed
+		return known
+	}
+	return nil
+}
+
+// peerOf is the peer with a handle that the library made by itself.
+func (e *Engine) peerOf(made *template, handle uint64) *Peer {
+	p := e.peersByHandle[handle]
 	if p == nil {
+		p = newPeer(e, e.lastTag.Add(1), &made.config, made.tags)
+		p.made = true
+		p.handle.Store(handle)
+		e.peersByHandle[handle] = p
+	}
+	return p
+}
+
+func (e *Engine) peerState(event *C.reconnect_event_t) bool {
+	p := e.peer(event)
+	if p == nil {
+		delete(e.peersByHandle, uint64(event.peer.id))
 		return true
 	}
-	id := uint64(event.peer.id)
-	p.handle.Store(id)
-	e.peersByHandle[id] = p
 	state := PeerStateEvent{
 		Peer: p, State: PeerState(event.number), Detail: text(event.data, event.size),
-		Age: time.Duration(event.duration_ns),
+		Age: time.Duration(event.duration_ns), Ticket: event.flags&C.RECONNECT_FLAG_TICKET != 0,
 	}
 	if state.State == PeerClosed {
 		state.Reason = failure(event.status, state.Detail)
-		delete(e.peersByHandle, id)
+		delete(e.peersByHandle, uint64(event.peer.id))
 		if !e.endChannels(p, state.Reason) {
 			return false
 		}
@@ -233,9 +274,7 @@ func (e *Engine) endChannel(c *Channel, reason error) bool {
 }
 
 func (e *Engine) session(event *C.reconnect_event_t) bool {
-	e.mutex.Lock()
-	p := e.peers[uint64(event.tag)]
-	e.mutex.Unlock()
+	p := e.peer(event)
 	if p == nil {
 		return true
 	}
@@ -253,7 +292,13 @@ func (e *Engine) channel(event *C.reconnect_event_t) *Channel {
 	}
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
-	return e.channels[uint64(event.tag)]
+	if c := e.channels[uint64(event.tag)]; c != nil {
+		return c
+	}
+	if p := e.peersByHandle[uint64(event.peer.id)]; p != nil && p.made {
+		return p.opened[uint64(event.tag)]
+	}
+	return nil
 }
 
 func (e *Engine) channelOpened(event *C.reconnect_event_t) bool {

@@ -5,4 +5,6 @@
 #include <openssl/hmac.h>
 #include "certificate.h"
 #include "dtls.h"
+#include "seal.h"
 #include "stun_hmac.h"
+#include "tls_client.h"

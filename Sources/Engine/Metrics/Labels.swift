@@ -38,7 +38,14 @@ enum ConnectionMode: UInt32, CaseIterable, MetricLabel {
     case fast = 1
     case zeroSignaling = 2
 
-    init(_ mode: Reload.Mode) { self = mode == .fast ? .fast : .normal }
+    init(_ mode: Reload.Mode) {
+        self =
+            switch mode {
+            case .normal: .normal
+            case .fast: .fast
+            case .zeroSignaling: .zeroSignaling
+            }
+    }
 
     var label: String {
         switch self {

@@ -44,4 +44,12 @@ public protocol SessionStore: AnyObject {
     var nextTimeout: Instant? { get }
 
     func pollCompletion() -> (LookupID, StoreAnswer)?
+
+    /// The client is about to come back by other means than a token: ``session(_:)`` should soon know what is known
+    /// anywhere. Never answered.
+    func prefetch(_ client: ClientID)
+}
+
+extension SessionStore {
+    public func prefetch(_ client: ClientID) {}
 }

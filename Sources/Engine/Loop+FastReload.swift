@@ -1,0 +1,92 @@
+import Reload
+import Wire
+
+/// The kill switch of fast reload: the host's, and the one that trips by itself.
+extension Loop {
+    /// How fast reload acts now.
+    var effectiveFastReload: FastReloadSetting {
+        if setting == .on, !trip.isOn { return .partial }
+        return setting
+    }
+
+    func setFastReload(_ setting: FastReloadSetting) {
+        self.setting = setting
+        if setting == .on { trip.reset(now) }
+        applySwitch(kind: 0, "set by the host")
+    }
+
+    /// Tells sessions and the host.
+    private func applySwitch(kind: UInt32, _ sentence: String) {
+        let effective = effectiveFastReload
+        sessions.configuration.fastReload = FastReload(effective)
+        var event = Event(.fastReload)
+        event.number = Int64(effective.rawValue)
+        event.detailKind = kind
+        event.data = .text(sentence)
+        events.append(event)
+        switch kind {
+        case 1: metrics.tripped()
+        case 2: metrics.rearmed()
+        default: metrics.setSwitch(setting)
+        }
+        let level: LogLevel = kind == 1 ? .warning : .info
+        log(level, "[FAST_RELOAD] Action=switch Setting=\(effective) Reason=\(["host", "trip", "rearm"][Int(kind)])")
+    }
+
+    func drainTrip() {
+        while let change = trip.pollChange() {
+            switch change {
+            case .tripped(let sentence): applySwitch(kind: 1, sentence)
+            case .rearmed: applySwitch(kind: 2, "tried again")
+            }
+        }
+    }
+
+    // MARK: What fast connects come to
+
+    func attempted(_ connection: Connection) {
+        trip.attempt(now)
+        connection.attempt = .running
+        connection.fastDeadline = now + configuration.fastTimeout
+    }
+
+    func attemptEnded(_ connection: Connection, isFailure: Bool) {
+        guard case .running = connection.attempt else { return }
+        connection.fastDeadline = nil
+        if isFailure {
+            connection.attempt = .none
+            trip.failed(now)
+        } else {
+            connection.attempt = .young(now)
+            trip.succeeded(now)
+        }
+    }
+
+    func attemptSucceeded(_ connection: Connection) { attemptEnded(connection, isFailure: false) }
+
+    static let unstableAge = Duration.seconds(10)
+
+    /// The end of a connection: an early one by an error makes the fast ones look unstable.
+    func attemptClosed(_ connection: Connection, _ status: Status) {
+        switch connection.attempt {
+        case .none: break
+        case .running: attemptEnded(connection, isFailure: status != .ok && status != .replaced)
+        case .young(let since):
+            connection.attempt = .none
+            let isError = status != .ok && status != .replaced && status != .peerGone
+            // An end is noticed late: what counts is how long it was alive.
+            if isError, connection.peer.lastHeard - since < Loop.unstableAge { trip.unstable(now) }
+        }
+    }
+}
+
+extension Mode {
+    /// `RECONNECT_MODE_...`
+    var number: UInt32 {
+        switch self {
+        case .normal: 0
+        case .fast: 1
+        case .zeroSignaling: 2
+        }
+    }
+}

@@ -1,0 +1,101 @@
+public import DTLS
+public import ICE
+public import SCTP
+import SDP
+public import Wire
+
+/// Connections without signaling: what the descriptions would have said is known to both sides beforehand.
+extension Peer {
+    /// The INITs of both ends, where the SCTP handshake is left out.
+    public struct DerivedInits: Hashable, Sendable {
+        public var local: DerivedInit
+        public var remote: DerivedInit
+
+        public init(local: DerivedInit, remote: DerivedInit) {
+            self.local = local
+            self.remote = remote
+        }
+    }
+
+    /// A client that came with a ticket, as its first check and the ticket tell it.
+    public struct ReturningClient: Sendable {
+        /// Ours: the ticket and its password.
+        public var credentials: Credentials
+        public var clientUfrag: String
+        /// The only certificate that is accepted.
+        public var fingerprint: DTLS.Fingerprint
+        public var maximumMessageSize: UInt64
+        public var derivedInits: DerivedInits?
+
+        public init(
+            credentials: Credentials, clientUfrag: String, fingerprint: DTLS.Fingerprint, maximumMessageSize: UInt64,
+            derivedInits: DerivedInits? = nil
+        ) {
+            self.credentials = credentials
+            self.clientUfrag = clientUfrag
+            self.fingerprint = fingerprint
+            self.maximumMessageSize = maximumMessageSize
+            self.derivedInits = derivedInits
+        }
+    }
+
+    /// What a client knows of a server that expects it back: the server's answer, in effect.
+    public struct ExpectedServer: Sendable {
+        public var ufrag: String
+        public var password: String
+        /// As in SDP: "sha-256 AB:CD:...".
+        public var fingerprint: String
+        public var candidates: [String]
+        public var sctpPort: UInt16
+        public var maximumMessageSize: UInt64
+        public var derivedInits: DerivedInits?
+
+        public init(
+            ufrag: String, password: String, fingerprint: String, candidates: [String], sctpPort: UInt16 = 5000,
+            maximumMessageSize: UInt64, derivedInits: DerivedInits? = nil
+        ) {
+            self.ufrag = ufrag
+            self.password = password
+            self.fingerprint = fingerprint
+            self.candidates = candidates
+            self.sctpPort = sctpPort
+            self.maximumMessageSize = maximumMessageSize
+            self.derivedInits = derivedInits
+        }
+    }
+
+    /// Begins at once with the checks, as if the server had answered an offer.
+    public func resume(_ server: ExpectedServer, now: Instant) throws(DescriptionError) {
+        guard case .idle = negotiation, role == .offerer else {
+            throw .wrongState("this peer has its description already")
+        }
+        guard let fingerprint = SDP.Fingerprint(parsing: server.fingerprint) else {
+            throw .unacceptable("the fingerprint is malformed")
+        }
+        data.derivedInits = server.derivedInits
+        var remote = DataTransport(
+            iceUfrag: server.ufrag, icePwd: server.password, isLite: true, fingerprints: [fingerprint],
+            setup: .passive, sctpPort: server.sctpPort, maxMessageSize: server.maximumMessageSize)
+        remote.candidates = server.candidates
+        remote.hasEndOfCandidates = true
+        try take(remote, isDTLSClient: true, now: now)
+    }
+
+    /// The first check is about to be handed in; there is no description, and none will come.
+    func admit(_ client: ReturningClient, now: Instant) {
+        guard let fingerprint = SDP.Fingerprint(hash: .sha256, digest: client.fingerprint.bytes),
+            // A Lite agent sends no checks and has no use for the client's password.
+            let theirs = Credentials(ufrag: client.clientUfrag, password: String(repeating: "0", count: 22))
+        else { return end(.noPath("the ticket's check is malformed"), now: now) }
+        let remote = DataTransport(
+            iceUfrag: client.clientUfrag, icePwd: theirs.password, fingerprints: [fingerprint], setup: .active,
+            maxMessageSize: client.maximumMessageSize)
+        data.derivedInits = client.derivedInits
+        negotiation = .done(remote)
+        transportRole = .server
+        data.describe(remote: remote)
+        agent.setRemote(theirs, isLite: false)
+        agent.start(now: now)
+        deadline = now + configuration.connectTimeout
+    }
+}

@@ -1,3 +1,0 @@
-import CHiredis
-import CSQLite
-import Wire
