@@ -22,8 +22,8 @@ final class CertificateStore: Sendable {
     private let policy: Policy
     private let files: CertificateFiles?
     private let held: Guarded<CertificateSet>
-    /// One change at a time; held while files are written, which may take long.
-    private let changing = Guarded(())
+    /// One change at a time; held while files are written, which may take long. How many there were.
+    private let changing = Guarded(0)
 
     private init(policy: Policy, files: CertificateFiles?, set: CertificateSet) {
         self.policy = policy
@@ -83,7 +83,8 @@ final class CertificateStore: Sendable {
     /// Makes a new certificate, also on disk. After a failure everything is as it was. `adopt` is called with the change
     /// before another one can be made.
     func rotate(wallClock: Int64, adopt: (CertificateChange) -> Void = { _ in }) throws(Failure) {
-        let result: Result<Void, Failure> = changing.withLock { _ in
+        let result: Result<Void, Failure> = changing.withLock { count in
+            count &+= 1
             do throws(Failure) {
                 adopt(try replaced(wallClock))
                 return .success(())
@@ -166,7 +167,8 @@ final class CertificateStore: Sendable {
     /// next call tries again. Nil: there was nothing to do.
     @discardableResult
     func maintain(wallClock: Int64, adopt: (CertificateChange) -> Void = { _ in }) -> CertificateChange? {
-        changing.withLock { _ in
+        changing.withLock { count in
+            count &+= 1
             if let files, let change = try? taken(files, wallClock) {
                 adopt(change)
                 return change
