@@ -103,17 +103,6 @@ import Wire
         #expect(text.value("reconnect_tickets_dropped_total") == 1)
     }
 
-    @Test func tellsWhatALookUpFound() {
-        #expect(LookupResult(reason: nil, foundSession: true) == .hit)
-        // The switch is at partial: known, but not used.
-        #expect(LookupResult(reason: .disabled, foundSession: true) == .hit)
-        #expect(LookupResult(reason: .disabled, foundSession: false) == nil)
-        #expect(LookupResult(reason: .noToken, foundSession: false) == nil)
-        #expect(LookupResult(reason: .otherFingerprint, foundSession: false) == .miss)
-        #expect(LookupResult(reason: .expired, foundSession: false) == .miss)
-        #expect(LookupResult(reason: .storeUnavailable, foundSession: false) == .unavailable)
-    }
-
     @Test func showsTheSwitch() throws {
         metrics.tripped()
         #expect(try parsed().value("reconnect_fast_reload_tripped") == 1)
