@@ -28,8 +28,9 @@ final class Loop: @unchecked Sendable {
     /// Peers on their own ports, by the port's descriptor.
     private var byDescriptor: [Int32: Connection] = [:]
     private var dirty: [Connection] = []
-    private var deadlines = Deadlines()
+    private var deadlines = Deadlines<Connection>()
     let sessions: Sessions
+    var connectors = Connectors()
     /// Where sessions are kept outside this process, if they are.
     let backend: (database: SessionBackend, store: CachingStore)?
     /// Nil: no tickets.
@@ -133,7 +134,7 @@ final class Loop: @unchecked Sendable {
     }
 
     private var nextTimeout: Instant? {
-        [deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, certificateCheck].lazy
+        [deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, certificateCheck, connectorTimeout].lazy
             .compactMap(\.self).min()
     }
 
@@ -146,6 +147,7 @@ final class Loop: @unchecked Sendable {
     }
 
     private func closeEverything() {
+        closeConnectors()
         for connection in Array(connections.values) {
             connection.peer.close(now: now)
             markDirty(connection)
@@ -234,6 +236,7 @@ final class Loop: @unchecked Sendable {
             engine.counters.sessions.store(sessions.count, ordering: .relaxed)
         }
         if certificateCheck <= now { checkCertificate() }
+        fireConnectors()
         drainDecisions()
         if let due = network.nextTimeout, due <= now { network.handleTimeout(now: now) }
         if let due = trip.nextTimeout, due <= now { trip.handleTimeout(now) }
@@ -263,10 +266,12 @@ final class Loop: @unchecked Sendable {
     }
 
     private func service(_ connection: Connection) {
+        let first = events.count
         drainEvents(connection)
         feed(connection)
         transmit(connection)
         settle(connection)
+        observe(connection, from: first)
         if connection.peer.isClosed { return remove(connection) }
         deadlines.set(connection, nextTimeout(of: connection))
     }
@@ -399,6 +404,7 @@ final class Loop: @unchecked Sendable {
         case .storeChanged(let state): storeChanged(state)
         case .setFastReload(let setting): setFastReload(setting)
         case .certificates(let change): adopt(change)
+        case .connector(let entry, let command): perform(command, entry)
         case .stop: isRunning = false
         }
     }

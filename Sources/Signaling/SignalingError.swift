@@ -32,6 +32,10 @@ public enum SignalingError: Error, Hashable, Sendable {
         case empty = "empty"
         case outOfRange = "out of range"
         case forbiddenCharacter = "forbidden character"
+        case malformed = "malformed"
+        case tooMany = "too many"
+        /// A candidate in the list of another family or type.
+        case misplaced = "in the wrong list"
     }
 }
 
