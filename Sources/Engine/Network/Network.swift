@@ -98,7 +98,9 @@ final class Network {
 
     var nextTimeout: Instant? {
         guard !isClosed else { return nil }
-        return [monitor.nextTimeout, resolver.nextTimeout, mapping.nextTimeout].compactMap { $0 }.min()
+        let far = Instant.distantFuture
+        let next = min(monitor.nextTimeout ?? far, min(resolver.nextTimeout ?? far, mapping.nextTimeout ?? far))
+        return next == far ? nil : next
     }
 
     func handleTimeout(now: Instant) {
