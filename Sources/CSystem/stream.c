@@ -17,7 +17,7 @@ _Static_assert(CS_EAGAIN == EAGAIN && CS_EAGAIN == EWOULDBLOCK && CS_ENAMETOOLON
                "error numbers of this system");
 _Static_assert(sizeof(((cs_endpoint *)0)->bytes) >= sizeof(struct sockaddr_storage), "room for every address");
 
-int cs_resolve(const char *host, uint16_t port, int numeric, cs_endpoint *endpoints, int max) {
+int cs_resolve_endpoints(const char *host, uint16_t port, int numeric, cs_endpoint *endpoints, int max) {
     char service[8];
     snprintf(service, sizeof service, "%u", (unsigned)port);
     struct addrinfo hints;

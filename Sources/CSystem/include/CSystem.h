@@ -88,8 +88,6 @@ int64_t cs_unix_ns(void);
 typedef struct { uint64_t opaque; } cs_thread;
 int cs_thread_start(cs_thread *thread, void *(*body)(void *), void *context);
 int cs_thread_join(cs_thread thread);
-/* Instead of joining: nobody waits for it. */
-
 /* Instead of joining: the thread ends by itself, whenever that is. */
 int cs_thread_detach(cs_thread thread);
 /* 1 if the caller is that thread. */

@@ -13,7 +13,7 @@ enum { CS_NAME_FAILURE = 100000 };
 
 /* Looks up a name (or number) and waits for the answer. Writes at most `max` endpoints; answers how many, or
    -(CS_NAME_FAILURE + n), n being for cs_name_failure_text. `numeric` nonzero: numbers only, without any waiting. */
-int cs_resolve(const char *host, uint16_t port, int numeric, cs_endpoint *endpoints, int max);
+int cs_resolve_endpoints(const char *host, uint16_t port, int numeric, cs_endpoint *endpoints, int max);
 const char *cs_name_failure_text(int n);
 
 /* -ENAMETOOLONG if the path does not fit. */

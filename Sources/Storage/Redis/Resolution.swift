@@ -31,7 +31,7 @@ final class Resolution: Sendable {
 
     private static func resolve(_ host: String, _ port: UInt16, isNumeric: Bool) -> Answer {
         var endpoints = [cs_endpoint](repeating: cs_endpoint(), count: 8)
-        let count = unsafe cs_resolve(host, port, isNumeric ? 1 : 0, &endpoints, Int32(endpoints.count))
+        let count = unsafe cs_resolve_endpoints(host, port, isNumeric ? 1 : 0, &endpoints, Int32(endpoints.count))
         guard count >= 0 else {
             return .failed(unsafe String(cString: cs_name_failure_text(-count - Int32(CS_NAME_FAILURE))))
         }
