@@ -752,3 +752,38 @@ def test_all_options(name, tmp_path):
                 assert candidate in answer["sdp"]
     finally:
         assert host.end()[0] == 0
+
+
+# ---- The example clients
+
+CLIENTS = {
+    "go": [ROOT / "build" / "examples" / "client-go"],
+    "c": [ROOT / "build" / "examples" / "client-c"],
+    "python": [sys.executable, ROOT / "examples" / "python" / "client.py"],
+}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_example_clients_come_back(name, tmp_path):
+    host = Host("go")
+    try:
+        modes = []
+        for _ in range(2):
+            done = subprocess.run(
+                [*CLIENTS[name], "--url", f"http://{host.host}:{host.port}", "--cache", tmp_path / "cache.json"],
+                capture_output=True,
+                text=True,
+                timeout=3 * PATIENCE,
+                env={**os.environ, "LD_LIBRARY_PATH": str(ROOT / "build" / "lib")},
+            )
+            assert done.returncode == 0, done.stderr
+            lines = done.stdout.splitlines()
+            assert all(re.fullmatch(r'[a-z-]+: open after [\d.]+ ms, "hello" after [\d.]+ ms', line) for line in lines)
+            modes += [line.partition(":")[0] for line in lines]
+            assert "won after" in done.stderr
+        assert len(modes) == 6 and modes[0] == "normal"
+        assert set(modes[1:]) <= {"fast", "zero-signaling"}, modes
+    finally:
+        assert host.end()[0] == 0
+    done = subprocess.run([*CLIENTS[name], "--url", f"http://{host.host}:{host.port}"], capture_output=True, text=True)
+    assert done.returncode == 1 and "SIGNALING_FAILED" in done.stderr and "Traceback" not in done.stderr
