@@ -101,7 +101,10 @@ class Requests(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         status, answer = self.site.answer(body)
-        self.reply(status, answer, "application/json")
+        try:
+            self.reply(status, answer, "application/json")
+        except ConnectionError:
+            self.close_connection = True  # the page has found a faster way
 
     # ---- A WebSocket with whole text messages, no more (RFC 6455)
 
