@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
@@ -102,10 +103,29 @@ int cs_interface_addresses(cs_interface_address *addresses, int max) {
                entry->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
         from_sockaddr(&addresses[count].address, &storage);
         addresses[count].address.port = 0;
-        addresses[count].flags = entry->ifa_flags & IFF_LOOPBACK ? CS_INTERFACE_LOOPBACK : 0;
+        addresses[count].flags = (entry->ifa_flags & IFF_LOOPBACK ? CS_INTERFACE_LOOPBACK : 0) |
+                                 (entry->ifa_flags & IFF_RUNNING ? CS_INTERFACE_RUNNING : 0);
+        memset(addresses[count].name, 0, sizeof addresses[count].name);
+        if (entry->ifa_name) strncpy(addresses[count].name, entry->ifa_name, sizeof addresses[count].name - 1);
         count++;
     }
     freeifaddrs(list);
+    return count;
+}
+
+int cs_resolve(const char *name, cs_address *addresses, int max) {
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_DGRAM}, *list = NULL;
+    if (getaddrinfo(name, NULL, &hints, &list) != 0) return 0;
+    int count = 0;
+    for (struct addrinfo *entry = list; entry && count < max; entry = entry->ai_next) {
+        if (entry->ai_family != AF_INET && entry->ai_family != AF_INET6) continue;
+        struct sockaddr_storage storage;
+        memset(&storage, 0, sizeof storage);
+        memcpy(&storage, entry->ai_addr, entry->ai_addrlen < sizeof storage ? entry->ai_addrlen : sizeof storage);
+        from_sockaddr(&addresses[count], &storage);
+        addresses[count++].port = 0;
+    }
+    freeaddrinfo(list);
     return count;
 }
 
@@ -458,6 +478,8 @@ int cs_thread_start(cs_thread *thread, void *(*body)(void *), void *context) {
 }
 
 int cs_thread_join(cs_thread thread) { return -pthread_join((pthread_t)thread.opaque, NULL); }
+
+int cs_thread_detach(cs_thread thread) { return -pthread_detach((pthread_t)thread.opaque); }
 
 int cs_thread_is_current(cs_thread thread) { return pthread_equal((pthread_t)thread.opaque, pthread_self()) != 0; }
 

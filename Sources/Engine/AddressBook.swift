@@ -3,22 +3,16 @@ import Wire
 
 /// The addresses that this machine can offer.
 enum AddressBook {
-    /// Addresses of the interfaces that are up: global IPv6 first, then unique local IPv6, then IPv4; link-local ones
-    /// are left out, because a candidate cannot carry their zone. Loopback only if there is nothing else.
-    static func interfaces() throws(Failure) -> [IPAddress] {
-        var error: Int32 = 0
-        let found = withUnsafeTemporaryAllocation(of: cs_interface_address.self, capacity: 256) { buffer in
-            let count = unsafe cs_interface_addresses(buffer.baseAddress, 256)
-            error = max(0, -count)
-            return (0..<max(0, Int(count))).map { unsafe (ip: IPAddress(buffer[$0].address), flags: buffer[$0].flags) }
-        }
-        guard error == 0 else {
+    /// Addresses of the interfaces that are up, as far as `policy` offers them: global IPv6 first, then unique local
+    /// IPv6, then IPv4; link-local ones are left out, because a candidate cannot carry their zone. Loopback only if
+    /// there is nothing else.
+    static func interfaces(_ policy: InterfacePolicy = []) throws(Failure) -> [IPAddress] {
+        switch NetworkSnapshot.read() {
+        case .complete(let snapshot), .partial(let snapshot): return snapshot.offered(policy)
+        case .failed(let error):
             let reason = unsafe String(cString: cs_error_text(error))
             throw Failure(Status(systemError: error), "cannot list the machine's addresses: \(reason)")
         }
-        let usable = found.filter { !$0.ip.isLinkLocal && !$0.ip.isUnspecified && !$0.ip.isMulticast }
-        let remote = usable.filter { !$0.ip.isLoopback }.map(\.ip)
-        return ordered(remote.isEmpty ? usable.map(\.ip) : remote)
     }
 
     /// IPv6 before IPv4, global before private, otherwise as given; doubles removed.

@@ -142,13 +142,29 @@ public struct CertificateFile: Sendable {
         try replace(with: text.span.bytes)
     }
 
+    /// As ``store(_:)``, but answers false and changes nothing if there is a file: somebody else was faster.
+    func create(_ certificate: Certificate) throws(CertificateFileError) -> Bool {
+        let result: Result<Bool, CertificateFileError>? = certificate.withPEM { text in
+            do throws(CertificateFileError) {
+                return .success(try write(text, replaces: false))
+            } catch {
+                return .failure(error)
+            }
+        }
+        guard let result else { throw .outOfResources }
+        return try result.get()
+    }
+
     /// Deletes the file, if it is there.
     func remove() throws(CertificateFileError) {
         guard unsafe unlink(path) != 0 else { return syncDirectory() }
         guard errno == ENOENT else { throw writeError(errno) }
     }
 
-    private func replace(with text: RawSpan) throws(CertificateFileError) {
+    private func replace(with text: RawSpan) throws(CertificateFileError) { _ = try write(text, replaces: true) }
+
+    /// False if there was a file that is not to be replaced.
+    private func write(_ text: RawSpan, replaces: Bool) throws(CertificateFileError) -> Bool {
         let (temporary, descriptor) = try createTemporary()
         do throws(CertificateFileError) {
             defer { close(descriptor) }
@@ -158,12 +174,36 @@ public struct CertificateFile: Sendable {
             unsafe unlink(temporary)
             throw error
         }
+        if !replaces {
+            if unsafe link(temporary, path) == 0 {
+                unsafe unlink(temporary)
+                syncDirectory()
+                return true
+            }
+            if errno == EEXIST {
+                unsafe unlink(temporary)
+                return false
+            }
+            // Not every file system has links.
+        }
         guard unsafe rename(temporary, path) == 0 else {
             let reason = errno
             unsafe unlink(temporary)
             throw writeError(reason)
         }
         syncDirectory()
+        return true
+    }
+
+    /// Tells the engines that share the file apart: one at a time changes it. The lock ends with the descriptor, which
+    /// is negative where the file system has no locks. Nil: another one has it.
+    func lock() -> Int32? {
+        let descriptor = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0, flock(descriptor, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK else {
+            return descriptor
+        }
+        close(descriptor)
+        return nil
     }
 
     /// A name is safe only when the directory is. Some file systems cannot do that; the file is there anyway.

@@ -12,19 +12,47 @@ struct CertificateFiles: Sendable {
         previous = CertificateFile(path: path + ".previous")
     }
 
-    /// Nil if a new certificate is needed; the notes say why.
-    func loadCurrent(_ wallClock: Int64, _ notes: inout CertificateStore.Notes) throws(Failure) -> Certificate? {
+    enum Loaded {
+        case certificate(Certificate)
+        /// A new one is needed.
+        case missing
+        case expired
+    }
+
+    func loadCurrent(_ wallClock: Int64, _ notes: inout CertificateStore.Notes) throws(Failure) -> Loaded {
         do throws(CertificateFileError) {
             let contents = try current.load(wallClock: wallClock)
             if contents.isReadableByOthers { notes.append(CertificateFiles.readable(current)) }
-            return contents.certificate
+            return .certificate(contents.certificate)
         } catch {
             switch error {
-            case .missing: notes.append((.info, LogLine.certificate(.create(isOnDisk: true))))
-            case .expired: notes.append((.warning, LogLine.certificate(.replaceExpired(isOnDisk: true))))
+            case .missing: return .missing
+            case .expired: return .expired
             default: throw CertificateFiles.failure(error, path: current.path)
             }
-            return nil
+        }
+    }
+
+    /// What is there now, if it can be used: perhaps another engine that shares the files has replaced it.
+    func reload(_ wallClock: Int64) -> (current: Certificate?, previous: [Certificate]) {
+        ((try? current.load(wallClock: wallClock))?.certificate, (try? previous.loadAll())?.certificates ?? [])
+    }
+
+    /// Calls `body` while no other engine changes the files.
+    func locked<Result>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
+        guard let lock = current.lock() else {
+            throw Failure(.storage, "another engine is just replacing the certificate file \(current.path)")
+        }
+        defer { if lock >= 0 { cs_close(lock) } }
+        return try body()
+    }
+
+    /// False if there is a file by now.
+    func createCurrent(_ certificate: Certificate) throws(Failure) -> Bool {
+        do throws(CertificateFileError) {
+            return try current.create(certificate)
+        } catch {
+            throw CertificateFiles.failure(error, path: current.path)
         }
     }
 

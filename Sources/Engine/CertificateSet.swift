@@ -27,6 +27,9 @@ struct CertificateSet: Sendable {
     /// The current one first.
     var all: [DTLS.Context] { [current] + previous }
 
+    /// The current one first.
+    var certificates: [Certificate] { all.map(\.certificate) }
+
     private static func context(of certificate: Certificate) throws(Failure) -> DTLS.Context {
         do throws(TransportFailure) {
             return try DTLS.Context(certificate: certificate)

@@ -22,8 +22,8 @@ final class CertificateStore: Sendable {
     private let policy: Policy
     private let files: CertificateFiles?
     private let held: Guarded<CertificateSet>
-    /// One change at a time; held while files are written, which may take long.
-    private let changing = Guarded(())
+    /// One change at a time; held while files are written, which may take long. How many there were.
+    private let changing = Guarded(0)
 
     private init(policy: Policy, files: CertificateFiles?, set: CertificateSet) {
         self.policy = policy
@@ -43,19 +43,37 @@ final class CertificateStore: Sendable {
             return (store, [(.info, LogLine.certificate(.create(isOnDisk: false)))])
         }
         let files = CertificateFiles(path: path)
+        // More than once only if another engine makes the files at the same time.
+        for _ in 0..<4 {
+            if let opened = try open(files, policy, wallClock) { return opened }
+        }
+        throw Failure(.storage, "the certificate file \(path) comes and goes")
+    }
+
+    /// Nil if the file appeared meanwhile.
+    private static func open(
+        _ files: CertificateFiles, _ policy: Policy, _ wallClock: Int64
+    ) throws(Failure) -> (CertificateStore, Notes)? {
         var notes: Notes = []
         let kept = files.loadPrevious(&notes)
-        if let loaded = try files.loadCurrent(wallClock, &notes) {
-            let previous = remaining(kept, after: loaded, policy, wallClock)
-            notes.append(
-                (.info, LogLine.certificate(.load(age: loaded.age(at: wallClock), previous: previous.count))))
-            let set = try CertificateSet(current: loaded, previous: previous)
+        let loaded = try files.loadCurrent(wallClock, &notes)
+        if case .certificate(let current) = loaded {
+            let previous = remaining(kept, after: current, policy, wallClock)
+            let age = current.age(at: wallClock)
+            notes.append((.info, LogLine.certificate(.load(age: age, previous: previous.count))))
+            let set = try CertificateSet(current: current, previous: previous)
             let store = CertificateStore(policy: policy, files: files, set: set)
             if let change = store.maintain(wallClock: wallClock) { notes += change.notes }
             return (store, notes)
         }
         let made = try make(policy, wallClock, avoiding: kept)
-        try files.storeCurrent(made)
+        if case .expired = loaded {
+            try files.storeCurrent(made)
+            notes.append((.warning, LogLine.certificate(.replaceExpired(isOnDisk: true))))
+        } else {
+            guard try files.createCurrent(made) else { return nil }
+            notes.append((.info, LogLine.certificate(.create(isOnDisk: true))))
+        }
         let set = try CertificateSet(current: made, previous: remaining(kept, after: made, policy, wallClock))
         return (CertificateStore(policy: policy, files: files, set: set), notes)
     }
@@ -65,7 +83,8 @@ final class CertificateStore: Sendable {
     /// Makes a new certificate, also on disk. After a failure everything is as it was. `adopt` is called with the change
     /// before another one can be made.
     func rotate(wallClock: Int64, adopt: (CertificateChange) -> Void = { _ in }) throws(Failure) {
-        let result: Result<Void, Failure> = changing.withLock { _ in
+        let result: Result<Void, Failure> = changing.withLock { count in
+            count &+= 1
             do throws(Failure) {
                 adopt(try replaced(wallClock))
                 return .success(())
@@ -77,44 +96,83 @@ final class CertificateStore: Sendable {
     }
 
     private func replaced(_ wallClock: Int64) throws(Failure) -> CertificateChange {
-        let certificates = set.all.map(\.certificate)
+        guard let files else { return try replaced(set.certificates, in: nil, wallClock) }
+        return try files.locked { () throws(Failure) in
+            try replaced(known(files, wallClock), in: files, wallClock)
+        }
+    }
+
+    /// `certificates`: all that are to be kept as far as there is room, the newest first.
+    private func replaced(
+        _ certificates: [Certificate], in files: CertificateFiles?, _ wallClock: Int64
+    ) throws(Failure) -> CertificateChange {
         let made = try CertificateStore.make(policy, wallClock, avoiding: certificates)
         let previous = CertificateStore.remaining(certificates, after: made, policy, wallClock)
         let new = try CertificateSet(current: made, previous: previous)
-        // The oldest stays in the file until the next change: until the new one is in place it still belongs to the set.
-        try files?.replace(with: made, previous: certificates)
+        // One more than is kept: until the new one is in place, the oldest still belongs to the set.
+        let surplus = Array(certificates.prefix(CertificateSet.previousLimit + 1))
+        try files?.replace(with: made, previous: surplus)
         held.withLock { $0 = new }
         let line = LogLine.certificate(.rotate(isOnDisk: files != nil, previous: previous.count))
         return CertificateChange(set: new, isRotation: true, notes: [(.info, line)])
     }
 
+    /// Ours, and those that another engine with the same files has made meanwhile; the newest first.
+    private func known(_ files: CertificateFiles, _ wallClock: Int64) -> [Certificate] {
+        let ours = set.certificates
+        var fingerprints = Set(ours.map { $0.fingerprint(.sha256) })
+        let (current, previous) = files.reload(wallClock)
+        func isNew(_ certificate: Certificate) -> Bool {
+            fingerprints.insert(certificate.fingerprint(.sha256)).inserted
+        }
+        let newer = [current].compactMap { $0 }.filter(isNew)
+        return newer + ours + previous.filter(isNew)
+    }
+
+    /// Another engine with the same files has replaced the certificate: its certificate becomes ours too.
+    private func taken(_ files: CertificateFiles, _ wallClock: Int64) throws(Failure) -> CertificateChange? {
+        let certificates = known(files, wallClock)
+        guard let newest = certificates.first, !isOver(newest, wallClock),
+            newest.fingerprint(.sha256) != set.current.certificate.fingerprint(.sha256)
+        else { return nil }
+        let previous = CertificateStore.remaining(Array(certificates.dropFirst()), after: newest, policy, wallClock)
+        let new = try CertificateSet(current: newest, previous: previous)
+        held.withLock { $0 = new }
+        let line = LogLine.certificate(.load(age: newest.age(at: wallClock), previous: previous.count))
+        return CertificateChange(set: new, isRotation: true, notes: [(.info, line)])
+    }
+
     // MARK: In time
 
-    /// True if ``maintain(wallClock:adopt:)`` would do something.
+    /// True if ``maintain(wallClock:adopt:)`` has something to do, or to look at.
     func isDue(wallClock: Int64) -> Bool {
         let set = set
-        return isOver(set.current.certificate, wallClock) || retires(set, wallClock)
+        return files != nil || isOver(set.current.certificate, wallClock) || retires(set, wallClock)
     }
 
     /// When to look again, at the latest: clocks are set, machines sleep.
     func nextCheck(wallClock: Int64) -> Duration {
         let set = set
-        var left = Duration.seconds(3600)
         let current = set.current.certificate
-        left = min(left, current.remaining(wallClock: wallClock))
-        if let lifetime = policy.lifetime { left = min(left, lifetime - current.age(at: wallClock)) }
-        for due in CertificateStore.retirements(set.all.map(\.certificate), policy) {
-            left = min(left, .seconds(due.subtractingReportingOverflow(wallClock).partialValue))
+        var left = [Duration.seconds(3600), current.remaining(wallClock: wallClock)]
+        if let lifetime = policy.lifetime { left.append(lifetime - current.age(at: wallClock)) }
+        for due in CertificateStore.retirements(set.certificates, policy) {
+            left.append(.seconds(due.subtractingReportingOverflow(wallClock).partialValue))
         }
         // What is over already has been seen to, or failed: not at once again.
-        return left > .zero ? left : .seconds(3600)
+        return left.filter { $0 > .zero }.min() ?? .seconds(3600)
     }
 
     /// Replaces the certificate if it is old enough, and gives up what is not needed any more. A failure is a note; the
     /// next call tries again. Nil: there was nothing to do.
     @discardableResult
     func maintain(wallClock: Int64, adopt: (CertificateChange) -> Void = { _ in }) -> CertificateChange? {
-        changing.withLock { _ in
+        changing.withLock { count in
+            count &+= 1
+            if let files, let change = try? taken(files, wallClock) {
+                adopt(change)
+                return change
+            }
             let set = set
             var change: CertificateChange?
             if isOver(set.current.certificate, wallClock) {
@@ -140,7 +198,7 @@ final class CertificateStore: Sendable {
             held.withLock { $0 = new }
             var notes: Notes = [(.info, LogLine.certificate(.retire(previous: left.count)))]
             do throws(Failure) {
-                try files?.storePrevious(left)
+                try files?.locked { () throws(Failure) in try files?.storePrevious(left) }
             } catch {
                 notes.append((.warning, "[CERTIFICATE] \(error.detail)"))
             }
@@ -157,7 +215,7 @@ final class CertificateStore: Sendable {
     }
 
     private func retires(_ set: CertificateSet, _ wallClock: Int64) -> Bool {
-        CertificateStore.retirements(set.all.map(\.certificate), policy).contains { $0 <= wallClock }
+        CertificateStore.retirements(set.certificates, policy).contains { $0 <= wallClock }
     }
 
     // MARK: Rules

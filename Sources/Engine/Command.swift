@@ -23,6 +23,7 @@ enum Command: @unchecked Sendable {
     case storeChanged(SessionBackend.State)
     case setFastReload(FastReloadSetting)
     case certificates(CertificateChange)
+    case connector(ConnectorEntry, ConnectorCommand)
     case stop
 
     /// Nobody will do it: what it would have brought to life has no handle any more.
@@ -33,6 +34,9 @@ enum Command: @unchecked Sendable {
             HandleTable.shared.remove(entry.handle)
         case .openChannel(let entry, _):
             entry.isClosing.store(true, ordering: .relaxed)
+            HandleTable.shared.remove(entry.handle)
+        case .connector(let entry, _):
+            entry.isClosed.store(true, ordering: .relaxed)
             HandleTable.shared.remove(entry.handle)
         default: break
         }

@@ -120,7 +120,8 @@ public struct ServerAddress: Hashable, Sendable {
         var rest = Substring(text)
         if rest.hasPrefix("stun:") { rest = rest.dropFirst(5) }
         guard let (host, port) = splitPort(rest), !host.isEmpty, host.utf8.count <= 255,
-            host.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != 0x2F && $0 != 0x3F })
+            host.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != 0x2F && $0 != 0x3F }),
+            !host.utf8.contains(0x3A) || IPAddress(host) != nil
         else {
             throw Failure(.invalidArgument, "\"\(text.prefix(64))\" is not a STUN server as stun:HOST:PORT")
         }

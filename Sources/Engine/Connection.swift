@@ -4,7 +4,7 @@ import Reload
 import Wire
 
 /// The loop's side of a peer.
-final class Connection {
+final class Connection: Scheduled {
     let entry: PeerEntry
     let peer: Peer
     let port: Port
@@ -35,6 +35,8 @@ final class Connection {
     var failure: Failure?
     /// Its session came back with another peer.
     var isReplaced = false
+    /// What it is to a connector, if one made it.
+    var contender: Contender?
 
     // Tickets.
     /// The other side takes them.

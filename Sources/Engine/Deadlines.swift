@@ -1,14 +1,21 @@
 import Wire
 
+/// Something that wants to be called at a time.
+protocol Scheduled: AnyObject {
+    var due: Instant { get set }
+    /// Its place among the deadlines; theirs to write.
+    var heapIndex: Int? { get set }
+}
+
 /// When which connection wants to be called: a binary heap in which each connection stands at most once and knows its
 /// place, so that a deadline can move either way.
-struct Deadlines {
-    private var heap: [Connection] = []
+struct Deadlines<Item: Scheduled> {
+    private var heap: [Item] = []
 
     var earliest: Instant? { heap.first?.due }
 
     /// Sets, moves or (with nil) takes away the connection's deadline.
-    mutating func set(_ connection: Connection, _ due: Instant?) {
+    mutating func set(_ connection: Item, _ due: Instant?) {
         guard let due else { return remove(connection) }
         if let index = connection.heapIndex {
             guard due != connection.due else { return }
@@ -23,13 +30,13 @@ struct Deadlines {
     }
 
     /// Takes one connection that is due.
-    mutating func popDue(at now: Instant) -> Connection? {
+    mutating func popDue(at now: Instant) -> Item? {
         guard let first = heap.first, first.due <= now else { return nil }
         remove(first)
         return first
     }
 
-    private mutating func remove(_ connection: Connection) {
+    private mutating func remove(_ connection: Item) {
         guard let index = connection.heapIndex else { return }
         connection.heapIndex = nil
         let last = heap.removeLast()

@@ -35,7 +35,7 @@ enum Describing {
         }
     }
 
-    private static func message(_ bytes: RawSpan) throws(Failure) -> SignalingMessage {
+    static func message(_ bytes: RawSpan) throws(Failure) -> SignalingMessage {
         do throws(SignalingError) {
             return try decode(bytes)
         } catch {

@@ -14,6 +14,7 @@ public final class Engine: Sendable {
     let counters = Counters()
     public let portNumber: UInt16
     let series = Metrics()
+    let caches = CacheFiles()
     let certificates: CertificateStore
     private let logLevel: Atomic<UInt32>
     private let isStopped = Atomic<Bool>(false)
@@ -32,6 +33,7 @@ public final class Engine: Sendable {
         self.events = events
         self.portNumber = portNumber
         self.certificates = certificates
+        series.setSwitch(configuration.fastReload)
         logLevel = Atomic(configuration.logLevel?.rawValue ?? 0)
     }
 
@@ -85,6 +87,7 @@ public final class Engine: Sendable {
         inbox.push(.stop)
         let running = thread.withLock { $0.take() }
         if let running { _ = cs_thread_join(running) }
+        caches.stop()
         let keeping = keeper.withLock { $0.take() }
         if let keeping { _ = cs_thread_join(keeping) }
         for command in inbox.close() { command.abandon() }

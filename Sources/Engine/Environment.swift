@@ -104,7 +104,7 @@ private func printable(_ text: Substring) -> String {
         String.UnicodeScalarView(text.unicodeScalars.prefix(64).map { $0.value < 0x20 || $0.value == 0x7F ? "?" : $0 }))
 }
 
-private func systemEnvironment(_ name: StaticString) throws(Failure) -> String? {
+func systemEnvironment(_ name: StaticString) throws(Failure) -> String? {
     let value = unsafe name.utf8Start.withMemoryRebound(to: CChar.self, capacity: name.utf8CodeUnitCount + 1) {
         unsafe cs_environment($0)
     }

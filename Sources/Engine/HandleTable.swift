@@ -3,6 +3,7 @@ enum HandleTarget {
     case engine(Engine)
     case peer(PeerEntry)
     case channel(ChannelEntry)
+    case connector(ConnectorEntry)
 }
 
 /// The numbers that hosts hold instead of pointers. A number is a slot and the slot's generation, so that one

@@ -82,7 +82,3 @@ struct ControlBudget {
         return true
     }
 }
-
-extension Loop {
-    func controlReceived(ticket: Ticket, token: String?, _ connection: Connection) {}
-}

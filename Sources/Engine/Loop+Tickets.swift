@@ -24,6 +24,13 @@ final class TicketOffice {
         limiter = SourceLimiter(using: &random)
         replays = ReplayFilter(lifetime: lifetime, using: &random)
     }
+
+    /// The first seals, all open: the host's, or what the certificates give, replaced ones included.
+    static func secrets(_ configuration: Configuration, _ certificates: CertificateSet) -> [[UInt8]] {
+        let given = [configuration.ticketSecret, configuration.oldTicketSecret].compactMap(\.self)
+        guard configuration.ticketSecret == nil else { return given }
+        return certificates.all.compactMap { try? $0.certificate.deriveTicketSecret() } + given
+    }
 }
 
 /// Clients that come without signaling (zero-signaling): their first packet is a check, its name is a ticket.
@@ -96,6 +103,7 @@ extension Loop {
         guard let client, let connection = makeReturning(client, contents, provider, name) else {
             return dropped()
         }
+        tickets.limiter.refund(remote.ip, now: now)
         return connection
     }
 

@@ -28,8 +28,9 @@ final class Loop: @unchecked Sendable {
     /// Peers on their own ports, by the port's descriptor.
     private var byDescriptor: [Int32: Connection] = [:]
     private var dirty: [Connection] = []
-    private var deadlines = Deadlines()
+    private var deadlines = Deadlines<Connection>()
     let sessions: Sessions
+    var connectors = Connectors()
     /// Where sessions are kept outside this process, if they are.
     let backend: (database: SessionBackend, store: CachingStore)?
     /// Nil: no tickets.
@@ -52,7 +53,7 @@ final class Loop: @unchecked Sendable {
         configuration = engine.configuration
         now = Instant(nanoseconds: cs_monotonic_ns())
         certificates = engine.certificates.set
-        certificateCheck = now
+        certificateCheck = now + engine.certificates.nextCheck(wallClock: Engine.wallClock)
         network = Network(engine.configuration, port: port, random: random, now: now)
         guard let receiver = unsafe cs_receiver_create(), let sender = unsafe cs_sender_create() else {
             throw Failure(.noMemory, "no memory for the packet buffers")
@@ -77,22 +78,15 @@ final class Loop: @unchecked Sendable {
         trip = Trip(configuration: engine.configuration.trip)
         tickets =
             engine.configuration.givesTickets
-            ? Loop.office(engine.configuration, certificates.current.certificate, &random) : nil
+            ? TicketOffice(
+                secrets: TicketOffice.secrets(engine.configuration, certificates),
+                lifetime: engine.configuration.sessionLifetime * 2, using: &random) : nil
         guard epoll >= 0, cs_epoll_add(epoll, port.descriptor, UInt64(port.descriptor)) == 0,
             cs_epoll_add(epoll, engine.inbox.descriptor, UInt64(engine.inbox.descriptor)) == 0
         else { throw Failure(.noDescriptors, "cannot watch the port: the limit of open files is reached") }
         for descriptor in network.descriptors where cs_epoll_add(epoll, descriptor, UInt64(descriptor)) != 0 {
             throw Failure(.noDescriptors, "cannot watch the network: the limit of open files is reached")
         }
-    }
-
-    private static func office(
-        _ configuration: Configuration, _ certificate: Certificate, _ random: inout SystemRandomNumberGenerator
-    ) -> TicketOffice? {
-        let own = configuration.ticketSecret ?? (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &random) }
-        let secrets = [own, configuration.oldTicketSecret]
-        let lifetime = configuration.sessionLifetime * 2
-        return TicketOffice(secrets: secrets.compactMap(\.self), lifetime: lifetime, using: &random)
     }
 
     deinit {
@@ -140,7 +134,7 @@ final class Loop: @unchecked Sendable {
     }
 
     private var nextTimeout: Instant? {
-        [deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, certificateCheck].lazy
+        [deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, certificateCheck, connectorTimeout].lazy
             .compactMap(\.self).min()
     }
 
@@ -153,6 +147,7 @@ final class Loop: @unchecked Sendable {
     }
 
     private func closeEverything() {
+        closeConnectors()
         for connection in Array(connections.values) {
             connection.peer.close(now: now)
             markDirty(connection)
@@ -241,6 +236,7 @@ final class Loop: @unchecked Sendable {
             engine.counters.sessions.store(sessions.count, ordering: .relaxed)
         }
         if certificateCheck <= now { checkCertificate() }
+        fireConnectors()
         drainDecisions()
         if let due = network.nextTimeout, due <= now { network.handleTimeout(now: now) }
         if let due = trip.nextTimeout, due <= now { trip.handleTimeout(now) }
@@ -270,10 +266,12 @@ final class Loop: @unchecked Sendable {
     }
 
     private func service(_ connection: Connection) {
+        let first = events.count
         drainEvents(connection)
         feed(connection)
         transmit(connection)
         settle(connection)
+        observe(connection, from: first)
         if connection.peer.isClosed { return remove(connection) }
         deadlines.set(connection, nextTimeout(of: connection))
     }
@@ -406,6 +404,7 @@ final class Loop: @unchecked Sendable {
         case .storeChanged(let state): storeChanged(state)
         case .setFastReload(let setting): setFastReload(setting)
         case .certificates(let change): adopt(change)
+        case .connector(let entry, let command): perform(command, entry)
         case .stop: isRunning = false
         }
     }

@@ -4,11 +4,11 @@ import Wire
 /// Jansson's values, owned. The only place of this module with unsafe code.
 struct JSON: ~Copyable {
     /// Owned: one reference, given back at the end.
-    private let root: OpaqueValue
+    let root: OpaqueValue
 
     typealias OpaqueValue = UnsafeMutablePointer<json_t>
 
-    private init(owning value: OpaqueValue) { unsafe root = value }
+    init(owning value: OpaqueValue) { unsafe root = value }
 
     deinit { unsafe json_decref(root) }
 

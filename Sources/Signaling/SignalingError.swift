@@ -32,6 +32,10 @@ public enum SignalingError: Error, Hashable, Sendable {
         case empty = "empty"
         case outOfRange = "out of range"
         case forbiddenCharacter = "forbidden character"
+        case malformed = "malformed"
+        case tooMany = "too many"
+        /// A candidate in the list of another family or type.
+        case misplaced = "in the wrong list"
     }
 }
 
@@ -56,7 +60,7 @@ public struct SignalingLimits: Sendable {
     public var mid = 256
     public var usernameFragment = 256
     /// Of a message of the control channel.
-    public var control = 32_768
+    public var control = 65_536
     /// Of one candidate line in a ticket, and how many there may be.
     public var ticketCandidate = 512
     public var ticketCandidates = 32

@@ -187,3 +187,43 @@ extension String {
         return nil
     }
 }
+
+@Suite struct TicketSecrets {
+    /// An independent implementation of HKDF over the private number made the secret.
+    private let text = """
+        -----BEGIN PRIVATE KEY-----
+        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgXNq9izO+QghRwK6C
+        19zS3gA9QMGt043U79vWKqxfSlahRANCAAR8lcwWsYM0q97cL9v1so+zPP3FeEuX
+        m95bfdNhKb9PqJ2isYliNRkvsRz5G+Az8Nlcmiea2Z1J3sp4pDp+UBfh
+        -----END PRIVATE KEY-----
+        -----BEGIN CERTIFICATE-----
+        MIIBZjCCAQygAwIBAgIBATAKBggqhkjOPQQDAjARMQ8wDQYDVQQDDAZXZWJSVEMw
+        IBcNMjYxMTIxMDMzODU3WhgPMjEyNjEwMjgwMzM4NTdaMBExDzANBgNVBAMMBldl
+        YlJUQzBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABHyVzBaxgzSr3twv2/Wyj7M8
+        /cV4S5eb3lt902Epv0+onaKxiWI1GS+xHPkb4DPw2VyaJ5rZnUneynikOn5QF+Gj
+        UzBRMB0GA1UdDgQWBBSrkhCoBmpfTNtxzqC9KSBokhx4qzAfBgNVHSMEGDAWgBSr
+        khCoBmpfTNtxzqC9KSBokhx4qzAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMC
+        A0gAMEUCIQCOOY+TvyCDWgqmZjUBmBnh4SkKEiNIS3EzwMXw9+8d4AIgHvkWl2M2
+        kz3YtJrUj/FkpeUlsH1TbEgL3h4FBpe6lDw=
+        -----END CERTIFICATE-----
+        """
+
+    @Test func areThoseOfHKDF() throws {
+        let certificate = try decode(text).get()
+        let secret = try certificate.deriveTicketSecret()
+        #expect(
+            secret.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+                == "f25dc34deb4b65cbfc9879691bdc54f7c8c3b7ec545b2671aa8a80cc833d69d2")
+    }
+
+    @Test func belongToTheKey() throws {
+        let one = try Certificate.make(wallClock: wallClock)
+        let other = try Certificate.make(wallClock: wallClock)
+        let secret = try one.deriveTicketSecret()
+        #expect(secret.count == 32)
+        #expect(try one.deriveTicketSecret() == secret)
+        #expect(try other.deriveTicketSecret() != secret)
+        // The same in another process.
+        #expect(try decode(pem(one)).get().deriveTicketSecret() == secret)
+    }
+}

@@ -7,7 +7,7 @@ import Testing
 private let wallClock: Int64 = 1_800_000_000
 
 /// A directory that is gone after the test.
-private final class Directory {
+final class Directory {
     let path: String
 
     init() {

@@ -14,8 +14,12 @@ int64_t now_ms(void);
 
 /* http.c: many connections, none of which can hold up the others. */
 enum { HTTP_CLIENTS = 256, HTTP_POLLED = HTTP_CLIENTS + 1 };
-void http_open(reconnect_engine_t engine, const char *address, const char *page, size_t page_size, const char *origin);
-void http_negotiate(uint32_t id); /* a further channel of every peer, agreed on beforehand */
+void http_open(reconnect_engine_t engine, const char *address);
+void http_page(const char *bytes, size_t size);
+void http_module(const char *bytes, size_t size); /* the client for pages */
+void http_allow(const char *origin);              /* an origin whose pages may send offers */
+void http_negotiate(uint32_t id);                 /* a further channel of every peer, agreed on beforehand */
+const reconnect_peer_config_t *http_peer(void);   /* how peers are made */
 size_t http_prepare(struct pollfd *polled, struct timespec *patience); /* what to wait for, and for how long */
 void http_serve(const struct pollfd *polled, size_t count);
 void http_answered(const reconnect_event_t *event); /* RECONNECT_EVENT_ANSWER */

@@ -30,7 +30,7 @@ struct client {
     int fd;
     enum phase phase;
     int keep_alive; /* after this request */
-    int allowed;    /* this request came from the page's own or the allowed origin */
+    const char *allowed; /* the allowed origin that this request came from */
     int head_only;
     int continued;  /* 100 Continue was sent */
     int64_t deadline;
@@ -43,7 +43,10 @@ struct client {
 struct request {
     char method[16], path[64];
     size_t head, body; /* sizes */
-    int keep_alive, has_length, chunked, expects, from_allowed;
+    int keep_alive, has_length, chunked, expects;
+    const char *allowed;                     /* the allowed origin that it came from */
+    const char *origin, *host, *known;       /* in the head */
+    size_t origin_size, host_size, known_size;
 };
 
 static int transmit(struct client *client);
@@ -54,17 +57,35 @@ static size_t client_count;
 static uint64_t last_serial;
 static int listener = -1;
 static int64_t accept_after; /* out of descriptors: wait a little */
-static const char *page, *allowed_origin;
-static size_t page_size;
+static const char *page, *module;
+static size_t page_size, module_size;
+static char module_tag[32]; /* its entity tag */
+static const char *origins[64];
+static size_t origin_count;
 
 /* ------------------------------------------------------------------ opening */
 
-void http_open(reconnect_engine_t with, const char *address, const char *the_page, size_t size, const char *origin) {
-    engine = with;
-    page = the_page;
+void http_page(const char *bytes, size_t size) {
+    page = bytes;
     page_size = size;
-    allowed_origin = origin;
+}
 
+void http_module(const char *bytes, size_t size) {
+    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a: it only has to tell versions apart */
+    for (size_t i = 0; i < size; i++) hash = (hash ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
+    snprintf(module_tag, sizeof module_tag, "\"%016llx\"", (unsigned long long)hash);
+    module = bytes;
+    module_size = size;
+}
+
+void http_allow(const char *origin) {
+    if (strlen(origin) > 512) fail(2, "this origin is too long", origin);
+    if (origin_count == sizeof origins / sizeof *origins) fail(2, origin, "there are too many origins");
+    origins[origin_count++] = origin;
+}
+
+void http_open(reconnect_engine_t with, const char *address) {
+    engine = with;
     char host[256];
     const char *colon = strrchr(address, ':');
     size_t length = colon ? (size_t)(colon - address) : 0;
@@ -119,13 +140,15 @@ static void abandon(struct client *client) {
 /* The whole response. A refusal that leaves a part of the request unread ends the connection. */
 static void respond(struct client *client, int status, const char *reason, const char *type, const char *more,
                     const char *body, size_t size) {
-    char head[1024];
+    char head[1024], length_field[48] = "";
+    if (status != 304) snprintf(length_field, sizeof length_field, "Content-Length: %zu\r\n", size);
     int length = snprintf(head, sizeof head,
-                          "HTTP/1.1 %d %s\r\n%s%s%sContent-Length: %zu\r\nCache-Control: no-store\r\n"
+                          "HTTP/1.1 %d %s\r\n%s%s%s%s%s"
                           "X-Content-Type-Options: nosniff\r\nConnection: %s\r\n%s",
-                          status, reason, type ? "Content-Type: " : "", type ? type : "", type ? "\r\n" : "", size,
+                          status, reason, type ? "Content-Type: " : "", type ? type : "", type ? "\r\n" : "",
+                          length_field, strstr(more, "Cache-Control:") ? "" : "Cache-Control: no-store\r\n",
                           client->keep_alive ? "keep-alive" : "close", more);
-    size_t origin = allowed_origin ? strlen(allowed_origin) + 64 : 0;
+    size_t origin = origin_count ? 64 + (client->allowed ? strlen(client->allowed) : 0) : 0;
     free(client->out);
     client->out = malloc((size_t)length + origin + 2 + size);
     if (!client->out) {
@@ -134,11 +157,11 @@ static void respond(struct client *client, int status, const char *reason, const
     }
     memcpy(client->out, head, (size_t)length);
     client->size = (size_t)length;
-    if (allowed_origin) {
+    if (origin_count) {
         client->size += (size_t)sprintf(client->out + client->size, "Vary: Origin\r\n");
         if (client->allowed)
             client->size +=
-                (size_t)sprintf(client->out + client->size, "Access-Control-Allow-Origin: %s\r\n", allowed_origin);
+                (size_t)sprintf(client->out + client->size, "Access-Control-Allow-Origin: %s\r\n", client->allowed);
     }
     memcpy(client->out + client->size, "\r\n", 2);
     client->size += 2;
@@ -210,12 +233,17 @@ void http_negotiate(uint32_t id) {
     channel_count = 2;
 }
 
+const reconnect_peer_config_t *http_peer(void) {
+    static reconnect_peer_config_t config = {.struct_size = sizeof config, .channels = channels};
+    config.channel_count = channel_count;
+    return &config;
+}
+
 static void take_offer(struct client *client, const char *offer, size_t size) {
-    reconnect_peer_config_t config = {.struct_size = sizeof config, .channels = channels, .channel_count = channel_count};
     reconnect_peer_t peer;
     char detail[512] = "";
     reconnect_status_t status =
-        reconnect_answer(engine, offer, size, &config, client->serial, &peer, detail, sizeof detail);
+        reconnect_answer(engine, offer, size, http_peer(), client->serial, &peer, detail, sizeof detail);
     if (status == RECONNECT_OK) client->phase = ANSWERING;
     else refuse_status(client, status, detail, strlen(detail));
 }
@@ -266,8 +294,16 @@ static int take_field(struct request *request, const char *line, size_t size) {
     } else if (is(line, name, "expect")) {
         request->expects = is(value, length, "100-continue");
     } else if (is(line, name, "origin")) {
-        request->from_allowed =
-            allowed_origin && length == strlen(allowed_origin) && !memcmp(value, allowed_origin, length);
+        request->origin = value;
+        request->origin_size = length;
+        for (size_t i = 0; i < origin_count; i++)
+            if (length == strlen(origins[i]) && !memcmp(value, origins[i], length)) request->allowed = origins[i];
+    } else if (is(line, name, "host")) {
+        request->host = value;
+        request->host_size = length;
+    } else if (is(line, name, "if-none-match")) {
+        request->known = value;
+        request->known_size = length;
     }
     return 1;
 }
@@ -309,13 +345,58 @@ static void get(struct client *client, const struct request *request, const char
                "allowed are OPTIONS, POST", 25);
 }
 
+/* The client for pages. Browsers ask each time whether theirs is still the one. */
+static void get_module(struct client *client, const struct request *request) {
+    static const char missing[] = "bindings/web/reconnect.js was not found";
+    char more[128];
+    int reads = client->head_only || !strcmp(request->method, "GET");
+    snprintf(more, sizeof more, "ETag: %s\r\nCache-Control: no-cache\r\n", module_tag);
+    if (!module)
+        refuse(client, 404, "Not Found", "", "NOT_FOUND", missing, sizeof missing - 1);
+    else if (!reads)
+        get(client, request, "", module, module_size);
+    else if (request->known && memmem(request->known, request->known_size, module_tag, strlen(module_tag)))
+        respond(client, 304, "Not Modified", NULL, more, "", 0);
+    else
+        respond(client, 200, "OK", "text/javascript; charset=utf-8", more, module, module_size);
+}
+
+static void get_metrics(struct client *client, const struct request *request) {
+    size_t capacity = 65536, length = 0;
+    char *text = NULL;
+    reconnect_status_t status;
+    do { /* it may grow between two calls */
+        free(text);
+        text = malloc(capacity);
+        status = text ? reconnect_engine_metrics(engine, text, capacity, &length) : RECONNECT_NO_MEMORY;
+        capacity = length;
+    } while (status == RECONNECT_TOO_SMALL);
+    if (status == RECONNECT_OK) get(client, request, "text/plain; version=0.0.4; charset=utf-8", text, length);
+    else refuse_status(client, status, NULL, 0);
+    free(text);
+}
+
+/* Programs may send offers, which have no origin, and pages of this host and of the origins that were allowed by name. */
+static int may_offer(const struct request *request) {
+    if (!request->origin || request->allowed) return 1;
+    const char *scheme = memmem(request->origin, request->origin_size, "://", 3);
+    if (!scheme || !request->host) return 0;
+    size_t size = request->origin_size - (size_t)(scheme + 3 - request->origin);
+    return size && size == request->host_size && !strncasecmp(scheme + 3, request->host, size);
+}
+
 static void serve(struct client *client, const struct request *request, const char *body) {
-    static const char missing[] = "there are /, /ping and /offer";
+    static const char missing[] = "there are /, /reconnect.js, /ping, /metrics and /offer";
+    static const char stranger[] = "pages of this origin may not send offers; --cors or ALLOWED_ORIGINS allow it";
     if (!strcmp(request->path, "/")) get(client, request, "text/html; charset=utf-8", page, page_size);
+    else if (!strcmp(request->path, "/reconnect.js")) get_module(client, request);
+    else if (!strcmp(request->path, "/metrics")) get_metrics(client, request);
     else if (!strcmp(request->path, "/ping")) get(client, request, "text/plain; charset=utf-8", "pong", 4);
     else if (strcmp(request->path, "/offer"))
         refuse(client, 404, "Not Found", "", "NOT_FOUND", missing, sizeof missing - 1);
     else if (strcmp(request->method, "POST")) get(client, request, NULL, NULL, 0);
+    else if (!may_offer(request))
+        refuse(client, 403, "Forbidden", "", "ORIGIN_NOT_ALLOWED", stranger, sizeof stranger - 1);
     else take_offer(client, body, request->body);
 }
 
@@ -323,7 +404,8 @@ static void serve(struct client *client, const struct request *request, const ch
 static void process(struct client *client) {
     struct request request = {0};
     char *end = memmem(client->in, client->received, "\r\n\r\n", 4);
-    client->allowed = client->head_only = client->keep_alive = 0;
+    client->head_only = client->keep_alive = 0;
+    client->allowed = NULL;
     if (!end || end - client->in + 4 > LARGEST_HEAD) {
         if (client->received >= LARGEST_HEAD)
             refuse_request(client, 431, "Request Header Fields Too Large", "TOO_LARGE", "a head has at most 16384 bytes");
@@ -333,7 +415,7 @@ static void process(struct client *client) {
         refuse_request(client, 400, "Bad Request", "BAD_REQUEST", "this is not HTTP/1.1");
         return;
     }
-    client->allowed = request.from_allowed;
+    client->allowed = request.allowed;
     client->head_only = !strcmp(request.method, "HEAD");
     if (request.chunked) {
         refuse_request(client, 411, "Length Required", "LENGTH_REQUIRED", "a body needs a Content-Length");

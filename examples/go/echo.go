@@ -55,8 +55,12 @@ func echo(events <-chan reconnect.Event) {
 			fmt.Fprintf(log, "peer %d: channel %d %q open\n",
 				event.Channel.Peer().ID(), event.Channel.ID(), event.Channel.Label())
 		case reconnect.PeerStateEvent:
-			fmt.Fprintf(log, "peer %d: %v after %v%s\n",
-				event.Peer.ID(), event.State, event.Age.Round(time.Millisecond), because(event.Reason))
+			ticket := ""
+			if event.Ticket {
+				ticket = " (with a ticket)"
+			}
+			fmt.Fprintf(log, "peer %d: %v after %v%s%s\n",
+				event.Peer.ID(), event.State, event.Age.Round(time.Millisecond), ticket, because(event.Reason))
 		case reconnect.SessionEvent:
 			fmt.Fprintf(log, "peer %d: session %s of client %s, %v, connection %d, away %v\n", event.Peer.ID(),
 				event.Token, event.ClientID, event.Mode, event.Connections, event.Away.Round(time.Millisecond))
@@ -64,6 +68,16 @@ func echo(events <-chan reconnect.Event) {
 			fmt.Fprintln(log, event.Line)
 		case reconnect.AddressesEvent:
 			fmt.Fprintf(log, "addresses: %v\n", event.Addresses)
+		case reconnect.FastReloadEvent:
+			fmt.Fprintf(log, "fast reload: %v, by %v: %s\n", event.Setting, event.By, event.Detail)
+		case reconnect.CertificateEvent:
+			fmt.Fprintf(log, "certificate: %s\n", event.Fingerprint)
+		case reconnect.StoreEvent:
+			state := "away"
+			if event.Available {
+				state = "there"
+			}
+			fmt.Fprintf(log, "session store: %s: %s\n", state, event.Detail)
 		}
 	}
 }

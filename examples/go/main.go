@@ -3,110 +3,25 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"reconnect"
 )
 
-const usage = `usage: answerer-go [--http HOST:PORT] [--udp PORT] [--address ADDR]... [--certificate FILE]
-                   [--cors ORIGIN] [--page FILE] [--lite] [--negotiated ID]
-
-Serves the example page, answers WebRTC offers and echoes every message.
-
-  --http HOST:PORT     where to serve HTTP (default 127.0.0.1:8080); IPv6 as [::1]:8080; port 0: any free one
-  --udp PORT           UDP port for all peers (default 0: any free one)
-  --address ADDR       IP address to offer, repeatable (default: those of the machine's interfaces)
-  --certificate FILE   PEM file for key and certificate, made if missing (default: a new one at every start)
-  --cors ORIGIN        the one other origin whose pages may send offers
-  --page FILE          the page (default: examples/page/index.html of the source tree)
-  --lite               ICE Lite: only answer checks; for public addresses
-  --negotiated ID      also open a pre-negotiated channel with this id on each peer
-  --help               this text
-`
-
-type options struct {
-	http, cors, page string
-	config           reconnect.Config
-	channels         []reconnect.ChannelConfig // of each peer
-}
-
-// addresses is a flag that may be given several times.
-type addresses []string
-
-func (a *addresses) String() string { return strings.Join(*a, ",") }
-
-func (a *addresses) Set(text string) error {
-	if _, err := netip.ParseAddr(text); err != nil {
-		return errors.New("it is not an IP address")
-	}
-	*a = append(*a, text)
-	return nil
-}
-
-func parse(arguments []string) (*options, error) {
-	set := flag.NewFlagSet("answerer-go", flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	o := &options{}
-	set.StringVar(&o.http, "http", "127.0.0.1:8080", "")
-	udp := set.String("udp", "0", "")
-	set.Var((*addresses)(&o.config.Addresses), "address", "")
-	set.StringVar(&o.config.CertificatePath, "certificate", "", "")
-	set.StringVar(&o.cors, "cors", "", "")
-	set.StringVar(&o.page, "page", "", "")
-	lite := set.Bool("lite", false, "")
-	negotiated := set.String("negotiated", "", "")
-	if err := set.Parse(arguments); err != nil {
-		return nil, err
-	}
-	if set.NArg() > 0 {
-		return nil, fmt.Errorf("there is nothing to do with %q", set.Arg(0))
-	}
-	port, err := strconv.ParseUint(*udp, 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("--udp takes a port from 0 to 65535, not %q", *udp)
-	}
-	o.config.Port = uint16(port)
-	if *lite {
-		o.config.ICEMode = reconnect.ICELite
-	}
-	o.channels = []reconnect.ChannelConfig{{Label: "echo", Negotiated: true, ID: 1}}
-	if *negotiated != "" {
-		id, err := strconv.ParseUint(*negotiated, 10, 16)
-		if err != nil || id == 1 || id == 65535 {
-			return nil, fmt.Errorf("--negotiated takes an id from 0 to 65534 other than 1, not %q", *negotiated)
-		}
-		o.channels = append(o.channels, reconnect.ChannelConfig{Label: "negotiated", Negotiated: true, ID: uint16(id)})
-	}
-	_, text, err := net.SplitHostPort(o.http)
-	if err == nil {
-		_, err = strconv.ParseUint(text, 10, 16)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--http takes HOST:PORT, not %q", o.http)
-	}
-	return o, nil
-}
-
-// readPage reads the page: the file that was named, or the one of the source tree, looked for upwards from this
-// file and from the executable.
-func readPage(named string) ([]byte, error) {
-	if named != "" {
-		return os.ReadFile(named)
-	}
+// inTree reads a file of the source tree, looked for upwards from this file and from the executable.
+func inTree(path string) ([]byte, error) {
 	var starts []string
 	if _, source, _, ok := runtime.Caller(0); ok && filepath.IsAbs(source) {
 		starts = append(starts, filepath.Dir(source))
@@ -116,8 +31,8 @@ func readPage(named string) ([]byte, error) {
 	}
 	for _, folder := range starts {
 		for {
-			if page, err := os.ReadFile(filepath.Join(folder, "examples", "page", "index.html")); err == nil {
-				return page, nil
+			if content, err := os.ReadFile(filepath.Join(folder, path)); err == nil {
+				return content, nil
 			}
 			parent := filepath.Dir(folder)
 			if parent == folder {
@@ -126,7 +41,19 @@ func readPage(named string) ([]byte, error) {
 			folder = parent
 		}
 	}
-	return nil, errors.New("examples/page/index.html was not found; name it with --page FILE")
+	return nil, fmt.Errorf("%s was not found", path)
+}
+
+// readPage reads the page: the file that was named, or the one of the source tree.
+func readPage(named string) ([]byte, error) {
+	if named != "" {
+		return os.ReadFile(named)
+	}
+	page, err := inTree("examples/page/index.html")
+	if err != nil {
+		return nil, fmt.Errorf("%w; name it with --page FILE", err)
+	}
+	return page, nil
 }
 
 // listen opens the HTTP port and gives the address as people write it.
@@ -143,30 +70,65 @@ func listen(address string) (net.Listener, string, error) {
 	return listener, net.JoinHostPort(host, strconv.Itoa(port)), nil
 }
 
+// obey does what signals ask for, until the context ends.
+func obey(ctx context.Context, engine *reconnect.Engine, signals <-chan os.Signal) {
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case received := <-signals:
+			switch received {
+			case syscall.SIGHUP:
+				err = engine.RotateCertificate()
+			case syscall.SIGUSR1:
+				err = engine.SetFastReload(reconnect.FastReloadOff)
+			case syscall.SIGUSR2:
+				err = engine.SetFastReload(reconnect.FastReloadOn)
+			}
+			if err != nil {
+				fmt.Fprintf(os.Stderr, "%v: %v\n", received, err)
+			}
+		}
+	}
+}
+
 func run(o *options) error {
 	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	page, err := readPage(o.page)
 	if err != nil {
 		return fmt.Errorf("the page: %w", err)
 	}
-	engine, err := reconnect.NewEngine(&o.config)
+	engine, err := reconnect.NewEngineFromEnv(&o.config)
 	if err != nil {
 		return fmt.Errorf("the engine: %w", err)
 	}
 	defer engine.Close()
+	if o.fastReload != nil { // stronger than the environment
+		if err := engine.SetFastReload(*o.fastReload); err != nil {
+			return fmt.Errorf("the engine: %w", err)
+		}
+	}
 	listener, address, err := listen(o.http)
 	if err != nil {
 		return fmt.Errorf("HTTP: %w", err)
 	}
+	module, _ := inTree("bindings/web/reconnect.js") // without it there is no /reconnect.js
 	server := &http.Server{
-		Handler:           &web{engine: engine, page: page, origin: o.cors, channels: o.channels},
+		Handler: &web{
+			engine: engine, page: page, module: module, tag: fmt.Sprintf("\"%x\"", sha256.Sum256(module)),
+			origins: o.origins, channels: o.config.ReturningPeer.Channels,
+		},
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}
+	go obey(stop, engine, signals)
 	echoed := make(chan struct{})
 	go func() {
 		defer close(echoed)

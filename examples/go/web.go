@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 
 	"reconnect"
 )
@@ -15,28 +17,40 @@ const largestOffer = 64 << 10
 
 // web serves the page and takes offers.
 type web struct {
-	engine *reconnect.Engine
-	page   []byte
-	origin string // the other origin that may ask
+	engine  *reconnect.Engine
+	page    []byte
+	module  []byte   // the client for pages; nil: there is none
+	tag     string   // the module's entity tag
+	origins []string // the other origins that may ask
 	// channels that every peer gets without an announcement
 	channels []reconnect.ChannelConfig
 }
 
 func (w *web) ServeHTTP(response http.ResponseWriter, request *http.Request) {
-	if w.origin != "" {
+	origin := request.Header.Get("Origin")
+	if len(w.origins) > 0 {
 		response.Header().Add("Vary", "Origin")
-		if request.Header.Get("Origin") == w.origin {
-			response.Header().Set("Access-Control-Allow-Origin", w.origin)
+		if w.knows(origin) {
+			response.Header().Set("Access-Control-Allow-Origin", origin)
 		}
 	}
 	switch request.URL.Path {
 	case "/":
 		w.get(response, request, "text/html; charset=utf-8", w.page)
+	case "/reconnect.js":
+		w.serveModule(response, request)
+	case "/metrics":
+		w.serveMetrics(response, request)
 	case "/ping":
 		w.get(response, request, "text/plain; charset=utf-8", []byte("pong"))
 	case "/offer":
 		switch request.Method {
 		case http.MethodPost:
+			if origin != "" && !w.knows(origin) && !isSameHost(origin, request.Host) {
+				refuse(response, http.StatusForbidden, "ORIGIN_NOT_ALLOWED",
+					"pages of this origin may not send offers; --cors or ALLOWED_ORIGINS allow it")
+				return
+			}
 			w.offer(response, request)
 		case http.MethodOptions:
 			w.preflight(response)
@@ -44,7 +58,7 @@ func (w *web) ServeHTTP(response http.ResponseWriter, request *http.Request) {
 			refuseMethod(response, "OPTIONS, POST")
 		}
 	default:
-		refuse(response, http.StatusNotFound, "NOT_FOUND", "there are /, /ping and /offer")
+		refuse(response, http.StatusNotFound, "NOT_FOUND", "there are /, /reconnect.js, /ping, /metrics and /offer")
 	}
 }
 
@@ -59,7 +73,52 @@ func (w *web) get(response http.ResponseWriter, request *http.Request, kind stri
 	}
 }
 
-// preflight lets pages of the other origin ask; browsers stop those of any further origin, to which the header
+// serveModule serves the client for pages. Browsers ask each time whether theirs is still the one.
+func (w *web) serveModule(response http.ResponseWriter, request *http.Request) {
+	if w.module == nil {
+		refuse(response, http.StatusNotFound, "NOT_FOUND", "bindings/web/reconnect.js was not found")
+		return
+	}
+	isRead := request.Method == http.MethodGet || request.Method == http.MethodHead
+	if isRead {
+		response.Header().Set("ETag", w.tag)
+		response.Header().Set("Cache-Control", "no-cache")
+	}
+	if isRead && strings.Contains(request.Header.Get("If-None-Match"), w.tag) {
+		response.WriteHeader(http.StatusNotModified)
+		return
+	}
+	w.get(response, request, "text/javascript; charset=utf-8", w.module)
+}
+
+func (w *web) serveMetrics(response http.ResponseWriter, request *http.Request) {
+	metrics, err := w.engine.Metrics()
+	if err != nil {
+		var failed *reconnect.Error
+		errors.As(err, &failed)
+		refuse(response, statusOf(failed), failed.Status.String(), detailOf(failed))
+		return
+	}
+	w.get(response, request, reconnect.MetricsContentType, []byte(metrics))
+}
+
+// knows says whether an origin was allowed by name.
+func (w *web) knows(origin string) bool {
+	for _, each := range w.origins {
+		if origin == each {
+			return true
+		}
+	}
+	return false
+}
+
+// isSameHost says whether a page's origin is on the host that the request was sent to.
+func isSameHost(origin, host string) bool {
+	parsed, err := url.Parse(origin)
+	return err == nil && parsed.Host != "" && strings.EqualFold(parsed.Host, host)
+}
+
+// preflight lets pages of the other origins ask; browsers stop those of any further origin, to which the header
 // with the origin is not sent.
 func (w *web) preflight(response http.ResponseWriter) {
 	if response.Header().Get("Access-Control-Allow-Origin") != "" {
@@ -118,7 +177,9 @@ func send(response http.ResponseWriter, status int, kind string, body []byte) {
 	header := response.Header()
 	header.Set("Content-Type", kind)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
-	header.Set("Cache-Control", "no-store")
+	if header.Get("Cache-Control") == "" {
+		header.Set("Cache-Control", "no-store")
+	}
 	header.Set("X-Content-Type-Options", "nosniff")
 	response.WriteHeader(status)
 	response.Write(body) // net/http leaves the body away for HEAD, and knows when the client is gone

@@ -5,19 +5,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import ipaddress
 import json
 import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import http_server
 from http_server import Request, Response
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "build" / "lib" / "libreconnect.so.1"
+MODULE = ROOT / "bindings" / "web" / "reconnect.js"
 
 try:
     import libreconnect
@@ -36,23 +40,26 @@ section 6)."""
 class Host:
     """Answers offers and echoes messages."""
 
-    def __init__(self, engine: aio.Engine, page: bytes, origin: str | None, negotiated: int | None = None) -> None:
+    def __init__(
+        self, engine: aio.Engine, page: bytes, module: bytes | None, origins: list[str], peer: libreconnect.PeerConfig
+    ) -> None:
         self.engine = engine
-        self.channels = CHANNELS
-        if negotiated is not None:
-            self.channels += (libreconnect.ChannelConfig(label="negotiated", negotiated=True, id=negotiated),)
         self.page = page
-        self.origin = origin
+        self.module = module  # the client for pages
+        self.tag = '"' + hashlib.sha256(module or b"").hexdigest() + '"'
+        self.origins = origins
+        self.peer = peer
         self.tasks: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------ HTTP
 
     async def respond(self, request: Request) -> Response:
         response = await self.route(request)
-        if self.origin:
+        origin = request.headers.get("origin")
+        if self.origins:
             response.headers["Vary"] = "Origin"
-            if request.headers.get("origin") == self.origin:
-                response.headers["Access-Control-Allow-Origin"] = self.origin
+            if origin in self.origins:
+                response.headers["Access-Control-Allow-Origin"] = origin
                 if request.method == "OPTIONS":
                     response.headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST"
                     response.headers["Access-Control-Allow-Headers"] = "Content-Type"
@@ -62,15 +69,44 @@ class Host:
     async def route(self, request: Request) -> Response:
         if request.path == "/":
             return self.get(request, "text/html; charset=utf-8", self.page)
+        if request.path == "/reconnect.js":
+            return self.get_module(request)
+        if request.path == "/metrics":
+            return self.get(request, libreconnect.METRICS_CONTENT_TYPE, self.engine.metrics().encode())
         if request.path == "/ping":
             return self.get(request, "text/plain; charset=utf-8", b"pong")
         if request.path != "/offer":
-            return Response.refusal(404, "NOT_FOUND", "there are /, /ping and /offer")
+            return Response.refusal(404, "NOT_FOUND", "there are /, /reconnect.js, /ping, /metrics and /offer")
         if request.method == "OPTIONS":
             return Response(204)
         if request.method != "POST":
             return Response.wrong_method("OPTIONS, POST")
+        if not self.may_offer(request):
+            detail = "pages of this origin may not send offers; --cors or ALLOWED_ORIGINS allow it"
+            return Response.refusal(403, "ORIGIN_NOT_ALLOWED", detail)
         return await self.take_offer(request.body)
+
+    def may_offer(self, request: Request) -> bool:
+        """Programs may, which have no origin, and pages of this host and of the origins that were allowed by name."""
+        origin = request.headers.get("origin")
+        if origin is None or origin in self.origins:
+            return True
+        try:
+            host = urlsplit(origin).netloc
+        except ValueError:
+            return False
+        return host != "" and host.lower() == request.headers.get("host", "").lower()
+
+    def get_module(self, request: Request) -> Response:
+        """The client for pages. Browsers ask each time whether theirs is still the one."""
+        if self.module is None:
+            return Response.refusal(404, "NOT_FOUND", "bindings/web/reconnect.js was not found")
+        response = self.get(request, "text/javascript; charset=utf-8", self.module)
+        if response.status == 200:
+            response.headers |= {"ETag": self.tag, "Cache-Control": "no-cache"}
+            if self.tag in request.headers.get("if-none-match", ""):
+                response.status, response.body, response.kind = 304, b"", None
+        return response
 
     def get(self, request: Request, kind: str, body: bytes) -> Response:
         if request.method == "OPTIONS":
@@ -81,7 +117,7 @@ class Host:
 
     async def take_offer(self, offer: bytes) -> Response:
         try:
-            answer = await self.engine.answer(offer, libreconnect.PeerConfig(channels=self.channels))
+            answer = await self.engine.answer(offer, self.peer)
         except (
             libreconnect.MalformedJSONError,
             libreconnect.MalformedSDPError,
@@ -129,11 +165,12 @@ def describe(event: aio.Event) -> str | None:
     if isinstance(event, libreconnect.LogEvent):
         return event.line
     if isinstance(event, libreconnect.PeerStateEvent):
-        state = f"peer {event.peer.id}: {event.state.name.lower()} after {event.age * 1000:.0f} ms"
+        ticket = " (with a ticket)" if event.ticket else ""
+        state = f"peer {event.peer.id}: {event.state.name.lower()} after {event.age * 1000:.0f} ms{ticket}"
         return state + because(event.reason)
     if isinstance(event, libreconnect.SessionEvent):
         return (
-            f"peer {event.peer.id}: session {event.token} of client {event.client_id}, {event.mode.name.lower()}, "
+            f"peer {event.peer.id}: session {event.token} of client {event.client_id}, {mode_name(event.mode)}, "
             f"connection {event.connections}, away {event.away * 1000:.0f} ms"
         )
     if isinstance(event, libreconnect.ChannelOpenEvent):
@@ -143,7 +180,17 @@ def describe(event: aio.Event) -> str | None:
         return f"peer {channel.peer.id}: channel {channel.id} {json.dumps(channel.label)} closed{because(event.reason)}"
     if isinstance(event, libreconnect.AddressesEvent):
         return f"addresses: {' '.join(event.addresses)}"
+    if isinstance(event, libreconnect.FastReloadEvent):
+        return f"fast reload: {event.setting.name.lower()}, by {event.by.name.lower()}: {event.detail}"
+    if isinstance(event, libreconnect.CertificateEvent):
+        return f"certificate: {event.fingerprint}"
+    if isinstance(event, libreconnect.StoreEvent):
+        return f"session store: {'there' if event.available else 'away'}: {event.detail}"
     return None
+
+
+def mode_name(mode: libreconnect.Mode) -> str:
+    return mode.name.lower().replace("_", "-")
 
 
 def because(reason: libreconnect.ReconnectError | None) -> str:
@@ -157,6 +204,15 @@ def port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
+
+
+def number(most: int = (1 << 32) - 1) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and int(text) <= most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {most}")
+        return int(text)
+
+    return parse
 
 
 def stream(text: str) -> int:
@@ -185,9 +241,53 @@ def address(text: str) -> str:
     return text
 
 
+def public(text: str) -> str:
+    try:
+        host_and_port(text)
+        host = text.rpartition(":")[0].strip("[]")
+    except argparse.ArgumentTypeError:
+        host = text
+    address(host)
+    return text
+
+
+def server(text: str) -> str:
+    host_and_port(text.removeprefix("stun:"))
+    return text
+
+
+def secret(text: str) -> bytes:
+    try:
+        content = Path(text).read_bytes()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not 32 <= len(content) <= 256:
+        raise argparse.ArgumentTypeError(f"{text!r} must have 32 to 256 bytes")
+    return content
+
+
+def interfaces(text: str) -> libreconnect.Interfaces:
+    names = {name.lower(): bit for name, bit in libreconnect.Interfaces.__members__.items() if bit}
+    policy = libreconnect.Interfaces.NONE
+    for name in text.split(","):
+        if name not in names:
+            raise argparse.ArgumentTypeError(f"{text!r}: there are {', '.join(names)}")
+        policy |= names[name]
+    return policy
+
+
+FAST_RELOAD = {setting.name.lower(): setting for setting in libreconnect.FastReload}
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="answerer.py", description="Serves the example page, answers WebRTC offers and echoes every message."
+        prog="answerer.py",
+        description="Serves the example page, answers WebRTC offers and echoes every message.",
+        epilog="Environment, for what no option says: ENABLE_FAST_RELOAD (true, false, partial), STUN_URLS and "
+        "ALLOWED_ORIGINS (both separated by commas; the latter adds to --cors), REDIS_URL. "
+        "Paths: /, /reconnect.js, /ping, /metrics, POST /offer. "
+        "Signals: SIGHUP replaces the certificate, SIGUSR1 switches fast reload off, SIGUSR2 on.",
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--http",
@@ -212,7 +312,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="FILE",
         help="PEM file for key and certificate, made if missing (default: a new one at every start)",
     )
-    parser.add_argument("--cors", metavar="ORIGIN", help="the one other origin whose pages may send offers")
+    parser.add_argument(
+        "--certificate-days",
+        type=number(36500),
+        metavar="N",
+        help="replace the certificate at this age (default 30; 0: never)",
+    )
+    parser.add_argument(
+        "--cors",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="another origin whose pages may send offers, repeatable (default: the same host only)",
+    )
     parser.add_argument(
         "--page",
         metavar="FILE",
@@ -224,7 +336,93 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--negotiated", type=stream, metavar="ID", help="also open a pre-negotiated channel with this id on each peer"
     )
-    return parser.parse_args(arguments)
+    group = parser.add_argument_group("coming back")
+    group.add_argument(
+        "--session-store",
+        metavar="URL",
+        help="where sessions are kept: sqlite:PATH, redis://..., rediss://..., redis+unix:PATH (default: in memory)",
+    )
+    group.add_argument(
+        "--ticket-secret-file",
+        type=secret,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="32 to 256 bytes that servers share to accept each other's tickets (they share the certificate too); "
+        "given twice: first the new one, then the old one",
+    )
+    group.add_argument("--no-tickets", action="store_true", help="no returning without signaling")
+    group.add_argument(
+        "--fast-reload", choices=FAST_RELOAD, metavar="on|off|partial", help="the kill switch (default on)"
+    )
+    for name, kind, metavar, words in [
+        ("fast-timeout", number(), "MS", "a fast answer that has not connected by then has failed (default 2000)"),
+        ("trip-window", number(), "MS", "fast reload switches itself off by what happens in this time (default 60000)"),
+        ("trip-failure", number(100), "PERCENT", "... if more fast connects fail (default 30)"),
+        ("trip-unstable", number(100), "PERCENT", "... or end by an error within 10 s (default 20)"),
+        ("trip-min", number(), "N", "... of at least so many (default 20)"),
+        ("trip-rearm", number(), "MS", "... and tries again after this time (default 60000)"),
+    ]:
+        percent = words.replace("%", "%%")
+        group.add_argument(f"--{name}", type=kind, default=0, metavar=metavar, help=percent)
+    group = parser.add_argument_group("addresses")
+    group.add_argument(
+        "--stun",
+        type=server,
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="STUN server that tells the address outside, repeatable",
+    )
+    group.add_argument(
+        "--public",
+        type=public,
+        action="append",
+        default=[],
+        metavar="ADDR[:PORT]",
+        help="address outside, repeatable; IPv6 with a port as [2001:db8::1]:4000",
+    )
+    group.add_argument(
+        "--interfaces",
+        type=interfaces,
+        default=libreconnect.Interfaces.NONE,
+        metavar="LIST",
+        help="also offer addresses that are: temporary,deprecated,bridges,loopback",
+    )
+    options = parser.parse_args(arguments)
+    if len(options.ticket_secret_file) > 2:
+        parser.error("--ticket-secret-file can be given twice at most")
+    return options
+
+
+def configuration(options: argparse.Namespace) -> libreconnect.Config:
+    channels = CHANNELS
+    if options.negotiated is not None:
+        channels += (libreconnect.ChannelConfig(label="negotiated", negotiated=True, id=options.negotiated),)
+    days = options.certificate_days
+    new, old = [*options.ticket_secret_file, None, None][:2]
+    return libreconnect.Config(
+        port=options.udp,
+        addresses=options.address,
+        certificate_path=options.certificate,
+        certificate_days=libreconnect.CERTIFICATE_FOREVER if days == 0 else days or 0,
+        ice_mode=libreconnect.ICEMode.LITE if options.lite else libreconnect.ICEMode.FULL,
+        session_store=options.session_store,
+        ticket_secret=new,
+        old_ticket_secret=old,
+        disable_tickets=options.no_tickets,
+        # What a peer gets that was answered, one gets too that comes back with a ticket.
+        returning_peer=libreconnect.PeerConfig(channels=channels),
+        fast_timeout=options.fast_timeout / 1000,
+        trip_window=options.trip_window / 1000,
+        trip_failure_percent=options.trip_failure,
+        trip_unstable_percent=options.trip_unstable,
+        trip_min_attempts=options.trip_min,
+        trip_rearm=options.trip_rearm / 1000,
+        stun_servers=options.stun,
+        public_addresses=options.public,
+        interfaces=options.interfaces,
+    )
 
 
 async def listen(host: str, number: int) -> socket.socket:
@@ -243,19 +441,34 @@ async def listen(host: str, number: int) -> socket.socket:
     return listener
 
 
+def obey(engine: aio.Engine) -> None:
+    """Does what signals ask for."""
+
+    def act(action: Callable[[], None]) -> None:
+        try:
+            action()
+        except libreconnect.ReconnectError as error:
+            log(str(error))
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, act, engine.rotate_certificate)
+    loop.add_signal_handler(signal.SIGUSR1, act, lambda: engine.set_fast_reload(libreconnect.FastReload.OFF))
+    loop.add_signal_handler(signal.SIGUSR2, act, lambda: engine.set_fast_reload(libreconnect.FastReload.ON))
+
+
 async def run(options: argparse.Namespace) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    page = options.page.read_bytes()
-    config = libreconnect.Config(
-        port=options.udp,
-        addresses=options.address,
-        certificate_path=options.certificate,
-        ice_mode=libreconnect.ICEMode.LITE if options.lite else libreconnect.ICEMode.FULL,
-    )
-    async with aio.Engine(config) as engine:
-        host = Host(engine, page, options.cors, options.negotiated)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, stop.set)
+    page, module = options.page.read_bytes(), MODULE.read_bytes() if MODULE.exists() else None
+    config = configuration(options)
+    allowed = [origin.strip() for origin in os.environ.get("ALLOWED_ORIGINS", "").split(",")]
+    async with aio.Engine.from_env(config) as engine:
+        if options.fast_reload is not None:  # stronger than the environment
+            engine.set_fast_reload(FAST_RELOAD[options.fast_reload])
+        obey(engine)
+        origins = options.cors + [origin for origin in allowed if origin]
+        host = Host(engine, page, module, origins, config.returning_peer)
         watching = asyncio.create_task(host.watch(engine.events()))
         listener = await listen(*options.http)
         async with http_server.Server(host.respond, listener):

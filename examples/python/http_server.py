@@ -23,7 +23,9 @@ CONNECTIONS = 256
 REASONS = {
     200: "OK",
     204: "No Content",
+    304: "Not Modified",
     400: "Bad Request",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     411: "Length Required",
@@ -64,7 +66,7 @@ class Response:
 
     def bytes(self, keep_alive: bool, with_body: bool) -> bytes:
         headers = {
-            "Content-Length": str(len(self.body)),
+            **({"Content-Length": str(len(self.body))} if self.status != 304 else {}),
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
             "Connection": "keep-alive" if keep_alive else "close",

@@ -7,3 +7,4 @@
 #include "dtls.h"
 #include "seal.h"
 #include "stun_hmac.h"
+#include "tls_client.h"

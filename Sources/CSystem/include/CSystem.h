@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include "stream.h"
 
 /* An address as Wire's SocketAddress keeps it: IPv4 in its IPv4-mapped form, all numbers in host byte order. */
 typedef struct {
@@ -87,6 +88,8 @@ int64_t cs_unix_ns(void);
 typedef struct { uint64_t opaque; } cs_thread;
 int cs_thread_start(cs_thread *thread, void *(*body)(void *), void *context);
 int cs_thread_join(cs_thread thread);
+/* Instead of joining: the thread ends by itself, whenever that is. */
+int cs_thread_detach(cs_thread thread);
 /* 1 if the caller is that thread. */
 int cs_thread_is_current(cs_thread thread);
 
@@ -104,11 +107,12 @@ int cs_forked(void);
 
 /* ------------------------------------------------------------------ addresses */
 
-enum { CS_INTERFACE_LOOPBACK = 1 };
+enum { CS_INTERFACE_LOOPBACK = 1, CS_INTERFACE_RUNNING = 2 };
 
 typedef struct {
     cs_address address; /* port 0 */
     uint32_t flags;
+    char name[16]; /* of the interface; ends with a zero */
 } cs_interface_address;
 
 /* The addresses of the interfaces that are up, as the system lists them; at most `max`. Answers how many. */
@@ -116,6 +120,12 @@ int cs_interface_addresses(cs_interface_address *addresses, int max);
 
 /* A variable of the environment, or NULL. Valid until the host changes the environment. */
 const char *cs_environment(const char *name);
+
+/* The addresses of a host name, by the system's resolver, at most `max`, in its order of preference; port 0. Waits as
+   long as that takes. Answers how many; 0: none, or an error. */
+int cs_resolve(const char *name, cs_address *addresses, int max);
+
+#include "netlink_table.h"
 
 /* The name of an errno, for example "EADDRINUSE", and its sentence; static. */
 const char *cs_error_text(int error);

@@ -132,6 +132,21 @@ enum LookupResult: String, CaseIterable, MetricLabel {
     case unavailable
 }
 
+extension LookupResult {
+    /// Nil if nothing was looked up.
+    init?(reason: NormalReason?, foundSession: Bool) {
+        if foundSession || reason == nil {
+            self = .hit
+            return
+        }
+        switch reason {
+        case .unknown, .expired, .otherFingerprint: self = .miss
+        case .storeUnavailable: self = .unavailable
+        case .noToken, .disabled, nil: return nil
+        }
+    }
+}
+
 /// Why a connection did not come about.
 enum ConnectFailure: String, CaseIterable, MetricLabel {
     case ice

@@ -37,13 +37,15 @@ public final class ReplayFilter {
     /// True if the id was here before; from now on it was. The two numbers are the id's 96 bits in any fixed way.
     public func isReplay(_ high: UInt64, _ low: UInt64, now: Instant) -> Bool {
         rotate(now)
-        let entry = max(hash.hash([high, low]), 1)
+        let entry = entry(high, low)
         if find(entry, in: old) != nil { return true }
         guard let place = emptyPlace(entry) else { return true }
         young[place] = entry
         count += 1
         return false
     }
+
+    func entry(_ high: UInt64, _ low: UInt64) -> UInt64 { max(hash.hash([high, low]), 1) }
 
     private func rotate(_ now: Instant) {
         guard let born else {
@@ -53,11 +55,15 @@ public final class ReplayFilter {
         let age = now - born
         guard count >= capacity || age >= lifetime else { return }
         swap(&young, &old)
+        Self.clear(&young)
         // After two lifetimes without a check nothing is worth keeping.
-        if age >= lifetime + lifetime { old = Array(repeating: 0, count: 2 * capacity) }
-        young = Array(repeating: 0, count: 2 * capacity)
+        if age >= lifetime + lifetime { Self.clear(&old) }
         count = 0
         self.born = now
+    }
+
+    private static func clear(_ table: inout [UInt64]) {
+        for index in table.indices { table[index] = 0 }
     }
 
     private func find(_ entry: UInt64, in table: [UInt64]) -> Int? {

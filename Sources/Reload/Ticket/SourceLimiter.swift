@@ -68,6 +68,14 @@ public final class SourceLimiter {
         return true
     }
 
+    /// The check was what it said: it does not count against its source. So a network behind one address may come
+    /// back as a whole, while what it can be made to waste stays bounded.
+    public func refund(_ ip: IPAddress, now: Instant) {
+        let index = bucket(of: ip, now)
+        buckets[index].full = buckets[index].full - interval
+        totalFull = totalFull - totalInterval
+    }
+
     /// Takes one token of a bucket that will be full at `full`: it has a token if that is at most the depth less
     /// one interval away.
     private static func takes(_ full: inout Instant, _ interval: Duration, _ depth: Duration, _ now: Instant) -> Bool {

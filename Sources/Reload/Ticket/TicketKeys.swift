@@ -52,8 +52,9 @@ public final class TicketKeys {
 
     /// The first secret seals, all open. Without any, nothing is sealed and everything is forged.
     public init(secrets: [[UInt8]], configuration: Configuration = Configuration()) {
-        rotation = max(configuration.rotation, 1)
-        maximumLifetime = max(configuration.maximumLifetime, 1)
+        let bounds: ClosedRange<Int64> = 1...1 << 32
+        rotation = min(max(configuration.rotation, bounds.lowerBound), bounds.upperBound)
+        maximumLifetime = min(max(configuration.maximumLifetime, bounds.lowerBound), bounds.upperBound)
         setSecrets(secrets)
     }
 
@@ -61,9 +62,13 @@ public final class TicketKeys {
     public func setSecrets(_ secrets: [[UInt8]]) {
         cache = Array(repeating: nil, count: Self.cachedKeys)
         self.secrets = secrets.prefix(Self.maximumSecrets).compactMap { bytes in
-            guard let id = cipher.derive(2, from: bytes, salt: Self.salt, info: Array("id".utf8)) else { return nil }
-            return Secret(bytes: bytes, id: UInt16(id[0]) << 8 | UInt16(id[1]))
+            Self.id(of: bytes, cipher).map { Secret(bytes: bytes, id: $0) }
         }
+    }
+
+    static func id(of secret: [UInt8], _ cipher: Cipher) -> UInt16? {
+        let id = cipher.derive(2, from: secret, salt: Self.salt, info: Array("id".utf8))
+        return id.map { UInt16($0[0]) << 8 | UInt16($0[1]) }
     }
 
     /// The user fragment and the password of a ticket; the nonce comes from `random`. nil if there is no secret,
@@ -73,8 +78,16 @@ public final class TicketKeys {
         _ contents: TicketContents, wallClock: Int64, using random: inout some RandomNumberGenerator
     ) -> (ufrag: String, password: String)? {
         guard wallClock >= 0, contents.expires > wallClock, contents.expires - wallClock <= maximumLifetime,
-            let plaintext = contents.encoded(), let epoch = UInt32(exactly: wallClock / rotation),
-            let secret = secrets.first, let keys = keys(0, epoch)
+            let plaintext = contents.encoded()
+        else { return nil }
+        return seal(plaintext: plaintext, wallClock: wallClock, using: &random)
+    }
+
+    func seal(
+        plaintext: [UInt8], wallClock: Int64, using random: inout some RandomNumberGenerator
+    ) -> (ufrag: String, password: String)? {
+        guard let epoch = UInt32(exactly: wallClock / rotation), let secret = secrets.first,
+            let keys = keys(0, epoch)
         else { return nil }
         var bytes: [UInt8] = []
         bytes.reserveCapacity(Self.byteCount)
@@ -136,7 +149,7 @@ extension TicketKeys {
     }
 
     private func keys(_ index: Int, _ epoch: UInt32) -> EpochKeys? {
-        let slot = (Int(epoch) &* Self.maximumSecrets &+ index) % Self.cachedKeys
+        let slot = (Int(epoch) &* secrets.count &+ index) % Self.cachedKeys
         if let keys = cache[slot], keys.secret == index, keys.epoch == epoch { return keys }
         var info = Array("keys".utf8)
         info.append(bigEndian: epoch)

@@ -47,29 +47,67 @@ public final class RedisClient: Sendable {
         public var scriptsReloaded = 0
     }
 
-    /// `onState` is called on the client's thread.
+    private let shared: RedisShared?
+    private let worker = Guarded<Worker?>(nil)
+
+    /// `onState` is called on the client's thread, at each change. Where the system has no descriptor or thread left, the
+    /// client stays down.
     public init(_ configuration: Configuration, onState: @escaping @Sendable (RedisState) -> Void = { _ in }) {
+        guard let wake = WakeDescriptor() else {
+            shared = nil
+            onState(.down(.cannotConnect("no descriptor is left")))
+            return
+        }
+        let shared = RedisShared(configuration, wake: wake)
+        self.shared = shared
+        // The thread does not hold the client: without an owner it ends.
+        let started = Worker { RedisLoop(shared, onState: onState).run() }
+        worker.withLock { $0 = started }
+        if started == nil { onState(.down(.cannotConnect("no thread can be started"))) }
     }
 
-    public var state: RedisState { .down(.notYetConnected) }
-    public var counters: Counters { Counters() }
+    deinit {
+        shared?.close()
+        worker.withLock { $0.take() }?.detach()
+    }
+
+    public var state: RedisState { shared?.state.withLock { $0.state } ?? .down(.notYetConnected) }
+
+    public var counters: Counters { shared?.state.withLock { $0.counters } ?? Counters() }
 
     /// Sends a command. `completion` is called exactly once: on the client's thread, or, if the command cannot be sent
     /// at all, on the caller's before this returns. It must be short, and may submit.
     public func submit(
         _ command: [RedisArgument], lane: Int = 0, deadline: Duration, completion: @escaping Completion
     ) {
-        completion(.failure(.unavailable))
+        guard let shared else { return completion(.failure(.unavailable)) }
+        let limit = Instant(nanoseconds: cs_monotonic_ns()) + deadline
+        shared.submit(command, lane: lane, deadline: limit, completion: completion)
     }
 
-    /// Runs a script by its digest; one that the server has forgotten is sent again.
+    /// Runs a script by its digest; one that the server has forgotten is sent whole. Then it runs later than commands
+    /// submitted after it.
     public func run(
         _ script: RedisScript, keys: [RedisArgument], arguments: [RedisArgument] = [], lane: Int = 0,
         deadline: Duration, completion: @escaping Completion
     ) {
-        completion(.failure(.unavailable))
+        guard let shared else { return completion(.failure(.unavailable)) }
+        let limit = Instant(nanoseconds: cs_monotonic_ns()) + deadline
+        let rest = [.integer(Int64(keys.count))] + keys + arguments
+        shared.submit(["EVALSHA", .text(script.digest)] + rest, lane: lane, deadline: limit) { [weak shared] result in
+            guard case .failure(.server(let error)) = result, error.code == "NOSCRIPT", let shared else {
+                return completion(result)
+            }
+            shared.state.withLock { $0.counters.scriptsReloaded += 1 }
+            shared.submit(
+                ["EVAL", .text(script.source)] + rest, lane: lane, deadline: limit, completion: completion)
+        }
     }
 
-    /// Closes the connections and waits for the thread. Commands under way fail. Not from a completion.
-    public func close() {}
+    /// Closes the connections and waits for the thread; afterwards no completion is called any more. What is under way
+    /// fails. On the client's own thread it does not wait.
+    public func close() {
+        shared?.close()
+        worker.withLock { $0.take() }?.join()
+    }
 }

@@ -12,8 +12,8 @@ ABI_MAJOR = 1
 ICE_FULL, ICE_LITE = 0, 1
 RELIABLE, MAX_RETRANSMITS, MAX_LIFETIME = 0, 1, 2
 TEXT, BINARY = 1, 2
-MODE_FAST = 1
-FLAG_RETURNED, FLAG_REMOTE, FLAG_UNORDERED, FLAG_PARTIAL = 1, 2, 4, 8
+FLAG_RETURNED, FLAG_REMOTE, FLAG_UNORDERED, FLAG_PARTIAL, FLAG_TICKET = 1, 2, 4, 8, 16
+INTERFACES_TEMPORARY, INTERFACES_DEPRECATED, INTERFACES_BRIDGES, INTERFACES_LOOPBACK = 1, 2, 4, 8
 
 (
     EVENT_LOG,
@@ -28,7 +28,13 @@ FLAG_RETURNED, FLAG_REMOTE, FLAG_UNORDERED, FLAG_PARTIAL = 1, 2, 4, 8
     EVENT_CHANNEL_CLOSED,
     EVENT_STATISTICS,
     EVENT_ADDRESSES,
-) = range(1, 13)
+    EVENT_SIGNAL,
+    EVENT_ATTEMPT,
+    EVENT_CONNECTOR,
+    EVENT_FAST_RELOAD,
+    EVENT_CERTIFICATE,
+    EVENT_STORE,
+) = range(1, 19)
 
 
 class EngineHandle(ctypes.Structure):
@@ -41,6 +47,35 @@ class PeerHandle(ctypes.Structure):
 
 class ChannelHandle(ctypes.Structure):
     _fields_ = [("id", c_uint64)]
+
+
+class ConnectorHandle(ctypes.Structure):
+    _fields_ = [("id", c_uint64)]
+
+
+class ChannelConfig(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("unordered", c_uint32),
+        ("label", c_char_p),
+        ("protocol", c_char_p),
+        ("reliability", c_uint32),
+        ("reliability_value", c_uint32),
+        ("negotiated", c_uint32),
+        ("id", c_uint32),
+        ("low_water", c_uint64),
+        ("tag", c_uint64),
+    ]
+
+
+class PeerConfig(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("dtls_active", c_uint32),
+        ("tag", c_uint64),
+        ("channels", POINTER(ChannelConfig)),
+        ("channel_count", c_size_t),
+    ]
 
 
 class EngineConfig(ctypes.Structure):
@@ -65,6 +100,29 @@ class EngineConfig(ctypes.Structure):
         ("session_ttl_ms", c_uint32),
         ("max_sessions", c_uint32),
         ("disable_fast_reload", c_uint32),
+        ("session_store", c_char_p),
+        ("session_prefix", c_char_p),
+        ("store_timeout_ms", c_uint32),
+        ("disable_tickets", c_uint32),
+        ("ticket_secret", c_char_p),
+        ("ticket_secret_size", c_size_t),
+        ("old_ticket_secret", c_char_p),
+        ("old_ticket_secret_size", c_size_t),
+        ("returning_peer", POINTER(PeerConfig)),
+        ("stun_servers", POINTER(c_char_p)),
+        ("stun_server_count", c_size_t),
+        ("public_addresses", POINTER(c_char_p)),
+        ("public_address_count", c_size_t),
+        ("interfaces", c_uint32),
+        ("certificate_days", c_uint32),
+        ("fast_timeout_ms", c_uint32),
+        ("trip_window_ms", c_uint32),
+        ("trip_failure_percent", c_uint32),
+        ("trip_unstable_percent", c_uint32),
+        ("trip_min_attempts", c_uint32),
+        ("trip_rearm_ms", c_uint32),
+        ("disable_trip", c_uint32),
+        ("reserved1", c_uint32),
     ]
 
 
@@ -105,32 +163,23 @@ class Event(ctypes.Structure):
         ("kind", c_uint32),
         ("flags", c_uint32),
         ("batch", c_uint64),
-        ("reserved", c_uint64 * 4),
+        ("connector", ConnectorHandle),
+        ("reserved", c_uint64 * 3),
     ]
 
 
-class ChannelConfig(ctypes.Structure):
+class ConnectorConfig(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_uint32),
-        ("unordered", c_uint32),
-        ("label", c_char_p),
-        ("protocol", c_char_p),
-        ("reliability", c_uint32),
-        ("reliability_value", c_uint32),
-        ("negotiated", c_uint32),
-        ("id", c_uint32),
-        ("low_water", c_uint64),
+        ("policy", c_uint32),
+        ("key", c_char_p),
+        ("cache_path", c_char_p),
+        ("fast_timeout_ms", c_uint32),
+        ("normal_timeout_ms", c_uint32),
+        ("max_cache_age_ms", c_uint32),
+        ("disable_tickets", c_uint32),
+        ("peer", POINTER(PeerConfig)),
         ("tag", c_uint64),
-    ]
-
-
-class PeerConfig(ctypes.Structure):
-    _fields_ = [
-        ("struct_size", c_uint32),
-        ("dtls_active", c_uint32),
-        ("tag", c_uint64),
-        ("channels", POINTER(ChannelConfig)),
-        ("channel_count", c_size_t),
     ]
 
 
@@ -163,11 +212,14 @@ SIGNATURES: dict[str, tuple[Sequence[Any], Any]] = {
     "reconnect_status_name": ((c_int32,), c_char_p),
     "reconnect_status_text": ((c_int32,), c_char_p),
     "reconnect_engine_create": ((POINTER(EngineConfig), POINTER(EngineHandle), *_detail), c_int32),
+    "reconnect_engine_create_from_env": ((POINTER(EngineConfig), POINTER(EngineHandle), *_detail), c_int32),
     "reconnect_engine_destroy": ((EngineHandle,), c_int32),
     "reconnect_engine_port": ((EngineHandle, POINTER(c_uint16)), c_int32),
     "reconnect_engine_fingerprint": ((EngineHandle, c_uint32, c_char_p, c_size_t, POINTER(c_size_t)), c_int32),
     "reconnect_engine_set_addresses": ((EngineHandle, POINTER(c_char_p), c_size_t), c_int32),
     "reconnect_engine_set_fast_reload": ((EngineHandle, c_uint32), c_int32),
+    "reconnect_engine_rotate_certificate": ((EngineHandle, *_detail), c_int32),
+    "reconnect_engine_metrics": ((EngineHandle, c_char_p, c_size_t, POINTER(c_size_t)), c_int32),
     "reconnect_engine_set_log_level": ((EngineHandle, c_uint32), c_int32),
     "reconnect_engine_statistics": ((EngineHandle, POINTER(EngineStatistics)), c_int32),
     "reconnect_event_fd": ((EngineHandle, POINTER(c_int)), c_int32),
@@ -188,4 +240,14 @@ SIGNATURES: dict[str, tuple[Sequence[Any], Any]] = {
     "reconnect_channel_buffered": ((ChannelHandle, POINTER(c_uint64)), c_int32),
     "reconnect_channel_set_low_water": ((ChannelHandle, c_uint64), c_int32),
     "reconnect_channel_close": ((ChannelHandle,), c_int32),
+    "reconnect_connector_create": (
+        (EngineHandle, POINTER(ConnectorConfig), POINTER(ConnectorHandle), *_detail),
+        c_int32,
+    ),
+    "reconnect_connector_connect": ((ConnectorHandle,), c_int32),
+    "reconnect_connector_message": ((ConnectorHandle, c_int64, c_char_p, c_size_t, *_detail), c_int32),
+    "reconnect_connector_signaling_failed": ((ConnectorHandle, c_int64), c_int32),
+    "reconnect_connector_cache": ((ConnectorHandle, c_char_p, c_size_t, POINTER(c_size_t)), c_int32),
+    "reconnect_connector_forget": ((ConnectorHandle,), c_int32),
+    "reconnect_connector_close": ((ConnectorHandle,), c_int32),
 }

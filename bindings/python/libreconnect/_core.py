@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import json
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -14,21 +15,30 @@ from . import _abi, _library
 from .config import (
     ChannelConfig,
     Config,
+    ConnectorConfig,
+    FastReload,
     LogLevel,
     PeerConfig,
     native_channel,
+    native_connector,
     native_engine,
     native_number,
     native_peer,
     native_texts,
 )
-from .errors import InvalidHandleError, Status, error_for, reason_for
+from .errors import InvalidHandleError, ReconnectError, Status, error_for, reason_for
 from .events import (
     AddressesEvent,
+    AttemptEvent,
+    AttemptState,
     BufferedLowEvent,
+    CertificateEvent,
     ChannelClosedEvent,
     ChannelOpenEvent,
+    ConnectorEvent,
+    ConnectorState,
     EngineStatistics,
+    FastReloadEvent,
     LogEvent,
     Message,
     MessageEvent,
@@ -37,10 +47,14 @@ from .events import (
     PeerStateEvent,
     PeerStatistics,
     SessionEvent,
+    SignalEvent,
+    StoreEvent,
+    Switch,
 )
 
 BATCH = 64
 DETAIL = 512
+RESULTS = (_abi.EVENT_ANSWER, _abi.EVENT_OFFER, _abi.EVENT_RESULT, _abi.EVENT_STATISTICS)
 
 Data = Union[str, bytes, bytearray, memoryview]
 """What can be sent: str goes as text, everything else as binary."""
@@ -54,10 +68,12 @@ class Result:
     data: bytes
     number: int
     duration_ns: int
+    cause: BaseException | None = None
+    """What the program's own signaling raised, if that led to this."""
 
     def check(self) -> Result:
         if self.status != Status.OK:
-            raise error_for(self.status, self.data.decode("utf-8", "replace"))
+            raise error_for(self.status, self.data.decode("utf-8", "replace")) from self.cause
         return self
 
 
@@ -73,6 +89,7 @@ def json_bytes(text: str | bytes) -> bytes:
 
 PeerT = TypeVar("PeerT", bound="BasePeer[Any]")
 ChannelT = TypeVar("ChannelT", bound="BaseChannel[Any]")
+ConnectorT = TypeVar("ConnectorT", bound="BaseConnector[Any]")
 
 
 class BaseChannel(Generic[PeerT]):
@@ -182,6 +199,113 @@ class BasePeer(Generic[ChannelT]):
         return tag
 
 
+class BaseConnector(Generic[PeerT]):
+    """Makes and remakes the connection of a client to one server, the fastest way that works: with the ticket that the
+    server gave out during the last connection, nothing being exchanged beforehand; with one exchange and the session
+    token; or with one exchange in normal mode. What is needed to come back is kept in its cache, only from connections
+    that worked."""
+
+    def __init__(self, core: Core[Any, Any], tag: int, template: Template, signals: bool) -> None:
+        self._core = core
+        self._signals = signals  # it carries its messages by itself: they are no events
+        self._handle = _abi.ConnectorHandle(0)
+        self._tag = tag
+        self._template = template
+        self._told: PeerT | None = None  # the peer of the last ConnectorEvent
+        self._waiting: int | None = None  # the call that connects
+        self._cause: BaseException | None = None  # what the signaling raised last
+        self.peer: PeerT | None = None
+        """The connection that is up."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} id={self._tag}>"
+
+    def message(self, exchange: int, message: str | bytes) -> None:
+        """Hands in a message of the other side: the answer to the offer of an exchange, or a candidate. One of an
+        exchange that is over is ignored. A connector with a signaling function does this by itself."""
+        text, detail = json_bytes(message), ctypes.create_string_buffer(DETAIL)
+        call = self._core.library.reconnect_connector_message
+        check(call(self._handle, exchange, text, len(text), detail, DETAIL), detail)
+
+    def signaling_failed(self, exchange: int) -> None:
+        """Says that an exchange will have no answer: the attempt fails at once."""
+        check(self._core.library.reconnect_connector_signaling_failed(self._handle, exchange))
+
+    def cache(self) -> str:
+        """The cache entry of the connector's key as JSON; empty if there is none."""
+        return read_text(lambda *buffer: self._core.library.reconnect_connector_cache(self._handle, *buffer), 4096)
+
+    def forget(self) -> None:
+        """Drops what is kept under the connector's key: the next connect is normal."""
+        check(self._core.library.reconnect_connector_forget(self._handle))
+
+    def close(self) -> None:
+        """Stops attempts under way, closes the connected peer and ends the connector. What is kept stays. Closing a
+        closed connector does nothing."""
+        status = self._core.library.reconnect_connector_close(self._handle)
+        if status not in (Status.INVALID_HANDLE, Status.CLOSED):
+            check(status)
+
+    def _start_connect(self) -> int:
+        if self._waiting is not None:
+            raise error_for(Status.WRONG_STATE, "a connect is under way")
+        tag = self._waiting = self._core.expect()
+        self._cause = None
+        status = self._core.library.reconnect_connector_connect(self._handle)
+        if status != Status.OK:
+            self._waiting = None
+        self._core.start(tag, status)
+        return tag
+
+    def _signal(self, exchange: int, message: str) -> None:
+        """Carries a message to the other side."""
+
+    def _connected(self) -> None:
+        """The connect under way has ended."""
+
+    def _answered(self, exchange: int, answer: str | bytes) -> None:
+        try:
+            self.message(exchange, answer)
+        except (ReconnectError, TypeError, ValueError) as error:
+            self._failed(exchange, error)
+
+    def _failed(self, exchange: int, error: BaseException) -> None:
+        self._cause = error
+        self._core.library.reconnect_connector_signaling_failed(self._handle, exchange)
+
+
+def is_offer(message: str) -> bool:
+    """An offer holds all candidates: there is no need for those that come alone."""
+    try:
+        parsed = json.loads(message)
+    except ValueError:
+        return False
+    return isinstance(parsed, dict) and parsed.get("type") == "offer"
+
+
+def read_text(fill: Callable[..., int], capacity: int) -> str:
+    """Calls a function that fills a buffer, again with a larger one if it has to."""
+    length = ctypes.c_size_t()
+    while True:
+        buffer = ctypes.create_string_buffer(capacity)
+        status = fill(buffer, capacity, ctypes.byref(length))
+        if status != Status.TOO_SMALL or length.value <= capacity:
+            check(status)
+            return buffer.raw[: length.value].decode("utf-8", "replace")
+        capacity = length.value
+
+
+@dataclass(frozen=True)
+class Template:
+    """How peers are made that the library makes by itself. They have one tag, and their channels' tags, in common: what
+    tells them apart is their handles."""
+
+    config: PeerConfig
+    tag: int
+    tags: tuple[int, ...]
+    """Of the channels."""
+
+
 def peer_statistics(result: Result) -> PeerStatistics:
     native = _abi.PeerStatistics()
     # A library that knows fewer members than this package leaves the others zero.
@@ -213,6 +337,7 @@ class Core(Generic[PeerT, ChannelT]):
         make_peer: Callable[[Core[PeerT, ChannelT], int], PeerT],
         make_channel: Callable[[Core[PeerT, ChannelT], PeerT, ChannelConfig, int], ChannelT],
         on_result: Callable[[int, Result], None],
+        from_environment: bool = False,
     ) -> None:
         self.library = _library.load()
         self._make_peer = make_peer
@@ -221,7 +346,9 @@ class Core(Generic[PeerT, ChannelT]):
         self._tags = itertools.count(1)
         self._lock = threading.Lock()  # pausing and resuming
         self._expected: dict[int, bool] = {}  # calls that wait for their event
-        self._peers: dict[int, PeerT] = {}  # by tag
+        self._peers: dict[int, PeerT] = {}  # by the tag of the program's, or what stands for it
+        self._templates: dict[int, Template] = {}  # by the tag that their peers have in common
+        self._connectors: dict[int, BaseConnector[PeerT]] = {}  # by tag
         self._peers_by_handle: dict[int, PeerT] = {}
         self._channels: dict[int, ChannelT] = {}  # opened here, by tag
         self._remote: dict[int, ChannelT] = {}  # opened by the other sides, by handle
@@ -232,11 +359,12 @@ class Core(Generic[PeerT, ChannelT]):
         self._batch = (_abi.Event * BATCH)()
         self._count = ctypes.c_size_t()
         self.handle = _abi.EngineHandle(0)
-        native, detail = native_engine(config), ctypes.create_string_buffer(DETAIL)
-        check(
-            self.library.reconnect_engine_create(ctypes.byref(native), ctypes.byref(self.handle), detail, DETAIL),
-            detail,
-        )
+        _, returning = self._add_template(config.returning_peer)
+        native, detail = native_engine(config, returning), ctypes.create_string_buffer(DETAIL)
+        create = self.library.reconnect_engine_create
+        if from_environment:
+            create = self.library.reconnect_engine_create_from_env
+        check(create(ctypes.byref(native), ctypes.byref(self.handle), detail, DETAIL), detail)
 
     # ------------------------------------------------------------ the engine
 
@@ -257,23 +385,22 @@ class Core(Generic[PeerT, ChannelT]):
         numbers = {"sha-256": 0, "sha-384": 1, "sha-512": 2}
         if hash_name not in numbers:
             raise error_for(Status.INVALID_ARGUMENT, f"the hash must be one of {', '.join(numbers)}")
-        length, capacity = ctypes.c_size_t(), 256
-        while True:
-            buffer = ctypes.create_string_buffer(capacity)
-            status = self.library.reconnect_engine_fingerprint(
-                self.handle, numbers[hash_name], buffer, capacity, ctypes.byref(length)
-            )
-            if status != Status.TOO_SMALL or length.value <= capacity:
-                check(status)
-                return buffer.value.decode("ascii")
-            capacity = length.value
+        number = numbers[hash_name]
+        return read_text(lambda *buffer: self.library.reconnect_engine_fingerprint(self.handle, number, *buffer), 256)
+
+    def metrics(self) -> str:
+        return read_text(lambda *buffer: self.library.reconnect_engine_metrics(self.handle, *buffer), 16384)
+
+    def rotate_certificate(self) -> None:
+        detail = ctypes.create_string_buffer(DETAIL)
+        check(self.library.reconnect_engine_rotate_certificate(self.handle, detail, DETAIL), detail)
 
     def set_addresses(self, addresses: Sequence[str]) -> None:
         native = native_texts("addresses", addresses)
         check(self.library.reconnect_engine_set_addresses(self.handle, native, len(addresses)))
 
-    def set_fast_reload(self, enabled: bool) -> None:
-        check(self.library.reconnect_engine_set_fast_reload(self.handle, bool(enabled)))
+    def set_fast_reload(self, setting: FastReload | bool) -> None:
+        check(self.library.reconnect_engine_set_fast_reload(self.handle, native_number("setting", setting, 32)))
 
     def set_log_level(self, level: LogLevel) -> None:
         check(self.library.reconnect_engine_set_log_level(self.handle, native_number("level", level, 32)))
@@ -289,15 +416,47 @@ class Core(Generic[PeerT, ChannelT]):
 
     def _prepare(self, config: PeerConfig) -> tuple[PeerT, _abi.PeerConfig]:
         """Makes the Python side, known by its tags before the library can say anything about it."""
-        peer = self._make_peer(self, next(self._tags))
-        channels = [self._make_channel(self, peer, each, next(self._tags)) for each in config.channels]
-        natives = [native_channel(each, channel._tag) for each, channel in zip(config.channels, channels)]
-        native = native_peer(config, peer._tag, natives)
-        peer.channels = tuple(channels)
-        self._peers[peer._tag] = peer
-        for channel in channels:
-            self._channels[channel._tag] = peer._own[channel._tag] = channel
+        template, native = self._template(config)
+        peer = self._new_peer(template, template.tag)
+        for channel in peer.channels:
+            self._channels[channel._tag] = channel
         return peer, native
+
+    def _template(self, config: PeerConfig) -> tuple[Template, _abi.PeerConfig]:
+        template = Template(config, next(self._tags), tuple(next(self._tags) for _ in config.channels))
+        natives = [native_channel(each, tag) for each, tag in zip(config.channels, template.tags)]
+        return template, native_peer(config, template.tag, natives)
+
+    def _add_template(self, config: PeerConfig) -> tuple[Template, _abi.PeerConfig]:
+        template, native = self._template(config)
+        self._templates[template.tag] = template
+        return template, native
+
+    def _new_peer(self, template: Template, tag: int) -> PeerT:
+        peer = self._make_peer(self, tag)
+        channels = [self._make_channel(self, peer, *each) for each in zip(template.config.channels, template.tags)]
+        peer.channels = tuple(channels)
+        peer._own.update((channel._tag, channel) for channel in channels)
+        self._peers[tag] = peer
+        return peer
+
+    def add_connector(self, config: ConnectorConfig, make: Callable[[int, Template], ConnectorT]) -> ConnectorT:
+        template, peer = self._add_template(config.peer)
+        connector = make(next(self._tags), template)
+        self._connectors[connector._tag] = connector
+        native, detail = native_connector(config, connector._tag, peer), ctypes.create_string_buffer(DETAIL)
+        status = self.library.reconnect_connector_create(
+            self.handle, ctypes.byref(native), ctypes.byref(connector._handle), detail, DETAIL
+        )
+        if status != Status.OK:
+            self._forget_connector(connector)
+            check(status, detail)
+        return connector
+
+    def _forget_connector(self, connector: BaseConnector[PeerT]) -> None:
+        """Nothing more comes from it, and it makes no more peers."""
+        self._connectors.pop(connector._tag, None)
+        self._templates.pop(connector._template.tag, None)
 
     def start_answer(self, offer: str | bytes, config: PeerConfig) -> tuple[PeerT, int]:
         """Begins to answer; the result comes with the tag."""
@@ -339,7 +498,8 @@ class Core(Generic[PeerT, ChannelT]):
 
     def _forget_channel(self, channel: ChannelT) -> None:
         if channel._tag:
-            self._channels.pop(channel._tag, None)
+            if self._channels.get(channel._tag) is channel:
+                del self._channels[channel._tag]
             channel.peer._own.pop(channel._tag, None)
         else:
             self._remote.pop(channel._handle.id, None)
@@ -381,10 +541,9 @@ class Core(Generic[PeerT, ChannelT]):
     def forget_call(self, tag: int) -> None:
         self._expected.pop(tag, None)
 
-    def _finish(self, event: _abi.Event) -> None:
-        if self._expected.pop(event.tag, None):
-            data = ctypes.string_at(event.data, event.size)
-            self._on_result(event.tag, Result(event.status, data, event.number, event.duration_ns))
+    def _finish(self, tag: int, result: Result) -> None:
+        if self._expected.pop(tag, None):
+            self._on_result(tag, result)
 
     # ----------------------------------------------------------------- events
 
@@ -421,6 +580,7 @@ class Core(Generic[PeerT, ChannelT]):
         if count == 1 and self._hold(self._batch[0]):
             return out
         for index in range(count):
+            self._note(self._batch[index])
             self._convert(self._batch[index], out)
         if count:
             self._release(self._batch[0])
@@ -431,13 +591,33 @@ class Core(Generic[PeerT, ChannelT]):
         count = 0
         while self._poll(1):
             event = self._batch[0]
-            if event.type in (_abi.EVENT_ANSWER, _abi.EVENT_OFFER, _abi.EVENT_RESULT, _abi.EVENT_STATISTICS):
-                self._finish(event)
+            count += self._note(event)
+            if event.type in RESULTS:
                 self._release(event)
-                count += 1
             else:
                 self._backlog.append(_abi.Event.from_buffer_copy(event))
         return count
+
+    def _note(self, event: _abi.Event) -> bool:
+        """What a call that waits must know of an event at once, before the program takes it. Whether a call has ended."""
+        kind = event.type
+        if kind == _abi.EVENT_MESSAGE:
+            return False
+        if kind in RESULTS:
+            data = ctypes.string_at(event.data, event.size)
+            self._finish(event.tag, Result(event.status, data, event.number, event.duration_ns))
+            return True
+        if kind == _abi.EVENT_CHANNEL_OPEN:
+            self._open_channel(event)
+        elif kind == _abi.EVENT_PEER_STATE:
+            self._peer(event)
+        elif kind == _abi.EVENT_SIGNAL:
+            connector = self._connectors.get(event.tag)
+            if connector is not None and connector._signals:
+                connector._signal(event.number, _text(event.data, event.size))
+        elif kind == _abi.EVENT_CONNECTOR:
+            return self._connector_state(event)
+        return False
 
     def _hold(self, event: _abi.Event) -> bool:
         """Keeps the message of a paused channel in the library, where it counts for the peer's receive window."""
@@ -460,9 +640,13 @@ class Core(Generic[PeerT, ChannelT]):
             self._release(event)
 
     def _channel(self, event: _abi.Event) -> ChannelT | None:
-        if event.tag:
-            return self._channels.get(event.tag)
-        return self._remote.get(event.channel.id)
+        if not event.tag:
+            return self._remote.get(event.channel.id)
+        channel = self._channels.get(event.tag)
+        if channel is None:  # perhaps of a template's peer
+            peer = self._peers_by_handle.get(event.peer.id)
+            channel = peer._own.get(event.tag) if peer is not None else None
+        return channel
 
     def _convert(self, event: _abi.Event, out: list[Any]) -> None:
         kind = event.type
@@ -484,20 +668,95 @@ class Core(Generic[PeerT, ChannelT]):
             self._peer_state(event, out)
         elif kind == _abi.EVENT_SESSION:
             self._session(event, out)
-        elif kind in (_abi.EVENT_ANSWER, _abi.EVENT_OFFER, _abi.EVENT_RESULT, _abi.EVENT_STATISTICS):
-            self._finish(event)
         elif kind == _abi.EVENT_LOG:
             level = LogLevel(event.number) if 0 <= event.number <= LogLevel.NONE else LogLevel.DEBUG
             out.append(LogEvent(level, _text(event.data, event.size)))
         elif kind == _abi.EVENT_ADDRESSES:
             out.append(AddressesEvent(tuple(_text(event.data, event.size).split())))
+        elif kind in (_abi.EVENT_SIGNAL, _abi.EVENT_ATTEMPT, _abi.EVENT_CONNECTOR):
+            self._connector_event(event, out)
+        elif kind == _abi.EVENT_FAST_RELOAD and event.number in (0, 1, 2) and event.kind in (0, 1, 2):
+            detail = _text(event.data, event.size)
+            out.append(FastReloadEvent(FastReload(event.number), Switch(event.kind), detail))
+        elif kind == _abi.EVENT_CERTIFICATE:
+            out.append(CertificateEvent(_text(event.data, event.size)))
+        elif kind == _abi.EVENT_STORE:
+            out.append(StoreEvent(event.number != 0, _text(event.data, event.size)))
+
+    def _connector_state(self, event: _abi.Event) -> bool:
+        """Whether the connect under way has ended."""
+        connector = self._connectors.get(event.tag)
+        if connector is None:
+            return False
+        state, result = event.number, None
+        if state == ConnectorState.CONNECTED:
+            connector.peer = self._made_peer(connector._template, event.peer.id)
+            result = Result(Status.OK, b"", event.kind, event.duration_ns)
+        elif state == ConnectorState.FAILED:
+            data = ctypes.string_at(event.data, event.size)
+            status = event.status if event.status != Status.OK else Status.INTERNAL
+            result = Result(status, data, event.kind, event.duration_ns, connector._cause)
+        elif state == ConnectorState.LOST:
+            connector.peer = None
+        elif state == ConnectorState.CLOSED:
+            connector.peer = None
+            result = Result(Status.INVALID_HANDLE, b"the connector is closed", event.kind, event.duration_ns)
+        if result is None:
+            return False
+        tag, connector._waiting = connector._waiting, None
+        connector._connected()
+        if tag is not None:
+            self._finish(tag, result)
+        return tag is not None
+
+    def _connector_event(self, event: _abi.Event, out: list[Any]) -> None:
+        connector = self._connectors.get(event.tag)
+        if connector is None or event.kind not in (0, 1, 2):
+            return
+        detail = _text(event.data, event.size)
+        if event.type == _abi.EVENT_SIGNAL:
+            if not connector._signals:
+                out.append(SignalEvent(connector, event.number, detail))
+            return
+        mode, reason, elapsed = Mode(event.kind), reason_for(event.status, detail), event.duration_ns / 1e9
+        if event.type == _abi.EVENT_ATTEMPT:
+            if 0 <= event.number <= AttemptState.STOPPED:
+                state = AttemptState(event.number)
+                out.append(AttemptEvent(connector, state, mode, reason, detail, elapsed))
+        elif 1 <= event.number <= ConnectorState.CLOSED:
+            if event.number == ConnectorState.CONNECTED:
+                connector._told = self._made_peer(connector._template, event.peer.id)
+            told = connector._told
+            if event.number in (ConnectorState.LOST, ConnectorState.CLOSED):
+                connector._told = None
+            if event.number == ConnectorState.CLOSED:
+                self._forget_connector(connector)
+                told = None
+            out.append(ConnectorEvent(connector, ConnectorState(event.number), mode, told, reason, detail, elapsed))
+
+    def _made_peer(self, template: Template, handle: int) -> PeerT:
+        """The peer with a handle that the library made by itself: new with its first event."""
+        peer = self._peers_by_handle.get(handle)
+        if peer is None:
+            peer = self._peers_by_handle[handle] = self._new_peer(template, next(self._tags))
+            peer._handle.id = handle
+        return peer
+
+    def _peer(self, event: _abi.Event) -> PeerT | None:
+        """The peer of an event with a peer's tag."""
+        peer, template = self._peers.get(event.tag), self._templates.get(event.tag)
+        if peer is not None:
+            peer._handle.id = event.peer.id
+            self._peers_by_handle[event.peer.id] = peer
+            return peer
+        if template is not None:
+            return self._made_peer(template, event.peer.id)
+        return self._peers_by_handle.get(event.peer.id)  # its connector is closed
 
     def _peer_state(self, event: _abi.Event, out: list[Any]) -> None:
-        peer = self._peers.get(event.tag)
+        peer = self._peer(event)
         if peer is None or event.number not in (1, 2, 3, 4):
             return
-        peer._handle.id = event.peer.id
-        self._peers_by_handle[event.peer.id] = peer
         state, detail, reason = PeerState(event.number), _text(event.data, event.size), None
         if state == PeerState.CLOSED:
             reason = reason_for(event.status, detail)
@@ -506,24 +765,30 @@ class Core(Generic[PeerT, ChannelT]):
                 self._take_held(channel, out, everything=True)
                 out.append(ChannelClosedEvent(channel, reason))
             self.forget_peer(peer)
-        out.append(PeerStateEvent(peer, state, reason, detail, event.duration_ns / 1e9))
+        ticket = bool(event.flags & _abi.FLAG_TICKET)
+        out.append(PeerStateEvent(peer, state, reason, detail, event.duration_ns / 1e9, ticket))
 
     def _session(self, event: _abi.Event, out: list[Any]) -> None:
-        peer = self._peers.get(event.tag)
-        if peer is not None:
+        peer = self._peer(event)
+        if peer is not None and event.kind in (0, 1, 2):
             out.append(
                 SessionEvent(
                     peer=peer,
                     client_id=_text(event.data, event.size),
                     token=_text(event.extra, event.extra_size),
                     connections=event.number,
-                    mode=Mode.FAST if event.kind == _abi.MODE_FAST else Mode.NORMAL,
+                    mode=Mode(event.kind),
                     returned=bool(event.flags & _abi.FLAG_RETURNED),
                     away=event.duration_ns / 1e9,
                 )
             )
 
     def _channel_opened(self, event: _abi.Event, out: list[Any]) -> None:
+        channel = self._channel(event)
+        if channel is not None:
+            out.append(ChannelOpenEvent(channel, bool(event.flags & _abi.FLAG_REMOTE)))
+
+    def _open_channel(self, event: _abi.Event) -> None:
         channel = self._channel(event)
         if channel is None:
             peer = self._peers_by_handle.get(event.peer.id)
@@ -539,7 +804,6 @@ class Core(Generic[PeerT, ChannelT]):
             self._remote[event.channel.id] = peer._remote[event.channel.id] = channel
         channel._handle.id = event.channel.id
         channel.id = event.number
-        out.append(ChannelOpenEvent(channel, bool(event.flags & _abi.FLAG_REMOTE)))
 
     def _channel_closed(self, event: _abi.Event, out: list[Any]) -> None:
         channel = self._channel(event)

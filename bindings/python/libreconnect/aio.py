@@ -9,20 +9,35 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Union
 
-from ._core import BaseChannel, BasePeer, Core, Data, Result, check, peer_statistics
-from .config import ChannelConfig, Config, LogLevel, PeerConfig
-from .errors import ClosedError, InvalidHandleError, ReconnectError, Status, error_for
+from ._core import (
+    BaseChannel,
+    BaseConnector,
+    BasePeer,
+    Core,
+    Data,
+    Result,
+    Template,
+    check,
+    is_offer,
+    peer_statistics,
+)
+from .config import ChannelConfig, Config, ConnectorConfig, FastReload, LogLevel, PeerConfig
+from .errors import ClosedError, InvalidHandleError, PeerGoneError, ReconnectError, Status, error_for
 from .events import (
     AddressesEvent,
+    AttemptEvent,
     BufferedLowEvent,
+    CertificateEvent,
     ChannelClosedEvent,
     ChannelOpenEvent,
+    ConnectorEvent,
     EngineStatistics,
+    FastReloadEvent,
     LogEvent,
     Message,
     MessageEvent,
@@ -31,6 +46,8 @@ from .events import (
     PeerStateEvent,
     PeerStatistics,
     SessionEvent,
+    SignalEvent,
+    StoreEvent,
 )
 
 INBOX_BYTES = 1 << 20
@@ -206,6 +223,91 @@ class Peer(BasePeer[Channel]):
         _wake_all(self._waiters)
 
 
+Signaling = Callable[[str], Awaitable[Union[str, bytes]]]
+"""Sends an offer, JSON {"type":"offer",...}, to the server, and returns its answer. It is cancelled when the answer is not
+needed any more."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What a connector's connect has led to."""
+
+    peer: Peer
+    """Its channels are open."""
+    mode: Mode
+    """How it came back."""
+    duration: float
+    """Seconds from the call to the open channels."""
+
+
+class Connector(BaseConnector[Peer]):
+    """Makes and remakes the connection of a client to one server, the fastest way that works: with the ticket that the
+    server gave out during the last connection, nothing being exchanged beforehand; with one exchange and the session
+    token; or with one exchange in normal mode. What is needed to come back is kept in its cache, only from connections
+    that worked. `async with` closes it at its end."""
+
+    engine: Engine
+    """The engine that the connector belongs to."""
+
+    def __init__(
+        self, core: Core[Peer, Channel], tag: int, template: Template, engine: Engine, signaling: Signaling | None
+    ) -> None:
+        super().__init__(core, tag, template, signaling is not None)
+        self.engine = engine
+        self._signaling = signaling
+        self._exchanges: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Connector:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def connect(self) -> Connection:
+        """Connects, or connects again: a peer that is up stays so until its successor is, then closes with
+        ReplacedError. Waits until the channels of the configuration are open.
+
+        Without a signaling function somebody else serves the engine's SignalEvents meanwhile. After a cancellation the
+        attempts go on, and a ConnectorEvent tells what becomes of them. Raises WrongStateError while a connect is under
+        way, InvalidHandleError after close(), or the reason why no attempt worked.
+        """
+        result = await self.engine._result(self._start_connect())
+        peer = self.peer
+        if peer is None:
+            raise PeerGoneError("the connection is lost already")
+        return Connection(peer, Mode(result.number), result.duration_ns / 1e9)
+
+    def close(self) -> None:
+        """Stops attempts under way, closes the connected peer and ends the connector. What is kept stays. Closing a
+        closed connector does nothing."""
+        self._connected()
+        super().close()
+
+    def _signal(self, exchange: int, message: str) -> None:
+        if is_offer(message):
+            task = asyncio.create_task(self._exchange(exchange, message))
+            self._exchanges.add(task)
+            task.add_done_callback(self._exchanges.discard)
+
+    async def _exchange(self, exchange: int, offer: str) -> None:
+        assert self._signaling is not None
+        try:
+            answer = await self._signaling(offer)
+        except Exception as error:
+            self._failed(exchange, error)
+        else:
+            self._answered(exchange, answer)
+
+    def _connected(self) -> None:
+        for task in self._exchanges:
+            task.cancel()
+
+
 Event = Union[
     LogEvent,
     PeerStateEvent[Peer],
@@ -214,6 +316,12 @@ Event = Union[
     BufferedLowEvent[Channel],
     ChannelClosedEvent[Channel],
     AddressesEvent,
+    SignalEvent[Connector],
+    AttemptEvent[Connector],
+    ConnectorEvent[Connector, Peer],
+    FastReloadEvent,
+    CertificateEvent,
+    StoreEvent,
 ]
 """Everything that can happen, except messages: those come from their channels."""
 
@@ -275,6 +383,7 @@ class Engine:
 
     def __init__(self, config: Config | None = None) -> None:
         self._config = config or Config()
+        self._from_environment = False
         self._native: Core[Peer, Channel] | None = None
         self._results: dict[int, asyncio.Future[Result]] = {}
         self._subscribers: set[Events] = set()
@@ -283,6 +392,15 @@ class Engine:
         self._descriptor = -1
         self._port = 0
 
+    @classmethod
+    def from_env(cls, config: Config | None = None) -> Engine:
+        """An engine that takes from the environment, when it opens, what `config` leaves at its default:
+        ENABLE_FAST_RELOAD ("false", "0", "no" or "off"; "partial"), STUN_URLS (separated by commas) and REDIS_URL (the
+        session_store). A value that cannot be used raises InvalidArgumentError, with its name in the detail."""
+        engine = cls(config)
+        engine._from_environment = True
+        return engine
+
     async def open(self) -> None:
         """Opens the port, loads or makes the certificate, starts the engine's thread. Raises PortInUseError,
         NoPermissionError, NoAddressError, NoDescriptorsError, CertificateUnusableError, StorageError,
@@ -290,7 +408,9 @@ class Engine:
         if self._native is not None:
             return
         self._loop = asyncio.get_running_loop()
-        core: Core[Peer, Channel] = Core(self._config, self._make_peer, Channel, self._finish_result)
+        core: Core[Peer, Channel] = Core(
+            self._config, self._make_peer, Channel, self._finish_result, self._from_environment
+        )
         self._descriptor, self._port = core.descriptor(), core.port()
         self._native = core
         self._watch(True)
@@ -323,6 +443,8 @@ class Engine:
         for future in list(self._results.values()):
             if not future.done():
                 future.set_exception(end)
+        for connector in list(core._connectors.values()):
+            connector._connected()
         for peer in list(core._peers.values()):
             for channel in [*peer._own.values(), *peer._remote.values()]:
                 channel._closed(end)
@@ -353,9 +475,20 @@ class Engine:
         """Replaces the IP addresses offered from now on. None at all: back to the machine's own."""
         self._core.set_addresses(addresses)
 
-    def set_fast_reload(self, enabled: bool) -> None:
-        """Switches fast reload while running: off means every answer is normal."""
-        self._core.set_fast_reload(enabled)
+    def set_fast_reload(self, setting: FastReload | bool) -> None:
+        """Throws the kill switch of fast reload while running; answers and connects under way are finished as they were
+        begun. FastReload.ON (True) also re-arms a tripped switch. A FastReloadEvent tells what became of it."""
+        self._core.set_fast_reload(setting)
+
+    def rotate_certificate(self) -> None:
+        """Replaces the certificate now, on disk too if certificate_path was given. The previous one stays in use for
+        peers that are up and for tickets that were issued with it, until they expire. A CertificateEvent follows. Blocks
+        for the file and the key only. Raises NoPermissionError or StorageError, and then nothing has changed."""
+        self._core.rotate_certificate()
+
+    def metrics(self) -> str:
+        """All metrics of the engine in Prometheus' text format 0.0.4, to be served as METRICS_CONTENT_TYPE."""
+        return self._core.metrics()
 
     def set_log_level(self, level: LogLevel) -> None:
         """Changes the level of log events."""
@@ -385,6 +518,15 @@ class Engine:
     def create_peer(self, config: PeerConfig | None = None) -> Peer:
         """Makes a peer that will offer. Open its channels, then await its offer()."""
         return self._core.create_peer(config or PeerConfig())
+
+    def connector(self, config: ConnectorConfig | None = None, signaling: Signaling | None = None) -> Connector:
+        """Makes a connector, which does nothing until its connect(). With `signaling` it exchanges offers and answers by
+        itself; otherwise they are SignalEvents. A cache file that cannot be used is a warning in the log, never an
+        error. Raises InvalidArgumentError or LimitError."""
+        core = self._core
+        return core.add_connector(
+            config or ConnectorConfig(), lambda tag, template: Connector(core, tag, template, self, signaling)
+        )
 
     def events(self) -> Events:
         """An iterator of what happens from now on, until the engine is closed. Each iterator gets every event. While
@@ -463,4 +605,4 @@ class Engine:
                 self._native.forget_call(tag)
 
 
-__all__ = ["Answer", "Channel", "Engine", "Event", "Events", "Peer"]
+__all__ = ["Answer", "Channel", "Connection", "Connector", "Engine", "Event", "Events", "Peer", "Signaling"]

@@ -6,26 +6,43 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Union
 
-from ._core import BaseChannel, BasePeer, Core, Data, Result, check, peer_statistics
-from .config import ChannelConfig, Config, LogLevel, PeerConfig
-from .errors import InvalidHandleError
+from ._core import (
+    BaseChannel,
+    BaseConnector,
+    BasePeer,
+    Core,
+    Data,
+    Result,
+    Template,
+    check,
+    is_offer,
+    peer_statistics,
+)
+from .config import ChannelConfig, Config, ConnectorConfig, FastReload, LogLevel, PeerConfig
+from .errors import InvalidHandleError, PeerGoneError
 from .events import (
     AddressesEvent,
+    AttemptEvent,
     BufferedLowEvent,
+    CertificateEvent,
     ChannelClosedEvent,
     ChannelOpenEvent,
+    ConnectorEvent,
     EngineStatistics,
+    FastReloadEvent,
     LogEvent,
     MessageEvent,
     Mode,
     PeerStateEvent,
     PeerStatistics,
     SessionEvent,
+    SignalEvent,
+    StoreEvent,
 )
 
 
@@ -75,6 +92,80 @@ class Peer(BasePeer[Channel]):
         return peer_statistics(self.engine._wait_for(self._start_statistics(), timeout).check())
 
 
+Signaling = Callable[[str], Union[str, bytes]]
+"""Sends an offer, JSON {"type":"offer",...}, to the server, and returns its answer. It is called in a thread of its
+own."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What a connector's connect has led to."""
+
+    peer: Peer
+    """Its channels are open."""
+    mode: Mode
+    """How it came back."""
+    duration: float
+    """Seconds from the call to the open channels."""
+
+
+class Connector(BaseConnector[Peer]):
+    """Makes and remakes the connection of a client to one server, the fastest way that works: with the ticket that the
+    server gave out during the last connection, nothing being exchanged beforehand; with one exchange and the session
+    token; or with one exchange in normal mode. What is needed to come back is kept in its cache, only from connections
+    that worked. A context manager: its end closes the connector."""
+
+    engine: Engine
+    """The engine that the connector belongs to."""
+
+    def __init__(
+        self, core: Core[Peer, Channel], tag: int, template: Template, engine: Engine, signaling: Signaling | None
+    ) -> None:
+        super().__init__(core, tag, template, signaling is not None)
+        self.engine = engine
+        self._signaling = signaling
+
+    def __enter__(self) -> Connector:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def connect(self, timeout: float | None = 60) -> Connection:
+        """Connects, or connects again: a peer that is up stays so until its successor is, then closes with
+        ReplacedError. Waits until the channels of the configuration are open.
+
+        Without a signaling function another thread serves the engine's SignalEvents meanwhile. After a TimeoutError the
+        attempts go on, and a ConnectorEvent tells what becomes of them. Raises WrongStateError while a connect is under
+        way, InvalidHandleError after close(), or the reason why no attempt worked.
+        """
+        with self.engine._turn:
+            tag = self._start_connect()
+        result = self.engine._wait_for(tag, timeout).check()
+        peer = self.peer
+        if peer is None:
+            raise PeerGoneError("the connection is lost already")
+        return Connection(peer, Mode(result.number), result.duration_ns / 1e9)
+
+    def _signal(self, exchange: int, message: str) -> None:
+        if is_offer(message):
+            threading.Thread(target=self._exchange, args=(exchange, message), daemon=True).start()
+
+    def _exchange(self, exchange: int, offer: str) -> None:
+        assert self._signaling is not None
+        try:
+            answer = self._signaling(offer)
+        except Exception as error:
+            self._failed(exchange, error)
+        else:
+            self._answered(exchange, answer)
+
+
 Event = Union[
     LogEvent,
     PeerStateEvent[Peer],
@@ -84,6 +175,12 @@ Event = Union[
     BufferedLowEvent[Channel],
     ChannelClosedEvent[Channel],
     AddressesEvent,
+    SignalEvent[Connector],
+    AttemptEvent[Connector],
+    ConnectorEvent[Connector, Peer],
+    FastReloadEvent,
+    CertificateEvent,
+    StoreEvent,
 ]
 """Everything that can happen."""
 
@@ -110,12 +207,14 @@ class Engine:
     InvalidArgumentError. All methods may be called from all threads. A context manager: its end closes the engine.
     """
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, *, _from_environment: bool = False) -> None:
         self._open = False
         self._turn = threading.Condition()
         self._results: dict[int, Result] = {}
         self._waiting: int | None = None  # the thread that waits for the descriptor
-        self._core: Core[Peer, Channel] = Core(config or Config(), self._make_peer, Channel, self._keep_result)
+        self._core: Core[Peer, Channel] = Core(
+            config or Config(), self._make_peer, Channel, self._keep_result, _from_environment
+        )
         self._descriptor = self._core.descriptor()
         self._port = self._core.port()
         try:
@@ -126,6 +225,13 @@ class Engine:
         os.set_blocking(self._wake_in, False)
         os.set_blocking(self._wake_out, False)
         self._open = True
+
+    @classmethod
+    def from_env(cls, config: Config | None = None) -> Engine:
+        """Makes an engine, and what `config` leaves at its default is taken from the environment: ENABLE_FAST_RELOAD
+        ("false", "0", "no" or "off"; "partial"), STUN_URLS (separated by commas) and REDIS_URL (the session_store). A
+        value that cannot be used raises InvalidArgumentError, with its name in the detail."""
+        return cls(config, _from_environment=True)
 
     def _make_peer(self, core: Core[Peer, Channel], tag: int) -> Peer:
         peer = Peer(core, tag)
@@ -177,9 +283,20 @@ class Engine:
         """Replaces the IP addresses offered from now on. None at all: back to the machine's own."""
         self._core.set_addresses(addresses)
 
-    def set_fast_reload(self, enabled: bool) -> None:
-        """Switches fast reload while running: off means every answer is normal."""
-        self._core.set_fast_reload(enabled)
+    def set_fast_reload(self, setting: FastReload | bool) -> None:
+        """Throws the kill switch of fast reload while running; answers and connects under way are finished as they were
+        begun. FastReload.ON (True) also re-arms a tripped switch. A FastReloadEvent tells what became of it."""
+        self._core.set_fast_reload(setting)
+
+    def rotate_certificate(self) -> None:
+        """Replaces the certificate now, on disk too if certificate_path was given. The previous one stays in use for
+        peers that are up and for tickets that were issued with it, until they expire. A CertificateEvent follows. Blocks
+        for the file and the key only. Raises NoPermissionError or StorageError, and then nothing has changed."""
+        self._core.rotate_certificate()
+
+    def metrics(self) -> str:
+        """All metrics of the engine in Prometheus' text format 0.0.4, to be served as METRICS_CONTENT_TYPE."""
+        return self._core.metrics()
 
     def set_log_level(self, level: LogLevel) -> None:
         """Changes the level of log events."""
@@ -212,6 +329,16 @@ class Engine:
     def create_peer(self, config: PeerConfig | None = None) -> Peer:
         """Makes a peer that will offer. Open its channels, then call its offer()."""
         return self._core.create_peer(config or PeerConfig())
+
+    def connector(self, config: ConnectorConfig | None = None, signaling: Signaling | None = None) -> Connector:
+        """Makes a connector, which does nothing until its connect(). With `signaling` it exchanges offers and answers by
+        itself; otherwise they are SignalEvents. A cache file that cannot be used is a warning in the log, never an
+        error. Raises InvalidArgumentError or LimitError."""
+        with self._turn:
+            self._require_open()
+            return self._core.add_connector(
+                config or ConnectorConfig(), lambda tag, template: Connector(self._core, tag, template, self, signaling)
+            )
 
     def poll(self, timeout: float | None = None) -> list[Event]:
         """What has happened, in order. Waits up to `timeout` seconds for the first event: 0 does not wait, None
@@ -300,4 +427,4 @@ class Engine:
         return True
 
 
-__all__ = ["Answer", "Channel", "ChannelConfig", "Engine", "Event", "Peer"]
+__all__ = ["Answer", "Channel", "ChannelConfig", "Connection", "Connector", "Engine", "Event", "Peer", "Signaling"]

@@ -39,6 +39,14 @@ class Status(enum.IntEnum):
     FINGERPRINT_MISMATCH = -45
     SCTP_FAILED = -46
     TIMEOUT = -47
+    NOT_CACHED = -50
+    CACHE_STALE = -51
+    SESSION_UNKNOWN = -52
+    FAST_DISABLED = -53
+    NETWORK_CHANGED = -54
+    OVERTAKEN = -55
+    SIGNALING_FAILED = -56
+    TICKET_REFUSED = -57
     CHANNEL_REFUSED = -60
 
 
@@ -242,6 +250,54 @@ class ConnectTimeoutError(ReconnectError):
     """Connecting took longer than the configuration's connect_timeout."""
 
     default_status = Status.TIMEOUT
+
+
+class NotCachedError(ReconnectError):
+    """Nothing is known of an earlier connection."""
+
+    default_status = Status.NOT_CACHED
+
+
+class CacheStaleError(ReconnectError):
+    """What is known of an earlier connection is older than the configuration's max_cache_age."""
+
+    default_status = Status.CACHE_STALE
+
+
+class SessionUnknownError(ReconnectError):
+    """The other side answered normally: it does not know the session."""
+
+    default_status = Status.SESSION_UNKNOWN
+
+
+class FastDisabledError(ReconnectError):
+    """Fast reload is switched off, or tripped."""
+
+    default_status = Status.FAST_DISABLED
+
+
+class NetworkChangedError(ReconnectError):
+    """The machine's addresses changed since."""
+
+    default_status = Status.NETWORK_CHANGED
+
+
+class OvertakenError(ReconnectError):
+    """Another attempt was connected first."""
+
+    default_status = Status.OVERTAKEN
+
+
+class SignalingFailedError(ReconnectError):
+    """A message could not be exchanged, or no answer came. Its __cause__ is what the signaling raised."""
+
+    default_status = Status.SIGNALING_FAILED
+
+
+class TicketRefusedError(ReconnectError):
+    """The other side refused the ticket, which has expired or is of keys that it no longer has."""
+
+    default_status = Status.TICKET_REFUSED
 
 
 class ChannelRefusedError(ReconnectError):

@@ -6,11 +6,12 @@ import enum
 from dataclasses import dataclass
 from typing import Generic, TypeVar, Union
 
-from .config import LogLevel
+from .config import FastReload, LogLevel
 from .errors import ReconnectError
 
 PeerT = TypeVar("PeerT")
 ChannelT = TypeVar("ChannelT")
+ConnectorT = TypeVar("ConnectorT")
 
 Message = Union[str, bytes]
 """A message: str if it was sent as text, otherwise bytes."""
@@ -30,12 +31,51 @@ class PeerState(enum.IntEnum):
 
 
 class Mode(enum.IntEnum):
-    """How an offer was answered."""
+    """How a connection came to be."""
 
     NORMAL = 0
     """A new session."""
     FAST = 1
-    """A session came back."""
+    """A session came back with one exchange of signaling."""
+    ZERO_SIGNALING = 2
+    """It came back with a ticket: nothing was exchanged beforehand."""
+
+
+class AttemptState(enum.IntEnum):
+    """What became of an attempt of a connector."""
+
+    SKIPPED = 0
+    """It was not made; the reason says why."""
+    STARTED = 1
+    WON = 2
+    FAILED = 3
+    """The reason says why."""
+    STOPPED = 4
+    """Another one won."""
+
+
+class ConnectorState(enum.IntEnum):
+    """Where a connector stands."""
+
+    CONNECTED = 1
+    """The peer's channels are open."""
+    FAILED = 2
+    """No attempt worked; it may connect again."""
+    LOST = 3
+    """Its peer closed; it may connect again."""
+    CLOSED = 4
+    """The end."""
+
+
+class Switch(enum.IntEnum):
+    """Who threw the kill switch of fast reload."""
+
+    HOST = 0
+    """set_fast_reload()."""
+    TRIPPED = 1
+    """Too many fast connects failed."""
+    REARMED = 2
+    """It is tried again."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +98,9 @@ class PeerStateEvent(Generic[PeerT]):
     """A sentence, possibly empty."""
     age: float
     """Seconds since the peer was made."""
+    ticket: bool = False
+    """The peer came with a ticket, and the program did not make it. Its channels are those of the configuration's
+    returning_peer."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +162,78 @@ class AddressesEvent:
     """The addresses that answers offer have changed."""
 
     addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SignalEvent(Generic[ConnectorT]):
+    """A connector without a signaling function has a message for the other side."""
+
+    connector: ConnectorT
+    exchange: int
+    """What the other side says to this message goes to connector.message() with this number."""
+    message: str
+    """JSON, an offer or a candidate."""
+
+
+@dataclass(frozen=True)
+class AttemptEvent(Generic[ConnectorT]):
+    """What became of one of a connector's attempts."""
+
+    connector: ConnectorT
+    state: AttemptState
+    mode: Mode
+    reason: ReconnectError | None
+    """Why; None if there is nothing to say."""
+    detail: str
+    """A sentence, possibly empty."""
+    elapsed: float
+    """Seconds since the connect began."""
+
+
+@dataclass(frozen=True)
+class ConnectorEvent(Generic[ConnectorT, PeerT]):
+    """A connector has come to a state."""
+
+    connector: ConnectorT
+    state: ConnectorState
+    mode: Mode
+    """How the peer connected."""
+    peer: PeerT | None
+    """The connection; None if there is none."""
+    reason: ReconnectError | None
+    """Why it failed or was lost."""
+    detail: str
+    """A sentence, possibly empty."""
+    elapsed: float
+    """Seconds since the connect began."""
+
+
+@dataclass(frozen=True)
+class FastReloadEvent:
+    """The kill switch of fast reload was thrown."""
+
+    setting: FastReload
+    """How it acts now."""
+    by: Switch
+    detail: str
+    """A sentence."""
+
+
+@dataclass(frozen=True)
+class CertificateEvent:
+    """The engine has a new certificate."""
+
+    fingerprint: str
+    """Its SHA-256 fingerprint as in SDP."""
+
+
+@dataclass(frozen=True)
+class StoreEvent:
+    """The session store has come or gone. While it is away answers are normal."""
+
+    available: bool
+    detail: str
+    """A sentence."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,99 @@
+import CSystem
+import Wire
+
+/// Watches the machine's interfaces, addresses and ways out.
+///
+/// Several messages about one change are taken together: what is new counts a moment later, what is gone at once. Where
+/// the system lets nobody watch, it looks by itself every few seconds.
+final class NetworkMonitor {
+    /// The changes of one event (a network card that comes up, a lease) follow each other within this time.
+    static let settling = Duration.milliseconds(50)
+    static let polling = Duration.seconds(3)
+    static let retry = Duration.seconds(1)
+
+    /// To be watched for reading; nil where only looking helps.
+    let descriptor: Int32?
+    private(set) var snapshot = NetworkSnapshot()
+    /// What ``InterfacePolicy`` leaves of the machine's addresses, best first.
+    private(set) var offered: [IPAddress] = []
+    private let policy: InterfacePolicy
+    private let read: () -> NetworkSnapshot.Reading
+    private var lookAt: Instant?
+    private var lastLook: Instant
+
+    /// `watch` and `read`: for tests.
+    init(
+        _ policy: InterfacePolicy, now: Instant, watch: () -> Int32 = { cs_netlink_watch() },
+        read: @escaping () -> NetworkSnapshot.Reading = { NetworkSnapshot.read() }
+    ) {
+        self.policy = policy
+        self.read = read
+        let watching = watch()
+        descriptor = watching >= 0 ? watching : nil
+        lastLook = now
+        refresh(now: now)
+    }
+
+    deinit { if let descriptor { cs_close(descriptor) } }
+
+    /// Whether there is any address that others might reach.
+    var isOnline: Bool { offered.contains { !$0.isLoopback } }
+
+    /// Looks now. True if something a peer could notice is another: an address, offered or not, or a way out.
+    @discardableResult
+    func refresh(now: Instant) -> Bool {
+        lastLook = now
+        lookAt = descriptor == nil ? now + NetworkMonitor.polling : nil
+        let found: NetworkSnapshot
+        switch read() {
+        case .complete(let snapshot), .partial(let snapshot): found = snapshot
+        case .failed:
+            lookAt = now + NetworkMonitor.retry
+            return false
+        }
+        let before = (snapshot.usable.map(\.ip), snapshot.routeIPv4, snapshot.routeIPv6, offered)
+        snapshot = found
+        offered = found.offered(policy)
+        return before != (found.usable.map(\.ip), found.routeIPv4, found.routeIPv6, offered)
+    }
+
+    /// The descriptor is readable. True as ``refresh(now:)``.
+    func readable(now: Instant) -> Bool {
+        guard let descriptor else { return false }
+        let isUrgent = withUnsafeTemporaryAllocation(of: cs_network_change.self, capacity: 256) { changes in
+            let count = unsafe cs_netlink_changes(descriptor, changes.baseAddress, 256)
+            return unsafe note(changes.prefix(max(0, Int(count))), now: now)
+        }
+        return isUrgent && refresh(now: now)
+    }
+
+    /// Sets the time to look; true if that is now.
+    private func note(_ changes: Slice<UnsafeMutableBufferPointer<cs_network_change>>, now: Instant) -> Bool {
+        var isUrgent = false
+        for change in unsafe changes {
+            lookAt = min(lookAt ?? .distantFuture, now + NetworkMonitor.settling)
+            switch Int(change.what) {
+            case CS_CHANGE_ADDRESS where change.is_gone != 0:
+                let ip = IPAddress(change.address)
+                isUrgent = isUrgent || snapshot.addresses.contains { $0.ip == ip && isOffered($0) }
+            case CS_CHANGE_LINK where change.is_gone != 0:
+                isUrgent =
+                    isUrgent || snapshot.addresses.contains { $0.interface == change.interface && isOffered($0) }
+            // Messages were lost. Where they come faster than they can be read, not each time.
+            case CS_CHANGE_UNKNOWN: isUrgent = isUrgent || now - lastLook >= NetworkMonitor.settling
+            default: break
+            }
+        }
+        return isUrgent
+    }
+
+    private func isOffered(_ address: NetworkSnapshot.Address) -> Bool { offered.contains(address.ip) }
+
+    var nextTimeout: Instant? { lookAt }
+
+    /// True as ``refresh(now:)``.
+    func handleTimeout(now: Instant) -> Bool {
+        guard let lookAt, lookAt <= now else { return false }
+        return refresh(now: now)
+    }
+}

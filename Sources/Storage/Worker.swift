@@ -1,0 +1,56 @@
+import CSystem
+
+/// A thread of this target: signals blocked, so that neither the host's handlers run here nor a broken pipe ends the
+/// process.
+struct Worker: Sendable {
+    private let thread: cs_thread
+
+    /// Runs `body` on a new thread. nil if the system has none.
+    init?(_ body: @escaping @Sendable () -> Void) {
+        final class Body: Sendable {
+            let run: @Sendable () -> Void
+            init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+        }
+        var started = cs_thread()
+        let context = unsafe Unmanaged.passRetained(Body(body))
+        let error = unsafe cs_thread_start(
+            &started,
+            { context in
+                guard let context = unsafe context else { return nil }
+                unsafe Unmanaged<Body>.fromOpaque(context).takeRetainedValue().run()
+                return nil
+            }, context.toOpaque())
+        guard error == 0 else {
+            unsafe context.release()
+            return nil
+        }
+        thread = started
+    }
+
+    /// Waits for its end; on the thread itself only lets go of it. Once.
+    func join() {
+        if cs_thread_is_current(thread) != 0 { detach() } else { _ = cs_thread_join(thread) }
+    }
+
+    func detach() { _ = cs_thread_detach(thread) }
+}
+
+/// Wakes a thread that waits for descriptors.
+final class WakeDescriptor: Sendable {
+    let fd: Int32
+
+    init?() {
+        fd = cs_eventfd_create()
+        guard fd >= 0 else { return nil }
+    }
+
+    deinit { cs_close(fd) }
+
+    func signal() { cs_eventfd_signal(fd) }
+    func clear() { cs_eventfd_clear(fd) }
+}
+
+extension String {
+    /// The system's name of an error number.
+    init(systemError code: Int32) { self = unsafe String(cString: cs_error_text(code)) }
+}
