@@ -311,7 +311,9 @@ def test_log_lines_have_the_documented_form(blank):
         r"\[CANDIDATE\] IPv6 Host=1 IPv6 srflx=0 IPv4 srflx=1 IPv4 relay=0",
         r"\[NORMAL\] Session=TTTTTTTT Mode=normal Protocol=both Duration=\d+ms Result=success",
     ]
-    assert [re.fullmatch(form, line) is not None for form, line in zip(forms, log, strict=True)] == [True] * len(forms), log
+    assert [re.fullmatch(form, line) is not None for form, line in zip(forms, log, strict=True)] == [True] * len(
+        forms
+    ), log
 
 
 def test_module_leaves_nothing_global(blank):
@@ -817,9 +819,7 @@ def test_keys_keep_apart_what_they_keep(blank):
            }
            return [...storage.local.items.keys()].sort()"""
     )
-    assert names == [
-        f"webrtc_connection_{name}{key}" for name in ("cache", "session", "ticket") for key in ("", ":b")
-    ]
+    assert names == [f"webrtc_connection_{name}{key}" for name in ("cache", "session", "ticket") for key in ("", ":b")]
 
 
 def test_options_are_checked(blank):
