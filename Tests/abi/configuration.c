@@ -30,20 +30,37 @@ static reconnect_engine_config_t defaults(void) {
     return config;
 }
 
-/* Creates an engine, which must end as `expected` (or as `other`); says why in a sentence. */
-static void expect(const reconnect_engine_config_t *config, reconnect_status_t expected, reconnect_status_t other,
-                   const char *what) {
+typedef reconnect_status_t create_t(const reconnect_engine_config_t *, reconnect_engine_t *, char *, size_t);
+
+/* Creates an engine, which must end as `expected` (or as `other`); says why in a sentence with `word` in it. */
+static void expect_of(create_t *create, const reconnect_engine_config_t *config, reconnect_status_t expected,
+                      reconnect_status_t other, const char *what, const char *word) {
     char detail[256];
     reconnect_engine_t engine = {42};
     memset(detail, 0x7f, sizeof detail);
-    reconnect_status_t status = reconnect_engine_create(config, &engine, detail, sizeof detail);
+    reconnect_status_t status = create(config, &engine, detail, sizeof detail);
     check(status == expected || status == other, "%s: %s", what, reconnect_status_name(status));
     if (status == RECONNECT_OK) {
         check(reconnect_engine_destroy(engine) == RECONNECT_OK, "and its end");
         return;
     }
     check(engine.id == 42, "no handle was written");
-    check(memchr(detail, 0, sizeof detail) != NULL && strlen(detail) >= 10, "the detail: %.200s", detail);
+    check(memchr(detail, 0, sizeof detail) != NULL && strlen(detail) >= 10 && strstr(detail, word) != NULL,
+          "the detail: %.200s", detail);
+}
+
+static void expect(const reconnect_engine_config_t *config, reconnect_status_t expected, reconnect_status_t other,
+                   const char *what) {
+    expect_of(reconnect_engine_create, config, expected, other, what, "");
+}
+
+/* A wrong value of a member that the detail names. */
+static void refuses(const reconnect_engine_config_t *config, const char *word, const char *what) {
+    expect_of(reconnect_engine_create, config, RECONNECT_INVALID_ARGUMENT, RECONNECT_INVALID_ARGUMENT, what, word);
+}
+
+static void allows(const reconnect_engine_config_t *config, const char *what) {
+    expect(config, RECONNECT_OK, RECONNECT_OK, what);
 }
 
 static void skip(const char *what, const char *why) {
@@ -150,6 +167,251 @@ static void wrong_values(void) {
     expect(&config, RECONNECT_INVALID_ARGUMENT, RECONNECT_INVALID_ARGUMENT, "a count without addresses");
     config.addresses = good;
     expect(&config, RECONNECT_OK, RECONNECT_OK, "two good addresses");
+}
+
+static void stores(void) {
+    static const char *const wrong[] = {"", "memory", "./sessions", "sqlite:", "ftp://127.0.0.1", "redis://",
+                                        "redis://127.0.0.1:99999", "redis://127.0.0.1:x", "redis://127.0.0.1/x",
+                                        "redis+unix:"};
+    reconnect_engine_config_t config = defaults();
+    char url[160];
+    struct stat status;
+    for (size_t index = 0; index < sizeof wrong / sizeof *wrong; index++) {
+        config = defaults();
+        config.session_store = wrong[index];
+        refuses(&config, "session_store", wrong[index]);
+    }
+    config.session_store = "sqlite:\xff";
+    refuses(&config, "session_store", "a store that is not UTF-8");
+    snprintf(url, sizeof url, "sqlite:%s", in_folder("sessions.db"));
+    config.session_store = url;
+    allows(&config, "sessions in a file");
+    check(stat(in_folder("sessions.db"), &status) == 0 && (status.st_mode & 07777) == 0600, "its mode is 0600");
+    allows(&config, "in the same file again");
+    config.session_store = "redis://user:secret@127.0.0.1:1/3";
+    config.session_prefix = "test:";
+    config.store_timeout_ms = 10;
+    allows(&config, "a Redis server that is away");
+    config.session_prefix = "\xff";
+    refuses(&config, "session_prefix", "a prefix that is not UTF-8");
+}
+
+static void tickets(void) {
+    static const unsigned char secret[257] = {1, 2, 3};
+    reconnect_engine_config_t config = defaults();
+    static const size_t sizes[] = {1, 31, 32, 256, 257};
+    for (size_t index = 0; index < sizeof sizes / sizeof *sizes; index++) {
+        for (int old = 0; old < 2; old++) {
+            config = defaults();
+            config.ticket_secret = secret;
+            config.ticket_secret_size = 32;
+            if (old) {
+                config.old_ticket_secret = secret;
+                config.old_ticket_secret_size = sizes[index];
+            } else {
+                config.ticket_secret_size = sizes[index];
+            }
+            if (sizes[index] >= 32 && sizes[index] <= 256) {
+                allows(&config, "a secret of a good size");
+            } else {
+                refuses(&config, old ? "old_ticket_secret" : "ticket_secret", "a secret of a bad size");
+            }
+        }
+    }
+    config = defaults();
+    config.ticket_secret_size = 32;
+    refuses(&config, "ticket_secret", "a size without a secret");
+    config = defaults();
+    config.disable_tickets = 1;
+    allows(&config, "no tickets");
+
+    reconnect_channel_config_t channel = {.struct_size = sizeof channel, .negotiated = 1, .id = 1, .label = "echo"};
+    reconnect_peer_config_t peer = {.struct_size = sizeof peer, .channels = &channel, .channel_count = 1, .tag = 7};
+    config = defaults();
+    config.returning_peer = &peer;
+    allows(&config, "a channel of those who come back");
+    channel.id = 65535;
+    refuses(&config, "id", "one with a stream that does not exist");
+    channel.id = 1;
+    peer.channels = NULL;
+    refuses(&config, "channels", "a count without channels");
+    peer.channel_count = 0;
+    peer.struct_size = 3;
+    refuses(&config, "struct_size", "a peer of a wrong size");
+}
+
+static void network(void) {
+    const char *texts[34] = {NULL};
+    reconnect_engine_config_t config = defaults();
+    static const char *const servers[] = {"", "stun:", ":3478", "127.0.0.1:x", "127.0.0.1:70000", "a b:1"};
+    static const char *const publics[] = {"", "localhost", "203.0.113.5:70000", "203.0.113.5:x", "0.0.0.0",
+                                          "224.0.0.1", "[2001:db8::1"};
+    config.stun_servers = texts;
+    config.stun_server_count = 1;
+    refuses(&config, "stun_servers", "no text among the servers");
+    for (size_t index = 0; index < sizeof servers / sizeof *servers; index++) {
+        texts[0] = servers[index];
+        refuses(&config, "STUN", servers[index]);
+    }
+    texts[0] = "stun:127.0.0.1:1";
+    texts[1] = "127.0.0.1:2";
+    texts[2] = "[::1]:3";
+    config.stun_server_count = 3;
+    allows(&config, "three servers that do not answer");
+    config.stun_server_count = 34;
+    refuses(&config, "stun_servers", "too many servers");
+    config.stun_servers = NULL;
+    refuses(&config, "stun_servers", "a count without servers");
+
+    config = defaults();
+    config.public_addresses = texts;
+    config.public_address_count = 1;
+    for (size_t index = 0; index < sizeof publics / sizeof *publics; index++) {
+        texts[0] = publics[index];
+        expect(&config, RECONNECT_NO_ADDRESS, RECONNECT_INVALID_ARGUMENT, publics[index]);
+    }
+    texts[0] = "203.0.113.5";
+    texts[1] = "203.0.113.5:4000";
+    texts[2] = "[2001:db8::1]:4000";
+    config.public_address_count = 3;
+    allows(&config, "three public addresses");
+    config.public_addresses = NULL;
+    refuses(&config, "public_addresses", "a count without addresses");
+
+    config = defaults();
+    config.interfaces = 15;
+    allows(&config, "all kinds of interfaces");
+    config.interfaces = 16;
+    refuses(&config, "interfaces", "an unknown kind");
+}
+
+static void limits(void) {
+    reconnect_engine_config_t config = defaults();
+    config.trip_failure_percent = 101;
+    refuses(&config, "trip_failure_percent", "more than all fail");
+    config = defaults();
+    config.trip_unstable_percent = UINT32_MAX;
+    refuses(&config, "trip_unstable_percent", "more than all are unstable");
+    config = defaults();
+    config.certificate_days = config.fast_timeout_ms = config.trip_window_ms = config.trip_min_attempts =
+        config.trip_rearm_ms = config.store_timeout_ms = config.disable_trip = UINT32_MAX;
+    config.trip_failure_percent = config.trip_unstable_percent = 100;
+    allows(&config, "the largest values");
+    /* A host that was built for the ABI before 1.1. */
+    config = defaults();
+    config.struct_size = offsetof(reconnect_engine_config_t, session_store);
+    config.interfaces = UINT32_MAX;
+    allows(&config, "a struct that ends before the new members");
+}
+
+static void environment(void) {
+    static const struct {
+        const char *name, *wrong, *right;
+    } variables[] = {{"ENABLE_FAST_RELOAD", "perhaps", "partial"},
+                     {"STUN_URLS", "stun:127.0.0.1:1,stun:127.0.0.1:x", "stun:127.0.0.1:1, 127.0.0.1:2"},
+                     {"REDIS_URL", "http://127.0.0.1", "redis://127.0.0.1:1"}};
+    reconnect_engine_config_t config = defaults();
+    expect_of(reconnect_engine_create_from_env, NULL, RECONNECT_OK, RECONNECT_OK, "an empty environment", "");
+    for (size_t index = 0; index < sizeof variables / sizeof *variables; index++) {
+        const char *name = variables[index].name;
+        setenv(name, variables[index].wrong, 1);
+        expect_of(reconnect_engine_create_from_env, &config, RECONNECT_INVALID_ARGUMENT, RECONNECT_INVALID_ARGUMENT,
+                  name, name);
+        allows(&config, "who does not ask for the environment does not see it");
+        setenv(name, variables[index].right, 1);
+        expect_of(reconnect_engine_create_from_env, &config, RECONNECT_OK, RECONNECT_OK, name, "");
+        unsetenv(name);
+    }
+    /* The configuration is stronger. */
+    const char *server = "127.0.0.1:1";
+    setenv("STUN_URLS", "nonsense:x", 1);
+    setenv("REDIS_URL", "nonsense", 1);
+    setenv("ENABLE_FAST_RELOAD", "nonsense", 1);
+    char url[160];
+    snprintf(url, sizeof url, "sqlite:%s", in_folder("sessions.db"));
+    config.stun_servers = &server;
+    config.stun_server_count = 1;
+    config.session_store = url;
+    config.disable_fast_reload = 1;
+    expect_of(reconnect_engine_create_from_env, &config, RECONNECT_OK, RECONNECT_OK, "all is configured", "");
+}
+
+static void connector_refuses(reconnect_engine_t engine, const reconnect_connector_config_t *config, const char *word,
+                              const char *what) {
+    char detail[256] = "";
+    reconnect_connector_t connector = {42};
+    reconnect_status_t status = reconnect_connector_create(engine, config, &connector, detail, sizeof detail);
+    check(status == RECONNECT_INVALID_ARGUMENT && connector.id == 42, "%s: %s", what, reconnect_status_name(status));
+    check(strlen(detail) >= 10 && strstr(detail, word) != NULL, "the detail: %.200s", detail);
+}
+
+static void connector_allows(reconnect_engine_t engine, const reconnect_connector_config_t *config, const char *what) {
+    char detail[256] = "";
+    reconnect_connector_t connector = {0};
+    exchange_wait_t wait;
+    reconnect_status_t status = reconnect_connector_create(engine, config, &connector, detail, sizeof detail);
+    if (!check(status == RECONNECT_OK, "%s: %s %s", what, reconnect_status_name(status), detail)) {
+        return;
+    }
+    char buffer[16] = "x";
+    size_t length = 42;
+    check(reconnect_connector_cache(connector, buffer, sizeof buffer, &length) == RECONNECT_OK && length == 0 &&
+              buffer[0] == 0,
+          "nothing is known of the server");
+    check(reconnect_connector_forget(connector) == RECONNECT_OK, "nothing is forgotten");
+    check(reconnect_connector_message(connector, 1, "{", 1, NULL, 0) == RECONNECT_MALFORMED_JSON, "half a message");
+    check(reconnect_connector_close(connector) == RECONNECT_OK, "its end");
+    check(exchange_expect(engine, RECONNECT_EVENT_CONNECTOR, config ? config->tag : 0, RECONNECT_CONNECTOR_CLOSED,
+                          &wait) && wait.event.connector.id == connector.id,
+          "is told");
+    free(wait.data);
+    check(reconnect_connector_connect(connector) == RECONNECT_INVALID_HANDLE, "and its handle invalid");
+}
+
+static void connectors(void) {
+    reconnect_engine_t engine;
+    char key[258];
+    char path[160];
+    reconnect_connector_config_t config = {.struct_size = sizeof config};
+    if (!check(reconnect_engine_create(NULL, &engine, NULL, 0) == RECONNECT_OK, "an engine")) {
+        return;
+    }
+    connector_allows(engine, NULL, "no configuration: defaults");
+    connector_allows(engine, &config, "a configuration of zeros: defaults");
+    config.policy = 2;
+    connector_refuses(engine, &config, "policy", "an unknown policy");
+    config.policy = RECONNECT_FALLBACK;
+    config.tag = 5;
+    connector_allows(engine, &config, "a known one");
+    memset(key, 'k', sizeof key);
+    key[257] = 0;
+    config.key = key;
+    connector_refuses(engine, &config, "key", "a key of 257 bytes");
+    key[256] = 0;
+    connector_allows(engine, &config, "a key of 256 bytes");
+    config.key = "";
+    connector_refuses(engine, &config, "key", "an empty key");
+    config.key = "\xff";
+    connector_refuses(engine, &config, "key", "a key that is not UTF-8");
+    config.key = NULL;
+    config.cache_path = "";
+    connector_refuses(engine, &config, "cache_path", "an empty path");
+    strcpy(path, in_folder("cache.json"));
+    config.cache_path = path;
+    connector_allows(engine, &config, "a cache file");
+    check(write_file(path, "{\"default\":[1,2", 0600), "a malformed file");
+    connector_allows(engine, &config, "a malformed cache file is no error");
+    config.cache_path = in_folder("no-such-folder/cache.json");
+    connector_allows(engine, &config, "neither is a folder that does not exist");
+    config.cache_path = folder;
+    connector_allows(engine, &config, "nor a folder");
+    config.struct_size = 5;
+    connector_refuses(engine, &config, "struct_size", "a wrong struct_size");
+    config = (reconnect_connector_config_t){.struct_size = sizeof config};
+    reconnect_peer_config_t peer = {.struct_size = 1};
+    config.peer = &peer;
+    connector_refuses(engine, &config, "struct_size", "a peer of a wrong size");
+    check(reconnect_engine_destroy(engine) == RECONNECT_OK, "the end");
 }
 
 static void port_taken(void) {
@@ -351,6 +613,12 @@ static const struct {
     void (*run)(void);
 } cases[] = {
     {"wrong-values", wrong_values},
+    {"stores", stores},
+    {"tickets", tickets},
+    {"network", network},
+    {"limits", limits},
+    {"environment", environment},
+    {"connectors", connectors},
     {"port-taken", port_taken},
     {"no-permission", no_permission},
     {"certificates", certificates},

@@ -4,13 +4,19 @@ import re
 from pathlib import Path
 
 FUNCTION = re.compile(r"([\w\s\*]+?)\b(reconnect_\w+)\s*\(([^()]*)\)\s*;")
-HANDLES = {"reconnect_engine_t": "ENGINE", "reconnect_peer_t": "PEER", "reconnect_channel_t": "CHANNEL"}
+HANDLES = {
+    "reconnect_engine_t": "ENGINE",
+    "reconnect_peer_t": "PEER",
+    "reconnect_channel_t": "CHANNEL",
+    "reconnect_connector_t": "CONNECTOR",
+}
 NUMBERS = {
     "uint16_t": "U16",
     "uint32_t": "U32",
     "int32_t": "I32",
     "reconnect_status_t": "I32",
     "uint64_t": "U64",
+    "int64_t": "I64",
     "size_t": "SIZE",
 }
 RESULTS = {"reconnect_status_t": "STATUS", "uint32_t": "NUMBER", "const char *": "TEXT_RESULT"}

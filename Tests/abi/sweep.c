@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 typedef enum {
-    ENGINE, PEER, CHANNEL,
-    U16, U32, I32, U64,
+    ENGINE, PEER, CHANNEL, CONNECTOR,
+    U16, U32, I32, U64, I64,
     SIZE,    /* the size, count or capacity of the pointer before it */
     BYTES,   /* text or bytes to read */
     STRINGS, /* an array of texts */
@@ -54,6 +54,7 @@ enum { FUNCTIONS = sizeof functions / sizeof *functions };
 static reconnect_engine_t live_engine, stale_engine;
 static reconnect_peer_t stale_peer;
 static reconnect_channel_t stale_channel;
+static reconnect_connector_t stale_connector;
 static _Atomic uint64_t shared_engine; /* what the churn phase calls with */
 
 /* Which call runs, for the message after a crash. */
@@ -66,6 +67,7 @@ typedef struct {
         uint64_t u64;
         uint32_t u32;
         int32_t i32;
+        int64_t i64;
         uint16_t u16;
         size_t size;
         void *pointer;
@@ -83,6 +85,7 @@ typedef struct {
     uint64_t random;
     reconnect_peer_t peer;
     reconnect_channel_t channel;
+    reconnect_connector_t connector;
     unsigned long calls, failures, succeeded;
     unsigned number;
     bool everything;
@@ -142,11 +145,23 @@ static reconnect_peer_t live_peer(worker_t *worker) {
     return worker->peer;
 }
 
+/* A live connector of this thread, likewise. */
+static reconnect_connector_t live_connector(worker_t *worker) {
+    size_t length;
+    if (worker->connector.id == 0 ||
+        reconnect_connector_cache(worker->connector, NULL, 0, &length) == RECONNECT_INVALID_HANDLE) {
+        if (reconnect_connector_create(live_engine, NULL, &worker->connector, NULL, 0) != RECONNECT_OK) {
+            worker->connector.id = 0;
+        }
+    }
+    return worker->connector;
+}
+
 static unsigned choices(const parameter_t *parameter) {
     switch (parameter->kind) {
-    case ENGINE: case PEER: case CHANNEL: return 8;
+    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: return 8;
     case U16: case U32: case U64: return 4;
-    case I32: return 5;
+    case I32: case I64: return 5;
     case SIZE: return 4;
     case BYTES: return 7;
     case STRINGS: return 3;
@@ -168,12 +183,15 @@ static void place(argument_t *argument, unsigned char *page, size_t size, int fi
 
 static void choose_handle(worker_t *worker, const parameter_t *parameter, unsigned choice, argument_t *argument) {
     uint64_t stale = parameter->kind == ENGINE ? stale_engine.id
-                     : parameter->kind == PEER ? stale_peer.id : stale_channel.id;
+                     : parameter->kind == PEER ? stale_peer.id
+                     : parameter->kind == CHANNEL ? stale_channel.id : stale_connector.id;
     uint64_t live = live_engine.id;
     if (worker->everything) {
         live = atomic_load(&shared_engine);
     }
-    if (parameter->kind != ENGINE) {
+    if (parameter->kind == CONNECTOR) {
+        live = live_connector(worker).id;
+    } else if (parameter->kind != ENGINE) {
         live_peer(worker);
         live = parameter->kind == PEER ? worker->peer.id : worker->channel.id;
     }
@@ -207,11 +225,12 @@ static void choose(worker_t *worker, const function_t *function, unsigned index,
     memset(argument, 0, sizeof *argument);
     argument->unit = 1;
     switch (parameter->kind) {
-    case ENGINE: case PEER: case CHANNEL: choose_handle(worker, parameter, choice, argument); break;
+    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: choose_handle(worker, parameter, choice, argument); break;
     case U16: argument->value.u16 = (uint16_t[]){0, 1, 2, UINT16_MAX}[choice]; break;
     case U32: argument->value.u32 = (uint32_t[]){0, 1, 2, UINT32_MAX}[choice]; break;
     case U64: argument->value.u64 = (uint64_t[]){0, 1, 7, UINT64_MAX}[choice]; break;
     case I32: argument->value.i32 = (int32_t[]){0, 1, -1, INT32_MIN, 2}[choice]; break;
+    case I64: argument->value.i64 = (int64_t[]){0, 1, -1, INT64_MIN, INT64_MAX}[choice]; break;
     case SIZE:
         /* Never more than there is, but anything for NULL. */
         if (index == 0 || arguments[index - 1].memory == NULL) {
@@ -297,7 +316,8 @@ static void undo(const function_t *function, const argument_t *arguments) {
     if (last == NULL) {
         return;
     }
-    if (strcmp(function->name, "reconnect_engine_create") == 0) {
+    if (strcmp(function->name, "reconnect_engine_create") == 0 ||
+        strcmp(function->name, "reconnect_engine_create_from_env") == 0) {
         reconnect_engine_t engine;
         memcpy(&engine, last->memory, sizeof engine);
         reconnect_engine_destroy(engine);
@@ -310,6 +330,10 @@ static void undo(const function_t *function, const argument_t *arguments) {
         reconnect_channel_t channel;
         memcpy(&channel, last->memory, sizeof channel);
         reconnect_channel_close(channel);
+    } else if (strcmp(function->name, "reconnect_connector_create") == 0) {
+        reconnect_connector_t connector;
+        memcpy(&connector, last->memory, sizeof connector);
+        reconnect_connector_close(connector);
     } else if (strcmp(function->name, "reconnect_poll") == 0) {
         size_t count;
         reconnect_event_t event;
@@ -326,11 +350,12 @@ static ffi_type handle_type = {0, 0, FFI_TYPE_STRUCT, handle_elements};
 
 static ffi_type *type_of(kind_t kind) {
     switch (kind) {
-    case ENGINE: case PEER: case CHANNEL: return &handle_type;
+    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: return &handle_type;
     case U16: return &ffi_type_uint16;
     case U32: return &ffi_type_uint32;
     case I32: return &ffi_type_sint32;
     case U64: return &ffi_type_uint64;
+    case I64: return &ffi_type_sint64;
     case SIZE: return sizeof(size_t) == 8 ? &ffi_type_uint64 : &ffi_type_uint32;
     default: return &ffi_type_pointer;
     }
@@ -544,7 +569,9 @@ static bool make_handles(void) {
     }
     check(reconnect_peer_create(stale_engine, NULL, &stale_peer) == RECONNECT_OK, "a peer");
     check(reconnect_channel_open(stale_peer, NULL, &stale_channel) == RECONNECT_OK, "a channel");
-    check(reconnect_engine_destroy(stale_engine) == RECONNECT_OK, "the end of all three");
+    status = reconnect_connector_create(stale_engine, NULL, &stale_connector, detail, sizeof detail);
+    check(status == RECONNECT_OK, "a connector: %s %s", reconnect_status_name(status), detail);
+    check(reconnect_engine_destroy(stale_engine) == RECONNECT_OK, "the end of all four");
     status = reconnect_engine_create(NULL, &live_engine, detail, sizeof detail);
     atomic_store(&shared_engine, live_engine.id);
     return check(status == RECONNECT_OK, "a second engine");
@@ -700,6 +727,7 @@ static void run_fork(uint64_t seed) {
     }
     prepare(&worker, seed, 0);
     live_peer(&worker);
+    live_connector(&worker);
     fflush(stdout);
     child = fork();
     if (child == 0) {
@@ -712,12 +740,13 @@ static void run_fork(uint64_t seed) {
             for (unsigned number = 0; number < function->count; number++) {
                 kind_t kind = function->parameters[number].kind;
                 unsigned choice = kind == BYTES ? 3 : kind == CONFIG || kind == FILLED ? 6 : 2;
-                if (kind == ENGINE || kind == PEER || kind == CHANNEL) {
+                if (kind <= CONNECTOR) {
                     arguments[number].value.u64 = kind == ENGINE ? live_engine.id
-                                                  : kind == PEER ? worker.peer.id : worker.channel.id;
+                                                  : kind == PEER ? worker.peer.id
+                                                  : kind == CHANNEL ? worker.channel.id : worker.connector.id;
                     continue;
                 }
-                choose(&worker, function, number, kind == I32 || kind == U32 ? 1 : choice, arguments);
+                choose(&worker, function, number, kind == I32 || kind == U32 || kind == I64 ? 1 : choice, arguments);
             }
             reconnect_status_t status = call(&worker, function, arguments);
             if (function->result == STATUS && status != RECONNECT_FORKED) {
@@ -733,7 +762,7 @@ static void run_fork(uint64_t seed) {
             memset(arguments, 0, sizeof arguments);
             for (unsigned number = 0; number < function->count; number++) {
                 kind_t kind = function->parameters[number].kind;
-                if (kind == ENGINE || kind == PEER || kind == CHANNEL) {
+                if (kind <= CONNECTOR) {
                     arguments[number].value.u64 = next(&worker) % 2 == 0 ? live_engine.id : next(&worker);
                     continue;
                 }

@@ -298,7 +298,13 @@ def test_forgotten_session_is_a_new_one(page):
 
 def test_unknown_token_gets_a_new_session(page):
     made_up = "session-" + "A" * 22
-    page.run('sessionStorage.setItem("reconnect-session-token", args[0])', made_up)
+    page.open()
+    page.ready()  # leaves a cache entry
+    page.run(
+        """reconnectDemo.connection.close();
+           sessionStorage.setItem("webrtc_connection_session", args[0])""",
+        made_up,
+    )
     page.open()
     result = page.ready()
     assert (result["mode"], result["tokenSent"]) == ("normal", True)

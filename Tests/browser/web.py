@@ -1,10 +1,11 @@
 """A web server for the browser client's tests: the page, the module, and signaling that can be cut.
 
-    with Site(host) as site:        # or Site() with no host behind it
-        site.url                    # the example page; site.url + "blank" is an empty one
-        site.offers                 # the offers that came, as dicts
-        site.reachable = False      # connections to /offer are closed without a word
-        site.socket                 # the address of the same signaling over a WebSocket
+with Site(host) as site:        # or Site() with no host behind it
+    site.url                    # the example page; site.url + "blank" is an empty one
+    site.offers                 # the offers that came, as dicts
+    site.reachable = False      # connections to /offer are closed without a word
+    site.delay = 0.5            # seconds until an offer is answered
+    site.socket                 # the address of the same signaling over a WebSocket
 """
 
 import base64
@@ -13,6 +14,7 @@ import http.server
 import json
 import struct
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -32,6 +34,7 @@ class Site:
         self.offers = []
         self.sockets = 0
         self.reachable = True
+        self.delay = 0.0
         site = self
 
         class Handler(Requests):
@@ -49,6 +52,7 @@ class Site:
     def answer(self, offer):
         """What the host says to an offer: status and body."""
         self.offers.append(json.loads(offer))
+        time.sleep(self.delay)
         request = urllib.request.Request(self.host.url + "offer", offer, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=10) as response:
@@ -101,7 +105,10 @@ class Requests(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         status, answer = self.site.answer(body)
-        self.reply(status, answer, "application/json")
+        try:
+            self.reply(status, answer, "application/json")
+        except ConnectionError:
+            self.close_connection = True  # the page has found a faster way
 
     # ---- A WebSocket with whole text messages, no more (RFC 6455)
 

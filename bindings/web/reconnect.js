@@ -1327,7 +1327,7 @@ export class Connection extends EventTarget {
     if (family === "ipv6") this.metrics.ipv6Available = true;
     else if (family === "ipv4" && offered === "both") this.metrics.ipv6Available = false;
     this.#logConnect(run, attempt.mode, this.#held.token, result.protocol, "success", result.timings.open);
-    if (family && this.#live === attempt && this.#entry) {
+    if (family && this.#live === attempt && this.#entry && this.#entry.lastConnectedIPv6 !== (family === "ipv6")) {
       this.#saveCache({...this.#entry, lastSuccessfulProtocol: family, lastConnectedIPv6: family === "ipv6"});
     }
   }

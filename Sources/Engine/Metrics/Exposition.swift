@@ -11,7 +11,7 @@ struct Exposition {
     private(set) var text = ""
     private var name = ""
 
-    init() { text.reserveCapacity(24 * 1024) }
+    init() { text.reserveCapacity(32 * 1024) }
 
     /// Begins a family. A name comes once.
     mutating func family(_ name: String, _ kind: Kind, _ help: String) {

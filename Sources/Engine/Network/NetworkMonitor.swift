@@ -21,14 +21,14 @@ final class NetworkMonitor {
     private var lookAt: Instant?
     private var lastLook: Instant
 
-    /// `read`: for tests.
+    /// `watch` and `read`: for tests.
     init(
-        _ policy: InterfacePolicy, now: Instant,
+        _ policy: InterfacePolicy, now: Instant, watch: () -> Int32 = { cs_netlink_watch() },
         read: @escaping () -> NetworkSnapshot.Reading = { NetworkSnapshot.read() }
     ) {
         self.policy = policy
         self.read = read
-        let watching = cs_netlink_watch()
+        let watching = watch()
         descriptor = watching >= 0 ? watching : nil
         lastLook = now
         refresh(now: now)

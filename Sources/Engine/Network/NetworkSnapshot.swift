@@ -90,7 +90,7 @@ extension NetworkSnapshot {
     }
 
     /// Without netlink of our own: what the C library can list, and by which address the system would reach the world.
-    private static func fallback() -> NetworkSnapshot? {
+    static func fallback() -> NetworkSnapshot? {
         var snapshot = NetworkSnapshot()
         withUnsafeTemporaryAllocation(of: cs_interface_address.self, capacity: 256) { buffer in
             let count = unsafe cs_interface_addresses(buffer.baseAddress, 256)

@@ -37,7 +37,8 @@ final class RedisShared: Sendable {
         state = Guarded(State(lanes: Array(repeating: Lane(), count: laneCount)))
     }
 
-    func submit(_ command: [RedisArgument], lane: Int, deadline: Instant, completion: @escaping RedisClient.Completion) {
+    func submit(_ command: [RedisArgument], lane: Int, deadline: Instant, completion: @escaping RedisClient.Completion)
+    {
         let index = Int(UInt(bitPattern: lane) % UInt(laneCount))
         if let refusal = state.withLock({ self.refusal(&$0, index, size: 0) }) { return completion(.failure(refusal)) }
         let bytes = RedisEncoder.encode(command)
