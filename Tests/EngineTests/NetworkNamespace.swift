@@ -89,8 +89,8 @@ private final class Watch {
     }
 
     /// False where settings cannot be changed.
-    private static func set(_ name: String, _ value: Int) -> Bool {
-        guard let file = fopen("/proc/sys/net/ipv6/conf/v0/\(name)", "w") else { return false }
+    private static func set(_ name: String, _ value: Int, on interface: String = "v0") -> Bool {
+        guard let file = fopen("/proc/sys/net/ipv6/conf/\(interface)/\(name)", "w") else { return false }
         fputs("\(value)", file)
         return fclose(file) == 0
     }
@@ -262,6 +262,25 @@ private final class Watch {
             #expect(!changes.prefix(count).contains { $0.is_gone == 1 })
             // The same message is understood otherwise.
             #expect(cs_netlink_parse_changes(forged, forged.count, &changes, 16) == 1 && changes[0].is_gone == 1)
+        }
+    }
+
+    @Test func withoutIPv6OrAnythingAtAllThereIsNoError() throws {
+        try Namespace.run {
+            let nothing = Watch()
+            #expect(nothing.offered.isEmpty && nothing.monitor.nextTimeout == nil)
+            let isOff = NetworkNamespace.set("disable_ipv6", 1, on: "all")
+            try Namespace.ip(
+                "link set lo up", "link add v0 type veth peer name v1", "link set v0 up", "link set v1 up",
+                "address add 10.9.0.1/24 dev v0", "route add default via 10.9.0.2")
+            let watch = Watch()
+            #expect(watch.offered == ["10.9.0.1"] && watch.monitor.nextTimeout == nil)
+            #expect(watch.monitor.snapshot.routeIPv4 != nil && (watch.monitor.snapshot.routeIPv6 == nil || !isOff))
+            // What leads nowhere is no way out.
+            try Namespace.ip("route replace blackhole default")
+            try watch.until { watch.monitor.snapshot.routeIPv4 == nil }
+            try Namespace.ip("route replace unreachable default", "route add prohibit default metric 5")
+            #expect(!watch.monitor.refresh(now: watch.now) && watch.monitor.nextTimeout == nil)
         }
     }
 
