@@ -1,2 +1,12 @@
 #pragma once
 #include <sqlite3.h>
+
+/* Binding copies: what is bound need not live on. */
+static inline int csqlite_bind_blob(sqlite3_stmt *statement, int index, const void *bytes, sqlite3_uint64 count) {
+    return count ? sqlite3_bind_blob64(statement, index, bytes, count, SQLITE_TRANSIENT)
+                 : sqlite3_bind_zeroblob(statement, index, 0);
+}
+
+static inline int csqlite_bind_text(sqlite3_stmt *statement, int index, const char *bytes, sqlite3_uint64 count) {
+    return sqlite3_bind_text64(statement, index, bytes, count, SQLITE_TRANSIENT, SQLITE_UTF8);
+}

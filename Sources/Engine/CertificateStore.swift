@@ -22,8 +22,8 @@ final class CertificateStore: Sendable {
     private let policy: Policy
     private let files: CertificateFiles?
     private let held: Guarded<CertificateSet>
-    /// One change at a time; held while files are written, which may take long. How many there were.
-    private let changing = Guarded(0)
+    /// One change at a time; held while files are written, which may take long. When one that failed is tried again.
+    private let changing = Guarded(Int64.min)
 
     private init(policy: Policy, files: CertificateFiles?, set: CertificateSet) {
         self.policy = policy
@@ -83,10 +83,10 @@ final class CertificateStore: Sendable {
     /// Makes a new certificate, also on disk. After a failure everything is as it was. `adopt` is called with the change
     /// before another one can be made.
     func rotate(wallClock: Int64, adopt: (CertificateChange) -> Void = { _ in }) throws(Failure) {
-        let result: Result<Void, Failure> = changing.withLock { count in
-            count &+= 1
+        let result: Result<Void, Failure> = changing.withLock { nextTry in
             do throws(Failure) {
                 adopt(try replaced(wallClock))
+                nextTry = .min
                 return .success(())
             } catch {
                 return .failure(error)
@@ -144,6 +144,11 @@ final class CertificateStore: Sendable {
 
     // MARK: In time
 
+    /// Seconds after which a replacement that failed is tried again.
+    private static let retry: Int64 = 3600
+    /// Seconds after which the files are looked at again: another engine may have replaced the certificate.
+    private static let glance: Int64 = 60
+
     /// True if ``maintain(wallClock:adopt:)`` has something to do, or to look at.
     func isDue(wallClock: Int64) -> Bool {
         let set = set
@@ -154,21 +159,21 @@ final class CertificateStore: Sendable {
     func nextCheck(wallClock: Int64) -> Duration {
         let set = set
         let current = set.current.certificate
-        var left = [Duration.seconds(3600), current.remaining(wallClock: wallClock)]
+        let limit = Duration.seconds(files == nil ? CertificateStore.retry : CertificateStore.glance)
+        var left = [limit, current.remaining(wallClock: wallClock)]
         if let lifetime = policy.lifetime { left.append(lifetime - current.age(at: wallClock)) }
         for due in CertificateStore.retirements(set.certificates, policy) {
             left.append(.seconds(due.subtractingReportingOverflow(wallClock).partialValue))
         }
         // What is over already has been seen to, or failed: not at once again.
-        return left.filter { $0 > .zero }.min() ?? .seconds(3600)
+        return left.filter { $0 > .zero }.min() ?? limit
     }
 
-    /// Replaces the certificate if it is old enough, and gives up what is not needed any more. A failure is a note; the
-    /// next call tries again. Nil: there was nothing to do.
+    /// Replaces the certificate if it is old enough, and gives up what is not needed any more. A failure is a note, and
+    /// it is tried again an hour later. Nil: there was nothing to do.
     @discardableResult
     func maintain(wallClock: Int64, adopt: (CertificateChange) -> Void = { _ in }) -> CertificateChange? {
-        changing.withLock { count in
-            count &+= 1
+        changing.withLock { nextTry in
             if let files, let change = try? taken(files, wallClock) {
                 adopt(change)
                 return change
@@ -176,9 +181,14 @@ final class CertificateStore: Sendable {
             let set = set
             var change: CertificateChange?
             if isOver(set.current.certificate, wallClock) {
+                // A clock that went back does not keep it waiting.
+                let (wait, isFar) = nextTry.subtractingReportingOverflow(wallClock)
+                guard isFar || wait <= 0 || wait > CertificateStore.retry else { return nil }
                 do throws(Failure) {
                     change = try replaced(wallClock)
+                    nextTry = .min
                 } catch {
+                    nextTry = wallClock.addingReportingOverflow(CertificateStore.retry).partialValue
                     let line = "[CERTIFICATE] Not replaced: \(error.detail)"
                     change = CertificateChange(set: set, isRotation: false, isFailure: true, notes: [(.warning, line)])
                 }

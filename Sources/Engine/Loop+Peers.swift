@@ -329,6 +329,10 @@ extension Loop {
             engine.counters.peersFailed.count()
             if connection.peer.milestones.authenticated == nil, let mode = connection.session?.mode {
                 metrics.failed(mode: ConnectionMode(mode), iceFailure: status == .iceFailed || status == .timeout)
+                // A stolen ticket: its password was right.
+                if mode == .zeroSignaling, status == .fingerprintMismatch {
+                    metrics.ticket(.refused(.otherFingerprint))
+                }
             }
         }
         if let pending = connection.pendingAnswer.take() {

@@ -36,10 +36,19 @@ public struct LivePeer: Hashable, Sendable {
     let connected: Instant
 }
 
-/// A token that was put into an answer, and the how-manieth of the session's it is.
+/// A token that was put into an answer, and the how-manieth of the session's it is. The token itself is not kept.
 struct IssuedToken: Equatable, Sendable {
-    let token: SessionToken
+    let digest: TokenDigest
     let generation: UInt64
+
+    init(digest: TokenDigest, generation: UInt64) {
+        self.digest = digest
+        self.generation = generation
+    }
+
+    init(_ token: SessionToken, generation: UInt64) {
+        self.init(digest: TokenDigest(token), generation: generation)
+    }
 }
 
 /// What is known of a client that may come back.
@@ -63,9 +72,11 @@ public struct Session: Sendable {
     /// Every token that finds this session; see ``Sessions`` for when one stops being valid.
     var tokens: [IssuedToken]
     var nextGeneration: UInt64
+    /// Tokens up to this generation are dead, whoever still lists them.
+    var deadThrough: UInt64 = 0
 
-    /// The token of the newest connection.
-    public var token: SessionToken? { tokens.first?.token }
+    /// Whether this is the token of the newest connection.
+    public func isNewest(_ token: SessionToken) -> Bool { tokens.first?.digest == TokenDigest(token) }
 
     public static let maximumCandidates = 16
     public static let maximumCandidateBytes = 512

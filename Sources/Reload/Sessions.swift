@@ -94,7 +94,8 @@ public final class Sessions {
             return missed(.storeUnavailable, now: now)
         }
         // A store elsewhere may lag behind: the token must be the session's by its own list.
-        guard let presented = session.tokens.first(where: { $0.token == token }) else {
+        let digest = TokenDigest(token)
+        guard let presented = session.tokens.first(where: { $0.digest == digest }) else {
             return missed(.unknown, now: now)
         }
         if let expires = session.expires, expires <= now {
@@ -110,14 +111,15 @@ public final class Sessions {
 
     private func continued(_ session: Session, presented: UInt64, now: Instant) -> Decision {
         var session = session
-        let issued = IssuedToken(token: SessionToken(using: &random), generation: session.nextGeneration)
+        let token = SessionToken(using: &random)
+        let issued = IssuedToken(token, generation: session.nextGeneration)
         session.nextGeneration &+= 1
         session.tokens.append(issued)
         // The first is that of the newest connection and stays; of the others the oldest goes.
         if session.tokens.count > Session.maximumPendingTokens + 1 { session.tokens.remove(at: 1) }
         _ = store.save(session, now: now)
         let grant = Grant(
-            clientID: session.clientID, token: issued.token, continuesSession: true, generation: issued.generation,
+            clientID: session.clientID, token: token, continuesSession: true, generation: issued.generation,
             presentedGeneration: presented, issued: now)
         guard configuration.fastReload == .on else {
             counters.normal[.disabled, default: 0] += 1
@@ -179,7 +181,8 @@ public final class Sessions {
         guard var session = store.session(grant.clientID) else { return first(grant, grant.clientID, visit) }
         guard session.clientFingerprint == fingerprint else {
             // An offer may name several certificates: the session's to be answered fast, and another one.
-            session.tokens.removeAll { $0.token == grant.token }
+            let digest = TokenDigest(grant.token)
+            session.tokens.removeAll { $0.digest == digest }
             _ = store.save(session, now: now)
             return first(grant, ClientID(random.next()), visit)
         }
@@ -201,7 +204,7 @@ public final class Sessions {
             lastSeen: visit.now, lastAddress: visit.address, preferredCandidateType: visit.candidateType,
             lastCandidates: visit.candidates, connectionCount: 1,
             live: [LivePeer(peer: visit.peer, generation: grant.generation, connected: visit.now)], expires: nil,
-            tokens: [IssuedToken(token: grant.token, generation: grant.generation)],
+            tokens: [IssuedToken(grant.token, generation: grant.generation)],
             nextGeneration: grant.generation &+ 1)
         let isStored = store.save(session, now: visit.now)
         counters.firstConnections += 1
@@ -234,8 +237,9 @@ public final class Sessions {
 
     /// The client has the grant's token: the one it came with, and all before that, are dead.
     private func prove(_ grant: Grant, _ session: inout Session) {
-        session.tokens.removeAll { $0.generation <= grant.presentedGeneration || $0.token == grant.token }
-        let proved = IssuedToken(token: grant.token, generation: grant.generation)
+        let proved = IssuedToken(grant.token, generation: grant.generation)
+        session.deadThrough = max(session.deadThrough, grant.presentedGeneration)
+        session.tokens.removeAll { $0.generation <= grant.presentedGeneration || $0.digest == proved.digest }
         session.tokens.insert(proved, at: 0)
         if session.tokens.count > Session.maximumPendingTokens + 1 { session.tokens.remove(at: 1) }
         session.nextGeneration = max(session.nextGeneration, grant.generation &+ 1)

@@ -189,9 +189,11 @@ extension Directory {
         #expect(later.set.previous.isEmpty)
     }
 
-    @Test func lookAgainWithinTheHour() throws {
-        let (store, _) = try open(directory)
-        #expect(store.nextCheck(wallClock: wallClock) == .seconds(3600))
+    @Test(arguments: [true, false]) func lookAgainInTime(onDisk: Bool) throws {
+        let (store, _) = try CertificateStore.open(
+            path: onDisk ? directory.certificate : nil, policy: policy, wallClock: wallClock)
+        // The files of others may change; alone there is nothing to see.
+        #expect(store.nextCheck(wallClock: wallClock) == .seconds(onDisk ? 60 : 3600))
         #expect(store.nextCheck(wallClock: wallClock + 30 * day - 7) == .seconds(7))
         // After a failure not at once; and clocks may be anywhere.
         for time in [wallClock + 30 * day, wallClock + 900 * day, 0, .max, .min] {
@@ -327,7 +329,10 @@ extension Directory {
         #expect(change.isFailure && !change.isRotation && change.notes.map(\.0) == [.warning])
         #expect(fingerprints(store.set) == before)
         rmdir(directory.certificate + suffix)
-        #expect(store.maintain(wallClock: wallClock + 31 * day)?.isRotation == true)
+        // Not at once, though: an hour later, or when the clock went far back.
+        #expect(store.maintain(wallClock: wallClock + 31 * day + 3599) == nil)
+        #expect(fingerprints(store.set) == before)
+        #expect(store.maintain(wallClock: wallClock + 31 * day + 3600)?.isRotation == true)
     }
 
     @Test(.enabled(if: geteuid() != 0)) func changeNothingWithoutPermission() throws {
@@ -394,7 +399,8 @@ extension Directory {
         #expect(store.maintain(wallClock: wallClock + 31 * day)?.isFailure == true)
         close(lock)
         #expect(fingerprints(store.set) == before)
-        #expect(store.maintain(wallClock: wallClock + 31 * day)?.isRotation == true)
+        // A clock that was wrong does not count.
+        #expect(store.maintain(wallClock: wallClock + 30 * day)?.isRotation == true)
     }
 
     @Test func replaceOneAtATime() throws {

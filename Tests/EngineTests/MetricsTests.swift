@@ -103,17 +103,6 @@ import Wire
         #expect(text.value("reconnect_tickets_dropped_total") == 1)
     }
 
-    @Test func tellsWhatALookUpFound() {
-        #expect(LookupResult(reason: nil, foundSession: true) == .hit)
-        // The switch is at partial: known, but not used.
-        #expect(LookupResult(reason: .disabled, foundSession: true) == .hit)
-        #expect(LookupResult(reason: .disabled, foundSession: false) == nil)
-        #expect(LookupResult(reason: .noToken, foundSession: false) == nil)
-        #expect(LookupResult(reason: .otherFingerprint, foundSession: false) == .miss)
-        #expect(LookupResult(reason: .expired, foundSession: false) == .miss)
-        #expect(LookupResult(reason: .storeUnavailable, foundSession: false) == .unavailable)
-    }
-
     @Test func showsTheSwitch() throws {
         metrics.tripped()
         #expect(try parsed().value("reconnect_fast_reload_tripped") == 1)
@@ -249,6 +238,41 @@ import Wire
 }
 
 @Suite struct EngineMetrics {
+    @Test func followAClient() throws {
+        let (client, server) = (try Host(), try Host())
+        let first = try Link.connected(client, server)
+        let second = try Link.connected(client, server, Link.Signaling(token: first.token))
+        #expect(second.isFast)
+        _ = try server.state(.closed, of: first.answering)
+        // A third does not connect: its certificate is not the announced one.
+        let forged = "a=fingerprint:sha-256 " + Array(repeating: "AB", count: 32).joined(separator: ":")
+        let own = "a=fingerprint:" + client.engine.fingerprint(.sha256)
+        var third = Link(client, server)
+        try third.negotiate(Link.Signaling(token: second.token, offer: { $0.replacing(own, with: forged) }))
+        _ = try server.state(.closed, of: third.answering)
+        let text = try Prometheus(try server.engine.metrics())
+        #expect(text.value("reconnect_requests_total", ["mode": "normal"]) == 2)
+        #expect(text.value("reconnect_requests_total", ["mode": "fast"]) == 1)
+        #expect(text.value("reconnect_normal_answers_total", ["reason": "no_token"]) == 1)
+        #expect(text.value("reconnect_normal_answers_total", ["reason": "other_fingerprint"]) == 1)
+        #expect(text.value("reconnect_session_lookups_total", ["result": "hit"]) == 1)
+        #expect(text.value("reconnect_session_lookups_total", ["result": "miss"]) == 1)
+        #expect(text.value("reconnect_session_hit_ratio") == 0.5)
+        for mode in ["normal", "fast"] {
+            let labels = ["mode": mode, "protocol": "ipv4"]
+            #expect(text.value("reconnect_connections_total", labels) == 1)
+            #expect(text.value("reconnect_connection_duration_seconds_sum", labels).map { $0 > 0 && $0 < 30 } == true)
+        }
+        #expect(text.value("reconnect_connections_failed_total", ["mode": "normal", "cause": "other"]) == 1)
+        #expect(text.value("reconnect_connections_failed_total", ["mode": "normal", "cause": "ice"]) == 0)
+        #expect(text.value("reconnect_ice_failure_ratio") == 0)
+        #expect(text.value("reconnect_reconnections_total") == 1)
+        #expect(text.value("reconnect_reconnection_ratio") == 0.5)
+        #expect(text.value("reconnect_peers_connected_total") == 2)
+        #expect(text.value("reconnect_sessions") == 1)
+        #expect(text.value("reconnect_received_bytes_total").map { $0 > 1000 } == true)
+    }
+
     @Test func comeFromOneCall() throws {
         let host = try Host { $0.fastReload = .partial }
         let text = try Prometheus(try host.engine.metrics())

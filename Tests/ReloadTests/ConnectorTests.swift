@@ -23,7 +23,7 @@ extension Ticket {
 }
 
 /// A connector, its clock, and all it wanted.
-struct Desk {
+final class Desk {
     var connector: Connector
     var now = Instant.at(1000)
     var wall: Int64 = 1_700_000_000_000
@@ -39,12 +39,12 @@ struct Desk {
         connector = Connector(configuration)
     }
 
-    mutating func remember(_ token: String = "session-a", ticket: Bool = true) {
+    func remember(_ token: String = "session-a", ticket: Bool = true) {
         kept = .sample(token: token, at: wall - 1000)
         if ticket { self.ticket = .sample(expires: wall + 100_000) }
     }
 
-    mutating func connect(isFastReloadOn: Bool = true) -> Bool {
+    func connect(isFastReloadOn: Bool = true) -> Bool {
         let isBegun = connector.connect(
             Connector.Conditions(
                 entry: kept, ticket: ticket, wallClock: wall, network: network, isFastReloadOn: isFastReloadOn),
@@ -53,14 +53,14 @@ struct Desk {
         return isBegun
     }
 
-    mutating func pass(_ duration: Duration) {
+    func pass(_ duration: Duration) {
         now = now + duration
         wall += duration.milliseconds
         connector.handleTimeout(now: now)
         drain()
     }
 
-    mutating func answer(
+    func answer(
         _ exchange: Int64, _ mode: ConnectionMode, token: String? = "session-b", ticket: Ticket? = nil
     ) {
         connector.answered(
@@ -71,17 +71,17 @@ struct Desk {
         drain()
     }
 
-    mutating func open(_ attempt: Int, isIPv6: Bool = true) {
+    func open(_ attempt: Int, isIPv6: Bool = true) {
         connector.opened(attempt, isIPv6: isIPv6, wallClock: wall, now: now)
         drain()
     }
 
-    mutating func end(_ attempt: Int, _ reason: Connector.Reason = .peer(-42, "no path")) {
+    func end(_ attempt: Int, _ reason: Connector.Reason = .peer(-42, "no path")) {
         connector.ended(attempt, reason, wallClock: wall, now: now)
         drain()
     }
 
-    mutating func drain() {
+    func drain() {
         while let action = connector.pollAction() {
             actions.append(action)
             switch action {
@@ -94,13 +94,13 @@ struct Desk {
         }
     }
 
-    mutating func taken() -> [Connector.Action] {
+    func taken() -> [Connector.Action] {
         defer { actions = [] }
         return actions
     }
 
     /// What the host is told, shortened.
-    mutating func story() -> [String] {
+    func story() -> [String] {
         taken().compactMap { action in
             switch action {
             case .report(let report):

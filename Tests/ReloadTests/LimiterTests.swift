@@ -96,6 +96,18 @@ private func v6(_ network: UInt64, _ host: UInt64 = 1) -> IPAddress {
         #expect(admitted >= 10 * 149, "seed \(seed)")
     }
 
+    /// In a full set the fullest bucket makes room: passing strangers win no new burst for the one that floods.
+    @Test(arguments: 0..<5) func rememberTheWorstLongest(seed: UInt64) {
+        let limiter = limiter(buckets: 4, seed: seed)
+        var admitted = 0
+        for step in 0..<50_000 {
+            let now = Instant.at(Double(step) / 10_000)
+            if limiter.admits(v4(0xC000_0201), now: now) { admitted += 1 }
+            if step % 10 == 0 { _ = limiter.admits(v4(UInt32(step)), now: now) }
+        }
+        #expect(admitted <= 100 + 50 * 5 + 1, "seed \(seed)")
+    }
+
     /// Forged sources: all together get no more than the total, and no memory.
     @Test func boundAllTogether() {
         let limiter = limiter()

@@ -82,8 +82,14 @@ import Wire
         #expect(SipHash(key: Self.key).hash([0x0706_0504_0302_0100]) == 0x93F5_F579_9A93_2462)
     }
 
-    @Test func hashesTokensAsTheirBytes() {
-        let token = SessionToken(words: (1, 2, 3))
-        #expect(SipHash(key: Self.key).hash(token) == SipHash(key: Self.key).hash([1, 2, 3]))
+    @Test func hashesDigestsAsTheirBytes() {
+        let digest = TokenDigest(words: (1, 2, 3, 4))
+        #expect(SipHash(key: Self.key).hash(digest) == SipHash(key: Self.key).hash([1, 2, 3, 4]))
+    }
+
+    /// `head -c 24 /dev/zero | sha256sum`, in base64url.
+    @Test func digestsAreOfTheBytes() {
+        let digest = TokenDigest(SessionToken(words: (0, 0, 0)))
+        #expect(digest.key == "nZCOz7ayVt74tJp8UE5siJxLDkH-bOPgGGPde2GiCqA")
     }
 }

@@ -123,7 +123,7 @@ class Connection:
             assert name.lower() not in headers
             headers[name.lower()] = value.strip()
         status = int(status)
-        empty = method == "HEAD" or status in (100, 204)
+        empty = method == "HEAD" or status in (100, 204, 304)
         if "content-length" not in headers:
             assert empty or headers["connection"] == "close"
         return status, headers, b"" if empty else self.file.read(int(headers.get("content-length", -1)))
@@ -345,8 +345,11 @@ def run(name, *options):
 def test_help(name):
     status, output, errors = run(name, "--help")
     assert (status, errors) == (0, "")
-    for flag in ["--http", "--udp", "--address", "--certificate", "--cors", "--page", "--lite"]:
-        assert flag in output
+    flags = "http udp address certificate certificate-days cors page lite negotiated session-store ticket-secret-file"
+    flags += " no-tickets fast-reload fast-timeout trip-window trip-failure trip-unstable trip-min trip-rearm stun"
+    flags += " public interfaces"
+    for word in [*(f"--{flag} " for flag in flags.split()), "SIGHUP", "SIGUSR1", "SIGUSR2", "ALLOWED_ORIGINS"]:
+        assert word in output.replace("\n", " "), word
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -364,6 +367,19 @@ def test_help(name):
         ["--http", "127.0.0.1:65536"],
         ["--http", "127.0.0.1:x"],
         ["--http", "::1:8080"],
+        ["--certificate-days", "x"],
+        ["--fast-reload", "perhaps"],
+        ["--fast-timeout", "4294967296"],
+        ["--trip-failure", "101"],
+        ["--trip-unstable", "-1"],
+        ["--trip-min", "1.5"],
+        ["--stun", "127.0.0.1"],
+        ["--stun", "127.0.0.1:x"],
+        ["--public", "localhost"],
+        ["--public", "203.0.113.5:65536"],
+        ["--interfaces", "temporary,nonsense"],
+        ["--ticket-secret-file", "/dev/null"],
+        ["--ticket-secret-file", "/nothing"],
     ],
 )
 def test_bad_flags_are_status_2(name, options):
@@ -515,3 +531,259 @@ def test_events_are_logged(host):
     host.wait_for_line(r'channel \w+ "echo" open')
     host.wait_for_line(r"channel .* closed: .*PEER_GONE")
     host.wait_for_line(r"peer \w+: closed after .*PEER_GONE")
+
+
+# ---- What hosts show and obey
+
+
+def test_metrics(host):
+    before = host.ask("GET", "/metrics")
+    assert before[1]["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    with local() as engine:
+        connect(host, engine)
+    status, headers, body = host.ask("GET", "/metrics")
+    lines = body.decode().splitlines()
+    assert status == 200 and lines and int(headers["content-length"]) == len(body)
+    assert all(re.fullmatch(r'#.*|[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? \S+', line) for line in lines)
+
+    def answered(text):
+        return sum(
+            float(line.split()[-1]) for line in text.splitlines() if line.startswith("reconnect_requests_total{")
+        )
+
+    assert answered(body.decode()) == answered(before[2].decode()) + 1
+    assert host.ask("HEAD", "/metrics")[0] == 200
+    answer = host.ask("POST", "/metrics", b"")
+    assert error_of(answer) == (405, "METHOD_NOT_ALLOWED")
+
+
+def test_the_client_for_pages(host):
+    content = (ROOT / "bindings" / "web" / "reconnect.js").read_bytes()
+    status, headers, body = host.ask("GET", "/reconnect.js")
+    assert (status, body) == (200, content)
+    assert headers["content-type"] == "text/javascript; charset=utf-8"
+    assert headers["cache-control"] == "no-cache" and headers["x-content-type-options"] == "nosniff"
+    tag = headers["etag"]
+    assert re.fullmatch(r'"[0-9a-f]+"', tag)
+    with host.dial() as connection:
+        for known in [tag, f'"other", {tag}', f"W/{tag}"]:
+            status, headers, body = connection.ask("GET", "/reconnect.js", If_None_Match=known)
+            assert (status, headers["etag"], body) == (304, tag, b"")
+        assert connection.ask("GET", "/reconnect.js", If_None_Match='"other"')[2] == content
+        assert connection.ask("HEAD", "/reconnect.js")[1]["content-length"] == str(len(content))
+    assert error_of(host.ask("POST", "/reconnect.js", b"")) == (405, "METHOD_NOT_ALLOWED")
+
+
+def offer_from(host, origin, **headers):
+    """Whether a page of this origin may send an offer."""
+    answer = host.ask("POST", "/offer", b"{", Origin=origin, **headers)
+    status, name = error_of(answer)
+    assert (status, name) in [(400, "MALFORMED_JSON"), (403, "ORIGIN_NOT_ALLOWED")]
+    return status == 400
+
+
+def test_offers_come_from_the_same_host(host):
+    here = f"{host.host}:{host.port}"
+    assert offer_from(host, f"http://{here}", Host=here)
+    assert offer_from(host, f"HTTPS://{here}", Host=here)  # behind a proxy that speaks TLS
+    assert offer_from(host, "https://Page.Example", Host="page.example")
+    for stranger in [f"http://{host.host}", "http://evil.example", f"http://{here}.evil.example", "null", "://"]:
+        assert not offer_from(host, stranger, Host=here), stranger
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_allowed_origins(name, monkeypatch):
+    monkeypatch.setenv("ALLOWED_ORIGINS", "https://one.example, https://two.example:8443,,")
+    host = Host(name, "--cors", "https://three.example", "--cors", "https://four.example")
+    try:
+        for origin in [
+            "https://one.example",
+            "https://two.example:8443",
+            "https://three.example",
+            "https://four.example",
+        ]:
+            assert offer_from(host, origin)
+            assert host.ask("GET", "/ping", Origin=origin)[1]["access-control-allow-origin"] == origin
+        for origin in ["https://one.example,", "https://two.example", "https://five.example"]:
+            assert not offer_from(host, origin)
+            assert "access-control-allow-origin" not in host.ask("GET", "/ping", Origin=origin)[1]
+    finally:
+        assert host.end()[0] == 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_signals_are_obeyed(name, tmp_path):
+    certificate = tmp_path / "host.pem"
+    host = Host(name, "--certificate", str(certificate))
+    try:
+        before = certificate.read_bytes()
+        host.process.send_signal(signal.SIGHUP)
+        host.wait_for_line(r"^certificate: sha-256 [0-9A-F:]{95}$")
+        assert certificate.read_bytes() != before
+        with local() as engine:
+            answer, channel = connect(host, engine)
+            channel.peer.close()
+            host.process.send_signal(signal.SIGUSR1)
+            host.wait_for_line(r"^fast reload: off, by host: ")
+            again, channel = connect(host, engine, answer["sessionToken"])
+            assert again["connectionMode"] == "normal"
+            channel.peer.close()
+            host.process.send_signal(signal.SIGUSR2)
+            host.wait_for_line(r"^fast reload: on, by host: ")
+            again, channel = connect(host, engine, again["sessionToken"])
+            assert again["connectionMode"] == "fast"
+    finally:
+        assert host.end()[0] == 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("setting", ["off", "partial", "on"])
+def test_the_option_is_stronger_than_the_environment(name, setting, monkeypatch):
+    monkeypatch.setenv("ENABLE_FAST_RELOAD", "false" if setting == "on" else "true")
+    host = Host(name, "--fast-reload", setting)
+    try:
+        with local() as engine:
+            answer, channel = connect(host, engine)
+            again, _ = connect(host, engine, answer["sessionToken"])
+            assert again["connectionMode"] == ("fast" if setting == "on" else "normal")
+    finally:
+        assert host.end()[0] == 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_environment_is_read(name, monkeypatch):
+    for variable in ["ENABLE_FAST_RELOAD", "STUN_URLS", "REDIS_URL"]:
+        with monkeypatch.context() as changed:
+            changed.setenv(variable, "nonsense:x")
+            status, output, errors = run(name, "--http", "127.0.0.1:0")
+            assert (status, output) == (1, "") and variable in errors
+    monkeypatch.setenv("ENABLE_FAST_RELOAD", "no")
+    host = Host(name)
+    try:
+        with local() as engine:
+            answer, _ = connect(host, engine)
+            assert connect(host, engine, answer["sessionToken"])[0]["connectionMode"] == "normal"
+    finally:
+        assert host.end()[0] == 0
+
+
+def hello(host, connector, engine):
+    """Connects by the host's HTTP, and gets an echo; how it connected."""
+    connection = connector.connect()
+    (channel,) = connection.peer.channels
+    channel.send("hello")
+    events = Reader(engine)
+    assert events.until(libreconnect.MessageEvent, lambda event: event.channel is channel).data == "hello"
+    connection.peer.close()
+    events.until(libreconnect.ConnectorEvent, lambda event: event.state == libreconnect.ConnectorState.LOST)
+    return connection.mode
+
+
+def connector_to(host, engine, **settings):
+    def signaling(offer):
+        status, _, body = host.ask("POST", "/offer", offer.encode())
+        assert status == 200, body
+        return body
+
+    policy = libreconnect.Policy.FALLBACK
+    return engine.connector(libreconnect.ConnectorConfig(policy=policy, peer=ECHO, **settings), signaling)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_clients_come_back_without_signaling(name, tmp_path):
+    """Also after a restart of the host: sessions and the certificate are kept in files."""
+    options = [
+        *("--certificate", str(tmp_path / "host.pem")),
+        *("--session-store", f"sqlite:{tmp_path / 'sessions.db'}"),
+    ]
+    with local() as engine:
+        host = Host(name, *options)
+        port = []
+        try:
+            connector = connector_to(host, engine)
+            assert hello(host, connector, engine) == libreconnect.Mode.NORMAL
+            assert hello(host, connector, engine) == libreconnect.Mode.ZERO_SIGNALING
+            host.wait_for_line(r"peer \w+: connected after \S+( ms)? \(with a ticket\)")
+            host.wait_for_line(r"session \S{8} of client \w+, zero-signaling, connection 2, ")
+            careful = connector_to(host, engine, disable_tickets=True)
+            assert hello(host, careful, engine) == libreconnect.Mode.FAST
+            answer, _ = connect(host, engine)
+            port = re.search(r"a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1 (\d+) typ host", answer["sdp"], re.I).groups()
+        finally:
+            host.end(signal.SIGKILL)
+        host = Host(name, *options, "--udp", *port)
+        try:
+            assert hello(host, connector, engine) == libreconnect.Mode.ZERO_SIGNALING
+            careful = connector_to(host, engine, disable_tickets=True)
+            assert hello(host, careful, engine) == libreconnect.Mode.FAST
+        finally:
+            assert host.end()[0] == 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_tickets(name):
+    host = Host(name, "--no-tickets")
+    try:
+        with local() as engine:
+            connector = connector_to(host, engine)
+            assert hello(host, connector, engine) == libreconnect.Mode.NORMAL
+            assert hello(host, connector, engine) == libreconnect.Mode.FAST
+    finally:
+        assert host.end()[0] == 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_all_options(name, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(os.urandom(32))
+    options = [
+        *("--ticket-secret-file", str(secret), "--ticket-secret-file", str(secret), "--certificate-days", "0"),
+        *("--session-store", f"sqlite:{tmp_path / 'sessions.db'}", "--fast-timeout", "1000"),
+        *("--stun", "127.0.0.1:1", "--stun", "stun:127.0.0.1:2", "--public", "203.0.113.5"),
+        *("--public", "203.0.113.6:4000", "--public", "[2001:db8::1]:4000", "--interfaces", "temporary,bridges"),
+        *("--trip-window", "1000", "--trip-failure", "50", "--trip-unstable", "50", "--trip-min", "5"),
+        *("--trip-rearm", "1000"),
+    ]
+    host = Host(name, *options)
+    try:
+        with local() as engine:
+            answer, _ = connect(host, engine)
+            for candidate in ["203.0.113.6 4000 typ srflx", "2001:db8::1 4000 typ srflx"]:
+                assert candidate in answer["sdp"]
+    finally:
+        assert host.end()[0] == 0
+
+
+# ---- The example clients
+
+CLIENTS = {
+    "go": [ROOT / "build" / "examples" / "client-go"],
+    "c": [ROOT / "build" / "examples" / "client-c"],
+    "python": [sys.executable, ROOT / "examples" / "python" / "client.py"],
+}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_example_clients_come_back(name, tmp_path):
+    host = Host("go")
+    try:
+        modes = []
+        for _ in range(2):
+            done = subprocess.run(
+                [*CLIENTS[name], "--url", f"http://{host.host}:{host.port}", "--cache", tmp_path / "cache.json"],
+                capture_output=True,
+                text=True,
+                timeout=3 * PATIENCE,
+                env={**os.environ, "LD_LIBRARY_PATH": str(ROOT / "build" / "lib")},
+            )
+            assert done.returncode == 0, done.stderr
+            lines = done.stdout.splitlines()
+            assert all(re.fullmatch(r'[a-z-]+: open after [\d.]+ ms, "hello" after [\d.]+ ms', line) for line in lines)
+            modes += [line.partition(":")[0] for line in lines]
+            assert "won after" in done.stderr
+        assert len(modes) == 6 and modes[0] == "normal"
+        assert set(modes[1:]) <= {"fast", "zero-signaling"}, modes
+    finally:
+        assert host.end()[0] == 0
+    done = subprocess.run([*CLIENTS[name], "--url", f"http://{host.host}:{host.port}"], capture_output=True, text=True)
+    assert done.returncode == 1 and "SIGNALING_FAILED" in done.stderr and "Traceback" not in done.stderr

@@ -124,6 +124,7 @@ def test_structs_have_the_sizes_of_the_header(tmp_path):
         "reconnect_event_t": _abi.Event,
         "reconnect_channel_config_t": _abi.ChannelConfig,
         "reconnect_peer_config_t": _abi.PeerConfig,
+        "reconnect_connector_config_t": _abi.ConnectorConfig,
         "reconnect_peer_statistics_t": _abi.PeerStatistics,
     }
     lines = []
@@ -150,6 +151,46 @@ def test_statuses_are_those_of_the_header():
     assert len(libreconnect.ReconnectError.__subclasses__()) == len(declared)
 
 
+def test_numbers_are_those_of_the_header(tmp_path):
+    """Every enumeration, and every constant that this package has of its own."""
+    from libreconnect import _abi
+
+    prefixes = {
+        libreconnect.ICEMode: "ICE",
+        libreconnect.LogLevel: "LOG",
+        libreconnect.FastReload: "FAST_RELOAD",
+        libreconnect.Interfaces: "INTERFACES",
+        libreconnect.Policy: "",
+        libreconnect.Mode: "MODE",
+        libreconnect.PeerState: "PEER",
+        libreconnect.AttemptState: "ATTEMPT",
+        libreconnect.ConnectorState: "CONNECTOR",
+        libreconnect.Switch: "SWITCH",
+    }
+    expected = {
+        "_".join(filter(None, ["RECONNECT", prefix, name])): int(value)
+        for kind, prefix in prefixes.items()
+        for name, value in kind.__members__.items()
+        if name != "NONE" or kind is libreconnect.LogLevel
+    }
+    expected |= {
+        f"RECONNECT_{name}": value
+        for name, value in vars(_abi).items()
+        if name.startswith(("EVENT_", "FLAG_", "INTERFACES_", "ICE_")) or name in ("TEXT", "BINARY", "RELIABLE")
+    }
+    assert len(expected) > 60
+    lines = "".join(f'printf("%lld\\n", (long long){name});' for name in expected)
+    source = tmp_path / "numbers.c"
+    source.write_text(f"#include <reconnect.h>\n#include <stdio.h>\nint main(void) {{ {lines} return 0; }}")
+    subprocess.run(["cc", f"-I{ROOT / 'include'}", "-o", tmp_path / "numbers", source], check=True)
+    numbers = subprocess.run([tmp_path / "numbers"], check=True, capture_output=True, text=True).stdout.split()
+    assert dict(zip(expected, map(int, numbers))) == expected
+    events = set(
+        __import__("re").findall(r"RECONNECT_EVENT_\w+(?= = )", (ROOT / "include" / "reconnect.h").read_text())
+    )
+    assert events == {name for name in expected if name.startswith("RECONNECT_EVENT_")}
+
+
 def test_types_are_complete(tmp_path):
     use = tmp_path / "use.py"
     use.write_text(
@@ -159,13 +200,20 @@ def test_types_are_complete(tmp_path):
         "    for event in engine.events():\n"
         "        if isinstance(event, libreconnect.MessageEvent):\n"
         "            reveal_type(event.channel)\n"
-        "            reveal_type(event.data)\n\n\n"
+        "            reveal_type(event.data)\n"
+        "        if isinstance(event, libreconnect.ConnectorEvent):\n"
+        "            reveal_type(event.peer)\n\n\n"
         "async def watch(engine: aio.Engine) -> None:\n"
         "    async for event in engine.events():\n"
         "        if isinstance(event, libreconnect.ChannelOpenEvent):\n"
         "            reveal_type(event.channel)\n"
         "            async for message in event.channel:\n"
-        "                await event.channel.send(message)\n"
+        "                await event.channel.send(message)\n\n\n"
+        "async def connect(engine: aio.Engine) -> None:\n"
+        "    async def signaling(offer: str) -> str:\n"
+        "        return offer\n\n"
+        "    async with engine.connector(signaling=signaling) as connector:\n"
+        "        reveal_type((await connector.connect()).peer)\n"
     )
     run = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", PACKAGE, use],
@@ -174,10 +222,16 @@ def test_types_are_complete(tmp_path):
         text=True,
     )
     assert run.returncode == 0, run.stdout
-    for revealed in ['"libreconnect.engine.Channel"', '"libreconnect.aio.Channel"', '"str | bytes"']:
-        assert revealed in run.stdout.replace("Union[builtins.str, builtins.bytes]", "str | bytes").replace(
-            "builtins.", ""
-        )
+    said = run.stdout.replace("Union[builtins.str, builtins.bytes]", "str | bytes").replace("builtins.", "")
+    said = said.replace("Union[libreconnect.engine.Peer, None]", "libreconnect.engine.Peer | None")
+    for revealed in [
+        '"libreconnect.engine.Channel"',
+        '"libreconnect.aio.Channel"',
+        '"str | bytes"',
+        '"libreconnect.engine.Peer | None"',
+        '"libreconnect.aio.Peer"',
+    ]:
+        assert revealed in said
 
 
 def test_installs_with_pip(tmp_path, library):
@@ -202,13 +256,14 @@ def blocks(path, language):
 
 
 def test_examples_of_the_readme_run_as_written(library):
-    first, second = blocks(PACKAGE.parent / "README.md", "python")
+    first, second, third = blocks(PACKAGE.parent / "README.md", "python")
     assert python(first, LIBRECONNECT_LIBRARY=str(library)) == "hello NORMAL"
     assert python(second, LIBRECONNECT_LIBRARY=str(library)) == "hello"
+    assert python(third, LIBRECONNECT_LIBRARY=str(library)) == "NORMAL\nZERO_SIGNALING"
 
 
 def test_example_of_the_go_readme_runs_as_written(library, tmp_path):
-    (example,) = blocks(ROOT / "bindings" / "go" / "README.md", "go")
+    example, _ = blocks(ROOT / "bindings" / "go" / "README.md", "go")
     (tmp_path / "main.go").write_text(example)
     (tmp_path / "go.mod").write_text(
         f"module readme\n\ngo 1.19\n\nrequire reconnect v0.0.0\n\nreplace reconnect => {ROOT / 'bindings' / 'go'}\n"

@@ -99,7 +99,7 @@ extension FastReloadSetting: MetricLabel {
     }
 }
 
-/// Why a ticket was refused, with a signed answer.
+/// Why a ticket was refused: with a signed answer, or in the DTLS handshake.
 enum TicketRefusal: String, CaseIterable, MetricLabel {
     /// 438.
     case expired
@@ -107,12 +107,10 @@ enum TicketRefusal: String, CaseIterable, MetricLabel {
     case disabled
     /// 400: of a kind that this version does not know.
     case unsupported
-    /// The password was right, but the client does not hold the certificate the ticket is bound to.
+    /// The password was right, but the client does not hold the key of the certificate that the ticket is bound to.
     case otherFingerprint
     /// The certificate that the ticket names is not held any more.
     case otherCertificate
-    /// There are as many peers as the configuration allows.
-    case limit
 }
 
 /// What became of a ticket.
@@ -130,21 +128,6 @@ enum LookupResult: String, CaseIterable, MetricLabel {
     case miss
     /// It did not answer, or not in time.
     case unavailable
-}
-
-extension LookupResult {
-    /// Nil if nothing was looked up.
-    init?(reason: NormalReason?, foundSession: Bool) {
-        if foundSession || reason == nil {
-            self = .hit
-            return
-        }
-        switch reason {
-        case .unknown, .expired, .otherFingerprint: self = .miss
-        case .storeUnavailable: self = .unavailable
-        case .noToken, .disabled, nil: return nil
-        }
-    }
 }
 
 /// Why a connection did not come about.

@@ -78,7 +78,8 @@ extension Metrics {
         text.sample(ticketsIssued.reading)
         text.family("reconnect_tickets_accepted_total", .counter, "Tickets that made a peer.")
         text.sample(ticketsAccepted.reading)
-        text.family("reconnect_tickets_refused_total", .counter, "Tickets refused with an answer, by reason.")
+        text.family(
+            "reconnect_tickets_refused_total", .counter, "Tickets refused to whoever had their password, by reason.")
         for reason in TicketRefusal.all { text.sample(ticketsRefused[reason].reading, ("reason", reason.label)) }
         text.family(
             "reconnect_tickets_dropped_total", .counter,

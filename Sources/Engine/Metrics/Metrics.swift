@@ -33,14 +33,6 @@ final class Metrics: Sendable {
         if let reason { normalAnswers.count(reason) }
     }
 
-    /// An offer was answered as decided; counts the look-up too.
-    func answered(_ decision: Decision) {
-        answered(mode: ConnectionMode(decision.mode), reason: decision.reason)
-        if let result = LookupResult(reason: decision.reason, foundSession: decision.session != nil) {
-            lookups.count(result)
-        }
-    }
-
     /// A peer is authenticated. `duration` is the time since it was made.
     func connected(mode: ConnectionMode, isIPv6: Bool, candidateType: CandidateType, duration: Duration) {
         connections.observe(mode, isIPv6: isIPv6, duration)

@@ -98,7 +98,9 @@ final class Network {
 
     var nextTimeout: Instant? {
         guard !isClosed else { return nil }
-        return [monitor.nextTimeout, resolver.nextTimeout, mapping.nextTimeout].compactMap { $0 }.min()
+        let far = Instant.distantFuture
+        let next = min(monitor.nextTimeout ?? far, min(resolver.nextTimeout ?? far, mapping.nextTimeout ?? far))
+        return next == far ? nil : next
     }
 
     func handleTimeout(now: Instant) {
@@ -180,7 +182,9 @@ final class Network {
     /// What the host gave is offered as it is; of the machine's own, those that the port is bound to.
     private func hostAddresses() -> [IPAddress] {
         if let fixed { return AddressBook.ordered(fixed) }
-        guard let bound, bound != .anyIPv4 else { return monitor.offered.filter { $0.isIPv4 || !isIPv4 } }
+        guard let bound, bound != .anyIPv4 else {
+            return isIPv4 || bound != nil ? monitor.offered.filter(\.isIPv4) : monitor.offered
+        }
         let isThere = bound.isLoopback || monitor.snapshot.usable.contains { $0.ip == bound }
         return isThere ? [bound] : []
     }

@@ -54,7 +54,13 @@ final class Resolver {
         }
     }
 
-    var nextTimeout: Instant? { names.compactMap(\.dueAt).min() }
+    var nextTimeout: Instant? {
+        var next: Instant?
+        for name in names {
+            if let due = name.dueAt { next = min(next ?? due, due) }
+        }
+        return next
+    }
 
     func handleTimeout(now: Instant) {
         for index in names.indices {

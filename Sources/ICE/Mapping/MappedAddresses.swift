@@ -54,6 +54,8 @@ public final class MappedAddresses {
 
     /// At most one for each address family, IPv6 first. Empty for a family in which the port is the same outside.
     public private(set) var mapped: [Mapped] = []
+    /// When ``handleTimeout(now:)`` must be called; nil if nothing is awaited.
+    public private(set) var nextTimeout: Instant?
     /// Datagrams that looked like answers and were none to count.
     public private(set) var ignored: UInt64 = 0
 
@@ -63,6 +65,8 @@ public final class MappedAddresses {
     private var byAddress: [SocketAddress: Int] = [:]
     private var local: Set<IPAddress>?
     private var hasChanged = false
+    /// False: surely nothing is to be sent.
+    private var hasToSend = false
     private var askedAgainAt = Instant(nanoseconds: .min)
 
     /// - Parameter random: must not be guessable: an answer is known by its transaction only.
@@ -166,6 +170,7 @@ public final class MappedAddresses {
 
     /// Writes the next request; where to send it, or nil if there is none.
     public func pollTransmit(into output: inout OutputRawSpan, now: Instant) -> SocketAddress? {
+        guard hasToSend else { return nil }
         for index in probes.indices {
             guard probes[index].transaction?.isToBeSent == true, let id = probes[index].transaction?.id else {
                 continue
@@ -175,12 +180,8 @@ public final class MappedAddresses {
             guard writer.finish(nil, fingerprint: false, to: &output) else { return nil }
             return probes[index].server
         }
+        hasToSend = false
         return nil
-    }
-
-    /// When ``handleTimeout(now:)`` must be called; nil if nothing is awaited.
-    public var nextTimeout: Instant? {
-        probes.compactMap { $0.transaction?.deadline ?? $0.nextAt }.min()
     }
 
     public func handleTimeout(now: Instant) {
@@ -295,8 +296,14 @@ public final class MappedAddresses {
         }
     }
 
-    /// Works out ``mapped`` from what the servers said.
+    /// Works out ``mapped`` from what the servers said, and what is next.
     private func judge() {
+        nextTimeout = nil
+        for probe in probes {
+            guard let due = probe.transaction?.deadline ?? probe.nextAt else { continue }
+            nextTimeout = min(nextTimeout ?? due, due)
+            hasToSend = hasToSend || probe.transaction?.isToBeSent == true
+        }
         let judged = [true, false].compactMap { judge(isIPv6: $0) }
         guard judged != mapped else { return }
         mapped = judged

@@ -7,11 +7,12 @@ import Wire
 /// tokens in the table: the position in the table is a hash keyed with a secret of this store
 /// (SipHash-2-4), so a guess that shares a prefix with a real token lands somewhere unrelated; the
 /// one candidate found there, or a decoy where there is none, is compared in full, without an early exit.
+/// Tokens themselves are not kept, only their SHA-256.
 public final class MemoryStore: SessionStore {
     public let capacity: Int
     private let sweepInterval: Duration
     private let hash: SipHash
-    private let decoy: SessionToken
+    private let decoy: TokenDigest
     private var sessions: [Session?] = []
     private var free: [Int] = []
     private var slotOfToken: [UInt64: Int] = [:]
@@ -20,6 +21,8 @@ public final class MemoryStore: SessionStore {
     private var earliestSweep = Instant(nanoseconds: .min)
     /// Sessions that made room for newer ones.
     public private(set) var evicted = 0
+    /// Called for each session that is gone: removed, swept or evicted.
+    var onRemoval: ((ClientID) -> Void)?
     /// For tests: token comparisons made.
     private(set) var comparisons = 0
 
@@ -30,7 +33,7 @@ public final class MemoryStore: SessionStore {
         self.capacity = max(capacity, 1)
         self.sweepInterval = sweepInterval
         hash = SipHash(using: &random)
-        decoy = SessionToken(using: &random)
+        decoy = TokenDigest(SessionToken(using: &random))
     }
 
     public var count: Int { slotOfClient.count }
@@ -38,18 +41,21 @@ public final class MemoryStore: SessionStore {
     var tokenCount: Int { slotOfToken.count }
 
     public func find(_ token: SessionToken, now: Instant) -> StoreAnswer {
-        let slot = slotOfToken[hash.hash(token)]
+        session(with: TokenDigest(token)).map { .session($0) } ?? .absent
+    }
+
+    func session(with digest: TokenDigest) -> Session? {
+        let slot = slotOfToken[hash.hash(digest)]
         let session = slot.flatMap { sessions[$0] }
         // Every token of the session is compared, so that its age does not show; a miss compares decoys as often.
         var isSame = false
         for index in 0...Session.maximumPendingTokens {
-            let candidate = session.flatMap { index < $0.tokens.count ? $0.tokens[index].token : nil } ?? decoy
+            let candidate = session.flatMap { index < $0.tokens.count ? $0.tokens[index].digest : nil } ?? decoy
             comparisons += 1
-            let equal = candidate == token
+            let equal = candidate == digest
             isSame = isSame || equal
         }
-        guard isSame, let session else { return .absent }
-        return .session(session)
+        return isSame ? session : nil
     }
 
     public func session(_ client: ClientID) -> Session? {
@@ -59,7 +65,7 @@ public final class MemoryStore: SessionStore {
     public func save(_ session: Session, now: Instant) -> Bool {
         guard let slot = slotOfClient[session.clientID] ?? newSlot(for: session.clientID) else { return false }
         if let known = sessions[slot] { forgetTokens(of: known, in: slot) }
-        for issued in session.tokens { slotOfToken[hash.hash(issued.token)] = slot }
+        for issued in session.tokens { slotOfToken[hash.hash(issued.digest)] = slot }
         sessions[slot] = session
         if let expires = session.expires {
             wheel.schedule(slot, at: expires)
@@ -75,6 +81,7 @@ public final class MemoryStore: SessionStore {
         wheel.cancel(slot)
         sessions[slot] = nil
         free.append(slot)
+        onRemoval?(client)
     }
 
     /// Bounds how long one sweep holds up everything else: some hundred microseconds.
@@ -117,7 +124,7 @@ public final class MemoryStore: SessionStore {
 
     private func forgetTokens(of session: Session, in slot: Int) {
         for issued in session.tokens {
-            let key = hash.hash(issued.token)
+            let key = hash.hash(issued.digest)
             if slotOfToken[key] == slot { slotOfToken[key] = nil }
         }
     }

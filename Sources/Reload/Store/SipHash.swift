@@ -25,12 +25,13 @@ struct SipHash: Sendable {
         return state.finish()
     }
 
-    func hash(_ token: SessionToken) -> UInt64 {
+    func hash(_ digest: TokenDigest) -> UInt64 {
         var state = State(key)
-        state.absorb(token.words.0)
-        state.absorb(token.words.1)
-        state.absorb(token.words.2)
-        state.absorb(24 << 56)
+        state.absorb(digest.words.0)
+        state.absorb(digest.words.1)
+        state.absorb(digest.words.2)
+        state.absorb(digest.words.3)
+        state.absorb(32 << 56)
         return state.finish()
     }
 

@@ -441,10 +441,11 @@ class Core(Generic[PeerT, ChannelT]):
         return peer
 
     def add_connector(self, config: ConnectorConfig, make: Callable[[int, Template], ConnectorT]) -> ConnectorT:
-        template, peer = self._add_template(config.peer)
+        template, peer = self._template(config.peer)
         connector = make(next(self._tags), template)
-        self._connectors[connector._tag] = connector
         native, detail = native_connector(config, connector._tag, peer), ctypes.create_string_buffer(DETAIL)
+        self._templates[template.tag] = template
+        self._connectors[connector._tag] = connector
         status = self.library.reconnect_connector_create(
             self.handle, ctypes.byref(native), ctypes.byref(connector._handle), detail, DETAIL
         )

@@ -1,0 +1,260 @@
+import CSystem
+import Foundation
+import Testing
+import Wire
+
+@testable import Engine
+
+@_silgen_name("unshare")
+private func unshare(_ flags: CInt) -> CInt
+
+/// A network namespace of its own for one closure, on a thread of its own; it ends with the thread. Only root has them.
+enum Namespace {
+    static let isPossible =
+        geteuid() == 0 && access("/usr/sbin/ip", X_OK) == 0 && (try? run { true }) == true
+
+    static func run<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) throws -> Result {
+        let outcome = Outcome<Result>()
+        let thread = Thread {
+            outcome.set(
+                Swift.Result {
+                    // CLONE_NEWNET of unshare(2): this thread only.
+                    guard unshare(0x4000_0000) == 0 else { throw Missing(description: "no namespace: \(errno)") }
+                    return try body()
+                })
+        }
+        thread.start()
+        return try outcome.wait().get()
+    }
+
+    private final class Outcome<Value: Sendable>: @unchecked Sendable {
+        private let done = DispatchSemaphore(value: 0)
+        private var result: Swift.Result<Value, any Error>?
+
+        func set(_ result: Swift.Result<Value, any Error>) {
+            self.result = result
+            done.signal()
+        }
+
+        func wait() -> Swift.Result<Value, any Error> {
+            done.wait()
+            return result!
+        }
+    }
+
+    /// Commands of ip(8), in this thread's namespace.
+    static func ip(_ commands: String...) throws {
+        try ip(commands)
+    }
+
+    static func ip(_ commands: [String]) throws {
+        // A child has the namespace of the thread that makes it.
+        guard let pipe = popen("/usr/sbin/ip -batch -", "w") else { throw Missing(description: "no pipe") }
+        fputs(commands.joined(separator: "\n") + "\n", pipe)
+        let status = pclose(pipe)
+        guard status == 0 else { throw Missing(description: "ip: status \(status) for \(commands.prefix(3))") }
+    }
+}
+
+/// A monitor on real sockets and a clock that stands still unless it is told.
+private final class Watch {
+    let monitor: NetworkMonitor
+    var now = Instant(nanoseconds: 1_000_000_000)
+    var changes = 0
+
+    init(_ policy: InterfacePolicy = []) { monitor = NetworkMonitor(policy, now: now) }
+
+    var offered: [String] { monitor.offered.map(\.description) }
+
+    /// Takes messages until one comes that makes `condition` true; lets the time pass if `settles`.
+    func until(settles: Bool = true, _ condition: () -> Bool) throws {
+        let deadline = Date(timeIntervalSinceNow: 20)
+        while !condition() {
+            guard Date() < deadline else { throw Missing(description: "not within 20 s; offered: \(offered)") }
+            if cs_wait_readable(try #require(monitor.descriptor), 200) == 1, monitor.readable(now: now) { changes += 1 }
+            if settles, let due = monitor.nextTimeout {
+                now = due
+                if monitor.handleTimeout(now: now) { changes += 1 }
+            }
+        }
+    }
+}
+
+@Suite(.serialized, .enabled(if: Namespace.isPossible)) struct NetworkNamespace {
+    private static func pair() throws {
+        try Namespace.ip(
+            "link set lo up", "link add v0 type veth peer name v1", "link set v0 up", "link set v1 up",
+            "address add 10.9.0.1/24 dev v0", "address add 2001:db8:9::1/64 dev v0 nodad",
+            "address add fd00:9::1/64 dev v0 nodad")
+    }
+
+    private static let pairAddresses = ["2001:db8:9::1", "fd00:9::1", "10.9.0.1"]
+
+    @Test func addressesComeAndGo() throws {
+        try Namespace.run {
+            try Namespace.ip("link set lo up")
+            let watch = Watch()
+            #expect(watch.offered == ["::1", "127.0.0.1"] && !watch.monitor.isOnline)
+            try NetworkNamespace.pair()
+            try watch.until { watch.offered == NetworkNamespace.pairAddresses }
+            #expect(watch.monitor.isOnline)
+            // What is gone is gone with the message that says so: no time passes.
+            try Namespace.ip("address del 10.9.0.1/24 dev v0")
+            try watch.until(settles: false) { watch.offered == ["2001:db8:9::1", "fd00:9::1"] }
+            // And with a link that is down, or has nothing at its other end any more.
+            try Namespace.ip("link set v1 down")
+            try watch.until(settles: false) { watch.offered == ["::1", "127.0.0.1"] }
+            try Namespace.ip("link set v1 up")
+            try watch.until { watch.offered == ["2001:db8:9::1", "fd00:9::1"] }
+            try Namespace.ip("link del v0")
+            try watch.until(settles: false) { watch.offered == ["::1", "127.0.0.1"] }
+        }
+    }
+
+    /// Many messages, one look.
+    @Test func changesSettle() throws {
+        try Namespace.run {
+            try Namespace.ip("link set lo up")
+            let watch = Watch()
+            try NetworkNamespace.pair()
+            #expect(cs_wait_readable(try #require(watch.monitor.descriptor), 5000) == 1)
+            let before = watch.now
+            while watch.monitor.descriptor.map({ cs_wait_readable($0, 0) }) == 1 {
+                #expect(!watch.monitor.readable(now: watch.now))
+            }
+            #expect(watch.offered == ["::1", "127.0.0.1"])
+            #expect(watch.monitor.nextTimeout == before + NetworkMonitor.settling)
+            #expect(!watch.monitor.handleTimeout(now: before))
+            #expect(watch.monitor.handleTimeout(now: before + NetworkMonitor.settling))
+            #expect(watch.offered.contains("10.9.0.1") && watch.monitor.nextTimeout == nil)
+        }
+    }
+
+    @Test func addressesAreToldApart() throws {
+        try Namespace.run {
+            try NetworkNamespace.pair()
+            let temporary = fopen("/proc/sys/net/ipv6/conf/v0/use_tempaddr", "w")
+            if let temporary {
+                fputs("2", temporary)
+                fclose(temporary)
+            }
+            try Namespace.ip(
+                "address add 2001:db8:9::d/64 dev v0 nodad preferred_lft 0",
+                "address add 2001:db8:9:5::1/64 dev v0 nodad mngtmpaddr valid_lft 3600 preferred_lft 1800",
+                "address add 2001:db8:9::e/64 dev v0")
+            let watch = Watch()
+            let addresses = watch.monitor.snapshot.addresses
+            func named(_ text: String) -> NetworkSnapshot.Address? { addresses.first { $0.ip.description == text } }
+            #expect(named("2001:db8:9::d")?.isDeprecated == true && named("2001:db8:9::1")?.isDeprecated == false)
+            #expect(named("2001:db8:9::e")?.isTentative == true)
+            #expect(named("10.9.0.1")?.isTemporary == false)
+            let made = addresses.filter(\.isTemporary)
+            if temporary != nil { #expect(!made.isEmpty) }
+            #expect(Set(watch.offered) == Set(NetworkNamespace.pairAddresses + ["2001:db8:9:5::1"]))
+            // Nobody else has it: it counts from then on.
+            try watch.until { watch.offered.contains("2001:db8:9::e") }
+        }
+    }
+
+    @Test func kindsOfInterfacesAndTheWayOutAreKnown() throws {
+        try Namespace.run {
+            try NetworkNamespace.pair()
+            try Namespace.ip(
+                "link add b0 type bridge", "link set b0 up", "link add w0 type veth peer name w1",
+                "link set w0 master b0", "link set w0 up", "link set w1 up", "address add 172.17.0.1/16 dev b0",
+                "link add m0 link v0 type macvlan", "link set m0 up", "address add 192.0.2.1/24 dev m0")
+            let watch = Watch()
+            let kinds = Dictionary(
+                uniqueKeysWithValues: watch.monitor.snapshot.interfaces.values.map { ($0.name, $0.kind) })
+            #expect(kinds["b0"] == "bridge" && kinds["v0"] == "veth" && kinds["m0"] == "macvlan" && kinds["lo"] == "")
+            #expect(watch.offered == ["192.0.2.1"])
+            #expect(watch.monitor.snapshot.routeIPv4 == nil && watch.monitor.snapshot.routeIPv6 == nil)
+            let before = watch.changes
+            try Namespace.ip("route add default via 10.9.0.2", "route add default via 2001:db8:9::2")
+            try watch.until { watch.offered == ["2001:db8:9::1", "fd00:9::1", "192.0.2.1", "10.9.0.1"] }
+            #expect(watch.changes > before)
+            let bridged = watch.monitor.snapshot.addresses.contains { $0.ip == IPAddress("172.17.0.1") }
+            #expect(bridged && !watch.offered.contains("172.17.0.1"))
+            let name = watch.monitor.snapshot.routeIPv4.flatMap {
+                watch.monitor.snapshot.interfaces[$0.interface]?.name
+            }
+            #expect(name == "v0" && watch.monitor.snapshot.routeIPv4?.gateway == IPAddress("10.9.0.2"))
+            try watch.until { watch.monitor.snapshot.routeIPv6?.gateway == IPAddress("2001:db8:9::2") }
+            // Other routes are nobody's business.
+            try Namespace.ip("route add 198.51.100.0/24 via 10.9.0.2")
+            while watch.monitor.descriptor.map({ cs_wait_readable($0, 0) }) == 1 {
+                #expect(!watch.monitor.readable(now: watch.now))
+            }
+            #expect(watch.monitor.nextTimeout == nil)
+            try Namespace.ip("route del default via 10.9.0.2")
+            try watch.until { watch.monitor.snapshot.routeIPv4 == nil }
+        }
+    }
+
+    /// More messages than the socket holds: some are lost, and the list is made anew.
+    @Test func lostMessagesLoseNothing() throws {
+        try Namespace.run {
+            try NetworkNamespace.pair()
+            let watch = Watch()
+            try Namespace.ip((0..<2000).map { "address add 10.77.\($0 / 200).\($0 % 200 + 1)/32 dev v0" })
+            try Namespace.ip("address del 10.9.0.1/24 dev v0")
+            var changes = [cs_network_change](repeating: cs_network_change(), count: 16)
+            let count = cs_netlink_changes(try #require(watch.monitor.descriptor), &changes, 16)
+            #expect(count == 16 && Int(changes[15].what) == CS_CHANGE_UNKNOWN)
+            try Namespace.ip("address add 10.78.0.1/32 dev v0")
+            try watch.until { watch.monitor.snapshot.addresses.count > 2000 }
+            #expect(!watch.offered.contains("10.9.0.1") && watch.offered.count == 10)
+        }
+    }
+
+    /// Anyone may send to a netlink socket.
+    @Test func onlyTheKernelIsBelieved() throws {
+        try Namespace.run {
+            try NetworkNamespace.pair()
+            let watch = Watch()
+            let descriptor = try #require(watch.monitor.descriptor)
+            var own = NetlinkName()
+            var length = socklen_t(MemoryLayout<NetlinkName>.size)
+            let result = withUnsafeMutableBytes(of: &own) {
+                getsockname(descriptor, $0.baseAddress?.assumingMemoryBound(to: sockaddr.self), &length)
+            }
+            try #require(result == 0)
+            let sender = socket(16, Int32(SOCK_RAW.rawValue), 0)
+            defer { close(sender) }
+            own.groups = 0
+            // A message that an address was removed (RTM_DELADDR), as the kernel writes it.
+            var forged: [UInt8] = [32, 0, 0, 0, 21, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 24, 0, 0]
+            let index = watch.monitor.snapshot.addresses.first { $0.ip == IPAddress("10.9.0.1") }?.interface ?? 0
+            forged += withUnsafeBytes(of: index) { Array($0) } + [8, 0, 2, 0, 10, 9, 0, 1]
+            let sent = withUnsafeBytes(of: own) {
+                sendto(
+                    sender, forged, forged.count, 0, $0.baseAddress?.assumingMemoryBound(to: sockaddr.self), length)
+            }
+            #expect(sent == forged.count)
+            #expect(cs_wait_readable(descriptor, 5000) == 1)
+            var changes = [cs_network_change](repeating: cs_network_change(), count: 16)
+            #expect(cs_netlink_changes(descriptor, &changes, 16) == 0)
+            // The same message is understood otherwise.
+            #expect(cs_netlink_parse_changes(forged, forged.count, &changes, 16) == 1 && changes[0].is_gone == 1)
+        }
+    }
+
+    @Test func withoutNetlinkTheAddressesAreKnownAllTheSame() throws {
+        try Namespace.run {
+            try NetworkNamespace.pair()
+            try Namespace.ip("route add default via 10.9.0.2")
+            let snapshot = try #require(NetworkSnapshot.fallback())
+            #expect(Set(snapshot.offered([]).map(\.description)) == Set(NetworkNamespace.pairAddresses))
+            let name = snapshot.routeIPv4.flatMap { snapshot.interfaces[$0.interface]?.name }
+            #expect(name == "v0" && snapshot.routeIPv6 == nil)
+        }
+    }
+}
+
+/// sockaddr_nl of netlink(7).
+private struct NetlinkName {
+    var family: UInt16 = 16
+    var padding: UInt16 = 0
+    var pid: UInt32 = 0
+    var groups: UInt32 = 0
+}
