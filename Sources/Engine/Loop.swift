@@ -148,7 +148,10 @@ final class Loop: @unchecked Sendable {
     }
 
     private var nextTimeout: Instant? {
-        [deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, certificateCheck, connectorTimeout].lazy
+        [
+            deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, certificateCheck,
+            connectorTimeout,
+        ].lazy
             .compactMap(\.self).min()
     }
 
