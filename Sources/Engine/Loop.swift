@@ -139,7 +139,8 @@ final class Loop: @unchecked Sendable {
 
     private func wait(_ tokens: inout [UInt64]) -> Int {
         var nanoseconds: Int64 = -1
-        if let due = nextTimeout {
+        let due = nextTimeout
+        if due < .distantFuture {
             nanoseconds = max(0, (due - Instant(nanoseconds: cs_monotonic_ns())).nanoseconds)
         }
         return tokens.withUnsafeMutableBufferPointer {
@@ -148,11 +149,11 @@ final class Loop: @unchecked Sendable {
     }
 
     private var nextTimeout: Instant? {
-        [
-            deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, certificateCheck,
-            connectorTimeout,
-        ].lazy
-            .compactMap(\.self).min()
+        var earliest = certificateCheck
+        for due in [deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, connectorTimeout] {
+            if let due { earliest = min(earliest, due) }
+        }
+        return earliest
     }
 
     private func readable(_ token: UInt64) {
