@@ -148,7 +148,7 @@ final class Loop: @unchecked Sendable {
         }
     }
 
-    private var nextTimeout: Instant? {
+    private var nextTimeout: Instant {
         var earliest = certificateCheck
         for due in [deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, connectorTimeout] {
             if let due { earliest = min(earliest, due) }
