@@ -101,6 +101,6 @@ let package = Package(
         tests("Reload", ["Reload", "Signaling", "Wire"]),
         tests("Replay", ["Replay", "Wire"]),
         tests("Storage", ["Storage", "Wire"]),
-        tests("Engine", ["Engine", "CReconnect", "DTLS", "Wire"]),
+        tests("Engine", ["Engine", "CReconnect", "CSystem", "DTLS", "Reload", "Wire"]),
     ]
 )
