@@ -249,6 +249,7 @@ struct Trip {
         try PeerReference(connection.peer)?.close()
         _ = try trip.state(.lost)
         server.engine.setFastReload(.off)
+        _ = try server.next(.fastReload)
         try trip.reference.connect()
         #expect(try trip.attempt(.failed, .zeroSignaling).status == .ticketRefused)
         try trip.exchange()
