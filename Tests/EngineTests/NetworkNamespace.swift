@@ -5,57 +5,6 @@ import Wire
 
 @testable import Engine
 
-@_silgen_name("unshare")
-private func unshare(_ flags: CInt) -> CInt
-
-/// A network namespace of its own for one closure, on a thread of its own; it ends with the thread. Only root has them.
-enum Namespace {
-    static let isPossible =
-        geteuid() == 0 && access("/usr/sbin/ip", X_OK) == 0 && (try? run { true }) == true
-
-    static func run<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) throws -> Result {
-        let outcome = Outcome<Result>()
-        let thread = Thread {
-            outcome.set(
-                Swift.Result {
-                    // CLONE_NEWNET of unshare(2): this thread only.
-                    guard unshare(0x4000_0000) == 0 else { throw Missing(description: "no namespace: \(errno)") }
-                    return try body()
-                })
-        }
-        thread.start()
-        return try outcome.wait().get()
-    }
-
-    private final class Outcome<Value: Sendable>: @unchecked Sendable {
-        private let done = DispatchSemaphore(value: 0)
-        private var result: Swift.Result<Value, any Error>?
-
-        func set(_ result: Swift.Result<Value, any Error>) {
-            self.result = result
-            done.signal()
-        }
-
-        func wait() -> Swift.Result<Value, any Error> {
-            done.wait()
-            return result!
-        }
-    }
-
-    /// Commands of ip(8), in this thread's namespace.
-    static func ip(_ commands: String...) throws {
-        try ip(commands)
-    }
-
-    static func ip(_ commands: [String]) throws {
-        // A child has the namespace of the thread that makes it.
-        guard let pipe = popen("/usr/sbin/ip -batch -", "w") else { throw Missing(description: "no pipe") }
-        fputs(commands.joined(separator: "\n") + "\n", pipe)
-        let status = pclose(pipe)
-        guard status == 0 else { throw Missing(description: "ip: status \(status) for \(commands.prefix(3))") }
-    }
-}
-
 /// A monitor on real sockets and a clock that stands still unless it is told.
 private final class Watch {
     let monitor: NetworkMonitor
@@ -281,6 +230,21 @@ private final class Watch {
             try watch.until { watch.monitor.snapshot.routeIPv4 == nil }
             try Namespace.ip("route replace unreachable default", "route add prohibit default metric 5")
             #expect(!watch.monitor.refresh(now: watch.now) && watch.monitor.nextTimeout == nil)
+        }
+    }
+
+    /// A sandbox that has no netlink at all, not even for the C library.
+    @Test func inASandboxTheWaysOutShowTheAddresses() throws {
+        try Namespace.run {
+            try NetworkNamespace.pair()
+            try Namespace.ip("route add default via 10.9.0.2", "route add default via 2001:db8:9::2")
+            try #require(Sandbox.withoutNetlink())
+            let watch = Watch()
+            #expect(watch.monitor.descriptor == nil)
+            #expect(watch.offered == ["2001:db8:9::1", "10.9.0.1"])
+            #expect(watch.monitor.nextTimeout == watch.now + NetworkMonitor.polling)
+            let loopback = watch.monitor.snapshot.usable.filter(\.ip.isLoopback).map(\.ip.description)
+            #expect(Set(loopback) == ["127.0.0.1", "::1"])
         }
     }
 
