@@ -1,4 +1,4 @@
-import COpenSSL
+private import COpenSSL
 
 /// What is kept of a token: its SHA-256. Whoever reads the memory or a database of sessions learns no token from it.
 /// A token has 192 random bits, so nothing slower than one hash is needed.

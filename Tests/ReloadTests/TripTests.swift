@@ -45,8 +45,9 @@ private struct Bench {
             trip.handleTimeout(due)
             poll()
             served += 1
-            guard served < 10_000 else {
+            guard served < 100 else {
                 Issue.record("the timer never rests")
+                now = end
                 return
             }
         }
@@ -371,7 +372,7 @@ private struct Bench {
     }
 
     @Test(arguments: [1, 2, 3] as [UInt64]) func leavesAloneWhatWorks(seed: UInt64) {
-        for percent in [0, 5, 10] {
+        for percent in [0, 2, 5] {
             let day = day(failing: percent, seed: seed)
             #expect(day.trips == 0, "\(percent) %, seed \(seed)")
             #expect(day.on == 1, "\(percent) %, seed \(seed)")
@@ -414,7 +415,7 @@ private struct Bench {
         for seed in 0..<300 {
             var random = SeededGenerator(seed: UInt64(seed))
             var configuration = Trip.Configuration()
-            configuration.window = .milliseconds(Int64.random(in: 0...5000, using: &random))
+            configuration.window = .milliseconds(Int64.random(in: 1...5000, using: &random))
             configuration.rearmAfter = .milliseconds(Int64.random(in: 0...3000, using: &random))
             configuration.minimumAttempts = Int.random(in: -1...30, using: &random)
             configuration.failurePercent = Int.random(in: 0...100, using: &random)
@@ -434,6 +435,7 @@ private struct Bench {
                     if let due = trip.nextTimeout {
                         now = max(now, due)
                         trip.handleTimeout(now)
+                        if let next = trip.nextTimeout { #expect(next > now, "seed \(seed)") }
                     }
                 }
                 switch trip.pollChange() {

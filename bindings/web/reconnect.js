@@ -396,7 +396,10 @@ export function webSocketSignaling(target, {protocols, timeout = ANSWER_TIMEOUT,
   return {
     warm() { try { open(); } catch { /* the exchange will tell */ } },
     exchange(offer, {signal, onCandidate}) {
-      if (pending) pending.reject(new ReconnectError("overtaken", "another exchange began"));
+      if (pending) {
+        if (pending.sent && !pending.answered) owed += 1;
+        pending.reject(new ReconnectError("overtaken", "another exchange began"));
+      }
       // Which answer belongs to which offer cannot be told on one socket: a fresh one can.
       if (isOwn && owed > 0) shut();
       let mine;
@@ -1017,6 +1020,7 @@ export class Connection extends EventTarget {
   #heartbeat = null;
   #hasPong = false;
   #warnings = 0;
+  #unheard = [];         // warnings from before anybody could listen
   #touching = null;
   #tries = 0;
   #retry = null;
@@ -1130,6 +1134,9 @@ export class Connection extends EventTarget {
   /* ---- One connect: a fast attempt may be followed by one in normal mode, never by more ------- */
 
   async #connect(run) {
+    const unheard = this.#unheard || [];
+    this.#unheard = null;
+    for (const warning of unheard) this.#tell("warning", warning);
     this.#setState("connecting", null);
     let fallback = null;
     let winner;
@@ -1617,7 +1624,8 @@ export class Connection extends EventTarget {
 
   #warn(what, error) {
     if (++this.#warnings > 100) return;   // somebody who floods
-    this.#tell("warning", {what, error});
+    if (this.#unheard) this.#unheard.push({what, error});
+    else this.#tell("warning", {what, error});
   }
 
   #tellCache(action, entry, reason, age) {

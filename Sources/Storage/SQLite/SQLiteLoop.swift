@@ -26,7 +26,11 @@ final class SQLiteLoop {
                 swap(&jobs, &state.jobs)
                 return (jobs, state.isClosed)
             }
-            carryOut(jobs)
+            if !jobs.isEmpty, !carryOut(jobs) {
+                // Closed before it is moved: closing removes files by their names.
+                connection = nil
+                replace()
+            }
             if isClosed {
                 connection = nil
                 return
@@ -91,19 +95,16 @@ final class SQLiteLoop {
 
     // MARK: Work
 
-    private func carryOut(_ jobs: [SQLiteJob]) {
-        guard !jobs.isEmpty else { return }
+    /// False if the file turned out to be damaged.
+    private func carryOut(_ jobs: [SQLiteJob]) -> Bool {
         guard let connection else {
             for job in jobs { job.refuse(.unavailable) }
-            return
+            return true
         }
         var turn = SQLiteTurn(connection)
         for job in jobs { turn.perform(job) }
         turn.commit()
-        guard connection.damage != nil else { return }
-        // Closed before it is moved, and looked at again: what is there may be sound.
-        self.connection = nil
-        replace()
+        return connection.damage == nil
     }
 
     private func replace() {
