@@ -544,7 +544,7 @@ def test_metrics(host):
     status, headers, body = host.ask("GET", "/metrics")
     lines = body.decode().splitlines()
     assert status == 200 and lines and int(headers["content-length"]) == len(body)
-    assert all(re.fullmatch(r'#.*|[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? \S+', line) for line in lines)
+    assert all(re.fullmatch(r'#.*|[a-z0-9_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? \S+', line) for line in lines)
 
     def answered(text):
         return sum(
