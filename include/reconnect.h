@@ -138,7 +138,7 @@ enum {
     RECONNECT_LOG_DEFAULT = 0,
     RECONNECT_LOG_ERROR = 1,
     RECONNECT_LOG_WARNING = 2,
-    RECONNECT_LOG_INFO = 3,   /* the lines of the log format: [FAST_RELOAD], [NORMAL], [CANDIDATE], [ICE], [CERTIFICATE] */
+    RECONNECT_LOG_INFO = 3,   /* the lines of the log format, docs/formats.md */
     RECONNECT_LOG_DEBUG = 4,
     RECONNECT_LOG_NONE = 5
 };

@@ -61,7 +61,13 @@ public final class Engine: Sendable {
         do throws(Failure) {
             let loop = try Loop(engine: engine, port: port)
             loop.start(notes: notes)
-            try engine.start(loop)
+            do throws(Failure) {
+                try loop.watch()
+                try engine.start(loop)
+            } catch {
+                loop.closeSurroundings()
+                throw error
+            }
         } catch {
             HandleTable.shared.remove(engine.handle)
             throw error

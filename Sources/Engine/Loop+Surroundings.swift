@@ -7,6 +7,8 @@ extension Loop {
     // MARK: Network
 
     func drainNetwork() {
+        guard isNetworkDirty else { return }
+        isNetworkDirty = false
         while true {
             var to: SocketAddress?
             send(from: SocketAddress(ip: .anyIPv6, port: port.number)) { output in

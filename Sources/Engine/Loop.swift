@@ -18,6 +18,8 @@ final class Loop: @unchecked Sendable {
     var certificateCheck: Instant
     let packets = PacketBuffer(capacity: 1 << 17)
     let network: Network
+    /// The network may have something to send or to tell.
+    var isNetworkDirty = true
     var random = SystemRandomNumberGenerator()
     var now: Instant
 
@@ -54,10 +56,14 @@ final class Loop: @unchecked Sendable {
         now = Instant(nanoseconds: cs_monotonic_ns())
         certificates = engine.certificates.set
         certificateCheck = now + engine.certificates.nextCheck(wallClock: Engine.wallClock)
-        network = Network(engine.configuration, port: port, random: random, now: now)
         guard let receiver = unsafe cs_receiver_create(), let sender = unsafe cs_sender_create() else {
             throw Failure(.noMemory, "no memory for the packet buffers")
         }
+        // From here on nothing fails: what has a thread of its own would go on without an owner.
+        let database = try engine.configuration.sessionStore.map { place throws(Failure) in
+            try Loop.openBackend(place, engine)
+        }
+        network = Network(engine.configuration, port: port, random: random, now: now)
         unsafe self.receiver = receiver
         unsafe self.sender = sender
         epoll = cs_epoll_create()
@@ -65,9 +71,9 @@ final class Loop: @unchecked Sendable {
         settings.lifetime = engine.configuration.sessionLifetime
         settings.fastReload = FastReload(engine.configuration.fastReload)
         settings.lookupTimeout = engine.configuration.storeTimeout
-        if let place = engine.configuration.sessionStore {
+        if let database {
             let store = Loop.cachingStore(engine.configuration, now: now, using: &random)
-            backend = (try Loop.openBackend(place, engine), store)
+            backend = (database, store)
             sessions = Sessions(configuration: settings, store: store, random: random)
         } else {
             backend = nil
@@ -81,12 +87,20 @@ final class Loop: @unchecked Sendable {
             ? TicketOffice(
                 secrets: TicketOffice.secrets(engine.configuration, certificates),
                 lifetime: engine.configuration.sessionLifetime * 2, using: &random) : nil
-        guard epoll >= 0, cs_epoll_add(epoll, port.descriptor, UInt64(port.descriptor)) == 0,
-            cs_epoll_add(epoll, engine.inbox.descriptor, UInt64(engine.inbox.descriptor)) == 0
-        else { throw Failure(.noDescriptors, "cannot watch the port: the limit of open files is reached") }
-        for descriptor in network.descriptors where cs_epoll_add(epoll, descriptor, UInt64(descriptor)) != 0 {
-            throw Failure(.noDescriptors, "cannot watch the network: the limit of open files is reached")
+    }
+
+    /// Begins to listen, before it runs. After a failure there is only ``closeSurroundings()`` left to call.
+    func watch() throws(Failure) {
+        let descriptors = [port.descriptor, engine.inbox.descriptor] + network.descriptors
+        guard epoll >= 0, descriptors.allSatisfy({ cs_epoll_add(epoll, $0, UInt64($0)) == 0 }) else {
+            throw Failure(.noDescriptors, "cannot watch the port: the limit of open files is reached")
         }
+    }
+
+    /// Ends what has threads of its own.
+    func closeSurroundings() {
+        backend?.database.close()
+        network.close()
     }
 
     deinit {
@@ -125,7 +139,8 @@ final class Loop: @unchecked Sendable {
 
     private func wait(_ tokens: inout [UInt64]) -> Int {
         var nanoseconds: Int64 = -1
-        if let due = nextTimeout {
+        let due = nextTimeout
+        if due < .distantFuture {
             nanoseconds = max(0, (due - Instant(nanoseconds: cs_monotonic_ns())).nanoseconds)
         }
         return tokens.withUnsafeMutableBufferPointer {
@@ -133,9 +148,12 @@ final class Loop: @unchecked Sendable {
         }
     }
 
-    private var nextTimeout: Instant? {
-        [deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, certificateCheck, connectorTimeout].lazy
-            .compactMap(\.self).min()
+    private var nextTimeout: Instant {
+        var earliest = certificateCheck
+        for due in [deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, connectorTimeout] {
+            if let due { earliest = min(earliest, due) }
+        }
+        return earliest
     }
 
     private func readable(_ token: UInt64) {
@@ -144,6 +162,7 @@ final class Loop: @unchecked Sendable {
         if descriptor == port.descriptor { return receive(port, owner: nil) }
         if let connection = byDescriptor[descriptor] { return receive(connection.port, owner: connection) }
         network.readable(descriptor, now: now)
+        isNetworkDirty = true
     }
 
     private func closeEverything() {
@@ -154,8 +173,7 @@ final class Loop: @unchecked Sendable {
         }
         serviceDirty()
         pumpSessions()
-        backend?.database.close()
-        network.close()
+        closeSurroundings()
         publish()
     }
 
@@ -192,7 +210,10 @@ final class Loop: @unchecked Sendable {
     private func route(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, owner: Connection?) {
         guard let connection = owner ?? receiver(of: datagram, from: remote, to: local) else {
             // Perhaps a STUN server's answer about the port itself.
-            if !network.handle(datagram, from: remote, to: local, now: now) { engine.counters.datagramsDropped.count() }
+            guard network.handle(datagram, from: remote, to: local, now: now) else {
+                return engine.counters.datagramsDropped.count()
+            }
+            isNetworkDirty = true
             return
         }
         guard connection.peer.handle(datagram: datagram, from: remote, to: local, now: now) else {
@@ -238,7 +259,10 @@ final class Loop: @unchecked Sendable {
         if certificateCheck <= now { checkCertificate() }
         fireConnectors()
         drainDecisions()
-        if let due = network.nextTimeout, due <= now { network.handleTimeout(now: now) }
+        if let due = network.nextTimeout, due <= now {
+            network.handleTimeout(now: now)
+            isNetworkDirty = true
+        }
         if let due = trip.nextTimeout, due <= now { trip.handleTimeout(now) }
         drainTrip()
         while let connection = deadlines.popDue(at: now) {
@@ -397,7 +421,9 @@ final class Loop: @unchecked Sendable {
         case .closeChannel(let channel): closeChannel(channel)
         case .resume(let entry):
             if let connection = connections[entry.handle] { markDirty(connection) }
-        case .setAddresses(let addresses): network.setAddresses(addresses, now: now)
+        case .setAddresses(let addresses):
+            network.setAddresses(addresses, now: now)
+            isNetworkDirty = true
         case .storeAnswered(let answered):
             backend?.store.complete(answered.id, with: answered.answer, now: now)
             drainDecisions()

@@ -13,6 +13,13 @@ public func encode(_ ticket: Ticket) throws(SignalingError) -> [UInt8] {
     try ticket.json().bytes()
 }
 
+/// A printed ticket shows only what a log may show: neither the user fragment nor the password.
+extension Ticket: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    public var description: String { "ticket with \(candidates.count) candidates, expires \(expires)" }
+    public var debugDescription: String { description }
+    public var customMirror: Mirror { Mirror(self, children: []) }
+}
+
 extension Ticket {
     /// As the format has them; all that a client puts into a session description is free of line ends with them.
     static let ufragLengths = 10...200

@@ -238,6 +238,124 @@ struct Trip {
         #expect(trip.client.engine.statistics().peers == 1)
     }
 
+    @Test func hearQuicklyThatTheirTicketIsRefused() throws {
+        let server = try Trip.server()
+        let trip = try Trip(try Host(), server) {
+            $0.policy = .fallback
+            // What ends the attempt is the server's word.
+            $0.fastTimeout = .seconds(1000)
+        }
+        let connection = try trip.connect(.normal)
+        try PeerReference(connection.peer)?.close()
+        _ = try trip.state(.lost)
+        server.engine.setFastReload(.off)
+        _ = try server.next(.fastReload)
+        try trip.reference.connect()
+        #expect(try trip.attempt(.failed, .zeroSignaling).status == .ticketRefused)
+        try trip.exchange()
+        #expect(try trip.attempt(.failed, .fast).status == .sessionUnknown)
+        #expect(try trip.state(.connected).detailKind == Connector.Mode.normal.rawValue)
+    }
+
+    @Test func findAnotherServerWhereTheirsIsGone() throws {
+        let client = try Host()
+        let trip = try Trip(client, try Trip.server()) { $0.fastTimeout = .milliseconds(300) }
+        let connection = try trip.connect(.normal)
+        #expect(trip.server.engine.destroy() == .ok)
+        _ = try trip.state(.lost)
+        _ = try client.state(.closed, of: connection.peer)
+        try trip.reference.connect()
+        // What the first server gave out leads nowhere; the second one answers the offer.
+        let second = try Trip.server()
+        let offer = try client.next(.signal)
+        var configuration = PeerConfiguration()
+        configuration.channels = [Trip.chat()]
+        let peer = try second.answer(offer.text, configuration)
+        let answer = try second.next(.answer) { $0.peer == peer }
+        try trip.reference.message(answer.bytes.span.bytes, exchange: offer.number)
+        #expect(try trip.state(.connected).detailKind == Connector.Mode.normal.rawValue)
+        #expect(try trip.attempt(.failed, .fast).status == .sessionUnknown)
+    }
+
+    @Test func doNothingFastWhereThatIsSwitchedOff() throws {
+        let trip = try Trip(try Host(), try Trip.server())
+        try trip.connect(.normal)
+        let kept = try trip.cache()
+        trip.client.engine.setFastReload(.partial)
+        try trip.reference.connect()
+        #expect(try trip.attempt(.skipped, .zeroSignaling).status == .notCached)
+        _ = try trip.attempt(.skipped, .fast)
+        #expect(try trip.attempt(.skipped, .zeroSignaling).status == .fastDisabled)
+        #expect(try trip.attempt(.skipped, .fast).status == .fastDisabled)
+        #expect(try trip.cache() == kept)
+    }
+
+    @Test func seeThatTheNetworkHasChanged() throws {
+        let trip = try Trip(try Host(), try Trip.server()) { $0.usesTickets = false }
+        try trip.connect(.normal)
+        try trip.client.engine.setAddresses([IPAddress("127.0.0.1")!, IPAddress("127.0.0.2")!])
+        _ = try trip.client.next(.addresses)
+        try trip.reference.connect()
+        _ = try trip.attempt(.skipped, .fast)
+        #expect(try trip.attempt(.skipped, .fast).status == .networkChanged)
+        #expect(try trip.cache() == "")
+    }
+
+    @Test func writeTheLinesOfTheLog() throws {
+        let client = try Host { $0.logLevel = .info }
+        let trip = try Trip(client, try Trip.server()) { $0.usesTickets = false }
+        func line(_ start: String) throws -> String { try client.next(.log) { $0.text.hasPrefix(start) }.text }
+        try trip.connect(.normal)
+        let token = try #require(try trip.cache().member("sessionId"))
+        let shown = String(token.dropFirst("session-".count).prefix(8))
+        #expect(
+            try line("[NORMAL]").wholeMatch(
+                of: #/\[NORMAL\] Session=(.{8}) Mode=normal Protocol=ipv4 Duration=\d+ms Result=success/#)?.1
+                == shown[...])
+        try trip.connect(.fast)
+        #expect(
+            try line("[CACHE]").wholeMatch(
+                of: #/\[CACHE\] Action=load Age=\d+s Valid=true IPv6=0 IPv4=1 Protocol=ipv4/#) != nil)
+        #expect(
+            try line("[FAST_RELOAD]").contains(#/ Mode=fast Protocol=ipv4 Duration=\d+ms Result=success$/#))
+        let metrics = client.engine.series.client
+        #expect(metrics.cacheHits.reading == 1 && metrics.cacheMisses.reading == 1)
+        #expect(metrics.fastAttempts[.ipv4].reading == 1 && metrics.connections[.fast, .ipv4].reading.count == 1)
+        #expect(metrics.fallbacks[AttemptedFamily(isIPv6: nil).position][.notCached].reading == 1)
+        for event in try client.drained() where event.kind == .log { #expect(!event.text.contains(token)) }
+    }
+
+    /// A channel that the attempt's configuration opens in-band, messages right behind it, and none of it is lost or early.
+    @Test(arguments: 1...20)
+    func deliverWhatCameBeforeTheyWon(turn: Int) throws {
+        let trip = try Trip(try Host(), try Trip.server())
+        let first = try trip.connect(.normal)
+        _ = try trip.server.next(.channelOpen)
+        try trip.reference.connect()
+        // The server talks as soon as it can, perhaps before the client's side is done.
+        let opened = try trip.server.next(.channelOpen)
+        for number in 0..<50 as Range<UInt8> { #expect(send(opened.channel, [number]) == .ok) }
+        let connected = try trip.state(.connected)
+        #expect(connected.peer != first.peer)
+        for number in 0..<50 as Range<UInt8> {
+            #expect(try trip.client.next(.message) { $0.peer == connected.peer }.bytes == [number])
+        }
+    }
+
+    @Test func mayBeManyAtOnce() throws {
+        let (client, server) = (try Host(), try Trip.server())
+        let trips = try (0..<20).map { index in
+            try Trip(client, server) { $0.key = "key \(index)" }
+        }
+        for round in 0..<2 {
+            for trip in trips { try trip.reference.connect() }
+            if round == 0 { for trip in trips { try trip.exchange() } }
+            for trip in trips { #expect(try trip.state(.connected).status == .ok) }
+        }
+        for trip in trips { try trip.reference.close() }
+        for trip in trips { _ = try trip.state(.closed) }
+    }
+
     @Test func areRefusedTheControlChannelsID() throws {
         let client = try Host()
         var configuration = ConnectorConfiguration()

@@ -8,24 +8,29 @@ import class Foundation.NSCondition
 
 @testable import Engine
 
-/// A STUN server on a loopback port, on the test's own thread: it answers when it is asked to.
-private final class Responder {
+/// A STUN server on a real port, on the test's own thread: it answers when it is asked to.
+final class Responder {
     let port: Port
     var seen: SocketAddress?
     private let receiver = cs_receiver_create()!
     private let sender = cs_sender_create()!
 
-    init() throws { port = try Port.open(SocketAddress(ip: IPAddress("127.0.0.1")!, port: 0)) }
+    let ip: IPAddress
+
+    init(_ ip: String = "127.0.0.1") throws {
+        self.ip = IPAddress(ip)!
+        port = try Port.open(SocketAddress(ip: self.ip, port: 0))
+    }
 
     deinit {
         cs_receiver_destroy(receiver)
         cs_sender_destroy(sender)
     }
 
-    var address: ServerAddress { ServerAddress(host: "127.0.0.1", port: port.number) }
+    var address: ServerAddress { ServerAddress(host: ip.description, port: port.number) }
 
-    /// Answers what has come: that it saw `outside`.
-    func answer(_ outside: SocketAddress) -> Int {
+    /// Answers what has come: that it saw `outside`, or what it really saw.
+    func answer(_ outside: SocketAddress? = nil) -> Int {
         var datagrams: UnsafePointer<cs_datagram>?
         let count = cs_receive(receiver, port.descriptor, &datagrams)
         for index in 0..<Int(max(0, count)) {
@@ -36,7 +41,7 @@ private final class Responder {
             let room = UnsafeMutableRawBufferPointer(start: cs_sender_next(sender), count: Int(CS_PACKET_ROOM))
             var output = OutputRawSpan(buffer: room, initializedCount: 0)
             var writer = MessageWriter(.success, id: request.transactionID, to: &output)
-            writer.append(.xorMappedAddress, outside, to: &output)
+            writer.append(.xorMappedAddress, outside ?? SocketAddress(datagram.from), to: &output)
             writer.finish(nil, to: &output)
             var (to, from) = (datagram.from, cs_address())
             cs_sender_commit(
@@ -49,7 +54,7 @@ private final class Responder {
 }
 
 /// What the loop does with a network.
-private final class Driver {
+final class Driver {
     let port: Port
     let network: Network
     var now = Instant(nanoseconds: 1_000_000_000)
@@ -104,6 +109,36 @@ private final class Driver {
             if network.handle(bytes, from: SocketAddress(datagram.from), to: to, now: now) { taken += 1 }
         }
         return taken
+    }
+
+    /// Answers each request by hand, as if its server had seen `outside` and the answer had come to `to`. Requests
+    /// without an address to see are lost. Whom they were for.
+    @discardableResult
+    func answer(_ outside: SocketAddress?, to: IPAddress) -> [SocketAddress] {
+        var storage = [UInt8](repeating: 0, count: 256)
+        var servers: [SocketAddress] = []
+        while true {
+            let asked: (server: SocketAddress, id: TransactionID)? = storage.withUnsafeMutableBytes { buffer in
+                var output = OutputRawSpan(buffer: buffer, initializedCount: 0)
+                guard let server = network.pollTransmit(into: &output, now: now) else { return nil }
+                let bytes = output.bytes
+                guard let request = try? Message(bytes) else { return nil }
+                return (server, request.transactionID)
+            }
+            guard let asked else { return servers }
+            servers.append(asked.server)
+            guard let outside else { continue }
+            storage.withUnsafeMutableBytes { buffer in
+                var output = OutputRawSpan(buffer: buffer, initializedCount: 0)
+                var writer = MessageWriter(.success, id: asked.id, to: &output)
+                writer.append(.xorMappedAddress, outside, to: &output)
+                writer.finish(nil, to: &output)
+                let bytes = output.bytes
+                let local = SocketAddress(ip: to, port: port.number)
+                let isTaken = network.handle(bytes, from: asked.server, to: local, now: now)
+                #expect(isTaken)
+            }
+        }
     }
 
     func poll() -> Network.Change {
@@ -186,6 +221,56 @@ private final class Machine {
         #expect(driver.poll() == .candidates && driver.offered.first == "host 127.0.0.1")
         driver.network.setAddresses(nil, now: driver.now)
         #expect(driver.poll().isEmpty)
+    }
+
+    /// A mapping that was learned through another router, or from an address that is gone, is not offered for a moment.
+    @Test func mappedAddressesGoWithTheNetwork() throws {
+        let machine = Machine()
+        machine.network.interface("lo", "127.0.0.1")
+        let eth = machine.network.interface("eth0", "10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::7a t")
+        machine.network.route(eth, "10.0.0.254")
+        let start = Instant(nanoseconds: 1_000_000_000)
+        var configuration = Configuration()
+        configuration.stunServers = try ["198.51.100.1:3478", "[2001:db8:f::1]:3478"].map(ServerAddress.parse)
+        let driver = try Driver(configuration, monitor: machine.monitor(start))
+        func look() -> Network.Change {
+            driver.now = driver.now + NetworkMonitor.polling
+            driver.network.handleTimeout(now: driver.now)
+            return driver.poll()
+        }
+        let local = IPAddress("10.0.0.1")!
+        let hosts = ["host 2001:db8::1", "host 10.0.0.1", "host 10.0.0.2"]
+        // The temporary address is this machine's too, and left out for its reason.
+        #expect(
+            driver.answer(SocketAddress(ip: IPAddress("2001:db8::7a")!, port: driver.port.number), to: local).count == 2
+        )
+        #expect(driver.poll().isEmpty && driver.offered == hosts)
+        // Another router.
+        let outside = SocketAddress(ip: IPAddress("203.0.113.7")!, port: 7777)
+        machine.network.route(eth, "10.0.0.253")
+        #expect(look() == [.addresses, .route])
+        #expect(driver.answer(outside, to: local).count == 1)
+        #expect(driver.poll() == .candidates && driver.offered == hosts + ["srflx 203.0.113.7"])
+        #expect(driver.network.candidates.last?.base?.ip == local)
+        machine.network.route(eth, "10.0.0.254")
+        #expect(look() == [.addresses, .route, .candidates] && driver.offered == hosts)
+        #expect(driver.answer(outside, to: local).count == 1 && driver.poll() == .candidates)
+        // An address that has nothing to do with it goes, then the one it belongs to.
+        machine.network.snapshot.addresses.removeAll { $0.ip == IPAddress("10.0.0.2") }
+        #expect(look() == [.addresses, .candidates] && driver.answer(nil, to: local).isEmpty)
+        #expect(driver.offered == ["host 2001:db8::1", "host 10.0.0.1", "srflx 203.0.113.7"])
+        machine.network.snapshot.addresses.removeAll { $0.ip == local }
+        #expect(look() == [.addresses, .candidates] && driver.offered == ["host 2001:db8::1"])
+        // Without an IPv4 address nobody is asked over IPv4, whatever time passes.
+        var asked: [SocketAddress] = []
+        for _ in 0..<400 {
+            asked += driver.answer(nil, to: local)
+            driver.now = driver.network.nextTimeout!
+            driver.network.handleTimeout(now: driver.now)
+        }
+        #expect(asked.count > 10 && asked.allSatisfy(\.ip.isIPv6))
+        driver.network.close()
+        #expect(driver.answer(outside, to: local).isEmpty && driver.network.nextTimeout == nil)
     }
 
     @Test func onlyWhatThePortIsBoundToIsOffered() throws {

@@ -174,6 +174,12 @@ struct Described {
         #expect(candidates[4].base == seen("10.0.0.1", 5000) && candidates[2].base == seen("2001:db8::1", 5000))
     }
 
+    @Test func aDescriptionStaysSmall() {
+        let many = (1...100).flatMap { ["10.0.0.\($0)", "2001:db8::\($0)"] }
+        let candidates = offers(many, ["203.0.113.5"]).candidates(sharedPort: 5000)
+        #expect(candidates.count == 32 && candidates.count(where: \.address.ip.isIPv6) == 16)
+    }
+
     @Test func noAddressTwice() {
         let offers = offers(
             ["203.0.113.5", "10.0.0.1"], ["203.0.113.5", "203.0.113.6"],

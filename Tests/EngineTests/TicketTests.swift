@@ -55,7 +55,9 @@ private struct Issuer {
 }
 
 /// A check as a client's agent sends it.
-private func check(_ ticket: (ufrag: String, password: String), client: String = "clie", id: UInt64 = .random(in: .min ... .max))
+private func check(
+    _ ticket: (ufrag: String, password: String), client: String = "clie", id: UInt64 = .random(in: .min ... .max)
+)
     -> [UInt8]
 {
     let room = UnsafeMutableRawBufferPointer.allocate(byteCount: 1024, alignment: 8)

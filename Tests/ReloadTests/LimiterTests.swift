@@ -60,23 +60,23 @@ private func v6(_ network: UInt64, _ host: UInt64 = 1) -> IPAddress {
     }
 
     /// A flood from one source takes nothing from a thousand others, nor from the total.
-    @Test(arguments: 0..<5) func keepAFloodToItself(seed: UInt64) {
+    @Test(arguments: 0..<3) func keepAFloodToItself(seed: UInt64) {
         let limiter = limiter(seed: seed)
         var refused = 0
-        for step in 0..<200_000 {
+        for step in 0..<100_000 {
             let now = Instant.at(Double(step) / 100_000)
             _ = limiter.admits(v4(0xC000_0201), now: now)
-            if step % 200 == 0, !limiter.admits(v4(UInt32(step / 200)), now: now) { refused += 1 }
+            if step % 100 == 0, !limiter.admits(v4(UInt32(step / 100)), now: now) { refused += 1 }
         }
         #expect(refused == 0, "seed \(seed)")
         #expect(limiter.refusedByTotal == 0)
     }
 
     /// Even if the table is far too small and full of attackers, a quiet client is not refused for their sake.
-    @Test(arguments: 0..<5) func starveNobodyByCollisions(seed: UInt64) {
+    @Test(arguments: 0..<3) func starveNobodyByCollisions(seed: UInt64) {
         let limiter = limiter(buckets: 64, total: 1 << 30, seed: seed)
         var random = SeededGenerator(seed: seed)
-        for step in 0..<200_000 {
+        for step in 0..<50_000 {
             let now = Instant.at(Double(step) / 50_000)
             _ = limiter.admits(v4(UInt32.random(in: 0..<1000, using: &random)), now: now)
             if step % 5000 == 0 { #expect(limiter.admits(v6(UInt64(step)), now: now), "seed \(seed), step \(step)") }
@@ -86,7 +86,7 @@ private func v6(_ network: UInt64, _ host: UInt64 = 1) -> IPAddress {
 
     /// An attacker with a few addresses more than ways cannot win a new burst by pushing its own out: in a table of
     /// 8192, ten sources stay within ten shares.
-    @Test(arguments: 0..<5) func keepSharesOfSeveralSources(seed: UInt64) {
+    @Test(arguments: 0..<3) func keepSharesOfSeveralSources(seed: UInt64) {
         let limiter = limiter(seed: seed)
         var admitted = 0
         for step in 0..<100_000 where limiter.admits(v4(UInt32(step % 10)), now: .at(Double(step) / 100_000)) {
@@ -97,7 +97,7 @@ private func v6(_ network: UInt64, _ host: UInt64 = 1) -> IPAddress {
     }
 
     /// In a full set the fullest bucket makes room: passing strangers win no new burst for the one that floods.
-    @Test(arguments: 0..<5) func rememberTheWorstLongest(seed: UInt64) {
+    @Test(arguments: 0..<3) func rememberTheWorstLongest(seed: UInt64) {
         let limiter = limiter(buckets: 4, seed: seed)
         var admitted = 0
         for step in 0..<50_000 {
@@ -113,14 +113,14 @@ private func v6(_ network: UInt64, _ host: UInt64 = 1) -> IPAddress {
         let limiter = limiter()
         var random = SeededGenerator(seed: 5)
         var admitted = 0
-        for step in 0..<500_000 {
+        for step in 0..<100_000 {
             let source = UInt32(truncatingIfNeeded: random.next())
-            if limiter.admits(v4(source), now: .at(Double(step) / 250_000)) { admitted += 1 }
+            if limiter.admits(v4(source), now: .at(Double(step) / 100_000)) { admitted += 1 }
         }
-        // The burst, and two seconds.
-        #expect(admitted <= 60_001)
-        #expect(admitted >= 59_990)
-        #expect(limiter.refusedByTotal == 500_000 - admitted - limiter.refusedBySource)
+        // The burst, and one second.
+        #expect(admitted <= 40_001)
+        #expect(admitted >= 39_990)
+        #expect(limiter.refusedByTotal == 100_000 - admitted - limiter.refusedBySource)
     }
 
     @Test func takeAnyConfiguration() {
@@ -157,7 +157,7 @@ private func small(_ capacity: Int) -> ReplayFilter { filter(capacity: capacity)
     @Test(arguments: 0..<3) func areKnownAndNothingElseIs(seed: UInt64) {
         let filter = filter(capacity: 1024, seed: seed)
         var random = SeededGenerator(seed: seed)
-        let ids = (0..<100_000).map { _ in (random.next(), random.next() >> 32) }
+        let ids = (0..<30_000).map { _ in (random.next(), random.next() >> 32) }
         var wrong = 0
         var forgotten = 0
         for (index, id) in ids.enumerated() {

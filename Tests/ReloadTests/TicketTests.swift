@@ -345,6 +345,11 @@ private func isTicket(_ text: String) -> Bool {
         }
     }
 
+    @Test func areNotTooShort() {
+        #expect(TicketKeys(secrets: [Array(repeating: 1, count: 15), []]).sealed() == nil)
+        #expect(TicketKeys(secrets: [Array(repeating: 1, count: 16)]).sealed() != nil)
+    }
+
     /// Two secrets that have the same two bytes of name, found by search.
     @Test func openBesideOneOfTheSameName() throws {
         let cipher = Cipher()

@@ -415,7 +415,7 @@ private struct Bench {
         for seed in 0..<300 {
             var random = SeededGenerator(seed: UInt64(seed))
             var configuration = Trip.Configuration()
-            configuration.window = .milliseconds(Int64.random(in: 0...5000, using: &random))
+            configuration.window = .milliseconds(Int64.random(in: 1...5000, using: &random))
             configuration.rearmAfter = .milliseconds(Int64.random(in: 0...3000, using: &random))
             configuration.minimumAttempts = Int.random(in: -1...30, using: &random)
             configuration.failurePercent = Int.random(in: 0...100, using: &random)
@@ -435,6 +435,7 @@ private struct Bench {
                     if let due = trip.nextTimeout {
                         now = max(now, due)
                         trip.handleTimeout(now)
+                        if let next = trip.nextTimeout { #expect(next > now, "seed \(seed)") }
                     }
                 }
                 switch trip.pollChange() {

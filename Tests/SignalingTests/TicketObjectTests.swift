@@ -60,6 +60,18 @@ private func failure<Value>(_ result: Result<Value, SignalingError>) -> Signalin
         #expect(decodedTicket(text) == .success(derived))
     }
 
+    @Test func keepTheirSecretsWhenPrinted() {
+        var message = AnswerMessage(sdp: "v=0")
+        message.ticket = ticket
+        var text = ""
+        dump(message, to: &text)
+        dump(ControlMessage.ticket(ticket, sessionToken: nil), to: &text)
+        text += "\(message) \(ticket) \(String(reflecting: ticket)) \(ControlMessage.ticket(ticket, sessionToken: nil))"
+        let isShown = text.contains(password) || text.contains(ufrag)
+        #expect(!isShown)
+        #expect(text.contains("1 candidates"))
+    }
+
     @Test func mayHaveMembersOfNewerServers() {
         let text = #"{"x":[{"y":1}],"derivedInit":null,"# + json().dropFirst()
         #expect(decodedTicket(text) == .success(ticket))

@@ -105,17 +105,18 @@ def test_comes_back_the_fastest_way(server):
     with libreconnect.Engine(config()) as engine:
         events = Reader(engine)
         connector = engine.connector(settings(key="server"), server.exchange)
-        careful = engine.connector(settings(key="server", disable_tickets=True), server.exchange)
-        end(hello(connector, events, Mode.NORMAL), events, server, 1)
+        careful = engine.connector(settings(key="without tickets", disable_tickets=True), server.exchange)
+        end(hello(careful, events, Mode.NORMAL), events, server, 1)
         end(hello(careful, events, Mode.FAST), events, server, 2)
-        assert server.exchanges == 2
+        end(hello(connector, events, Mode.NORMAL), events, server, 3)
+        assert server.exchanges == 3
         server.cut = OSError("nobody may ask")
-        end(hello(connector, events, Mode.ZERO_SIGNALING), events, server, 3)
-        assert server.exchanges == 2
+        end(hello(connector, events, Mode.ZERO_SIGNALING), events, server, 4)
+        assert server.exchanges == 3
         sessions = server.of(libreconnect.SessionEvent)
-        assert [session.mode for session in sessions] == [Mode.NORMAL, Mode.FAST, Mode.ZERO_SIGNALING]
-        assert [session.connections for session in sessions] == [1, 2, 3]
-        assert len({session.client_id for session in sessions}) == 1
+        assert [session.mode for session in sessions] == [Mode.NORMAL, Mode.FAST, Mode.NORMAL, Mode.ZERO_SIGNALING]
+        assert [session.returned for session in sessions] == [False, True, False, True]
+        assert sessions[0].client_id == sessions[1].client_id and sessions[2].client_id == sessions[3].client_id
         server.cut = None
         connector.forget()
         assert connector.cache() == ""

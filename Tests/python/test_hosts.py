@@ -544,7 +544,7 @@ def test_metrics(host):
     status, headers, body = host.ask("GET", "/metrics")
     lines = body.decode().splitlines()
     assert status == 200 and lines and int(headers["content-length"]) == len(body)
-    assert all(re.fullmatch(r'#.*|[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? \S+', line) for line in lines)
+    assert all(re.fullmatch(r'#.*|[a-z0-9_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? \S+', line) for line in lines)
 
     def answered(text):
         return sum(
@@ -765,12 +765,19 @@ CLIENTS = {
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_example_clients_come_back(name, tmp_path):
-    host = Host("go")
+    host, address = Host("go"), ["--address", "127.0.0.1"]
     try:
         modes = []
         for _ in range(2):
             done = subprocess.run(
-                [*CLIENTS[name], "--url", f"http://{host.host}:{host.port}", "--cache", tmp_path / "cache.json"],
+                [
+                    *CLIENTS[name],
+                    *address,
+                    "--url",
+                    f"http://{host.host}:{host.port}",
+                    "--cache",
+                    tmp_path / "cache.json",
+                ],
                 capture_output=True,
                 text=True,
                 timeout=3 * PATIENCE,

@@ -54,8 +54,9 @@ type Connector struct {
 	handle atomic.Uint64
 	made   *template
 
-	current *Peer // that is up; under the engine's mutex
-	dial    *dial // the connect under way; under the engine's mutex
+	opening dialed // told once the channels are open; the reader's
+	current *Peer  // that is up; under the engine's mutex
+	dial    *dial  // the connect under way; under the engine's mutex
 }
 
 // dial is one connect.
@@ -324,27 +325,70 @@ func (e *Engine) connectorState(event *C.reconnect_event_t) bool {
 	switch out.State {
 	case ConnectorConnected:
 		out.Peer = e.peerOf(c.made, uint64(event.peer.id))
-		c.became(out.Peer, dialed{connection: &Connection{Peer: out.Peer, Mode: out.Mode, Duration: out.Elapsed}})
+		c.setPeer(out.Peer)
+		c.opening = dialed{connection: &Connection{Peer: out.Peer, Mode: out.Mode, Duration: out.Elapsed}}
+		out.Peer.connector = c
+		e.settle(out.Peer, nil)
 	case ConnectorFailed:
 		out.Peer = c.Peer()
-		c.became(out.Peer, dialed{err: out.Reason})
+		c.end(dialed{err: out.Reason})
 	case ConnectorLost:
 		out.Peer = c.Peer()
-		e.mutex.Lock()
-		c.current = nil
-		e.mutex.Unlock()
+		c.setPeer(nil)
 	case ConnectorClosed:
-		c.became(nil, dialed{err: &Error{Status: StatusInvalidHandle, Detail: "the connector was closed"}})
+		c.setPeer(nil)
+		c.end(dialed{err: &Error{Status: StatusInvalidHandle, Detail: "the connector was closed"}})
 		e.forgetConnector(c)
 	}
 	return e.deliver(out)
 }
 
-// became ends the connect under way.
-func (c *Connector) became(current *Peer, result dialed) {
+// settle ends the connect that has led to a peer once all its channels can send, or with the reason why it closed.
+func (e *Engine) settle(p *Peer, reason error) {
+	c := p.connector
+	if c == nil {
+		return
+	}
+	switch {
+	case reason != nil:
+		c.opening = dialed{err: reason}
+	case !p.isOpen():
+		return
+	}
+	p.connector = nil
+	c.end(c.opening)
+}
+
+// lostReason is why a peer is of no use any more before it was told.
+func lostReason(reason error) error {
+	if reason == nil {
+		return &Error{Status: StatusClosed, Detail: "the peer was closed"}
+	}
+	return reason
+}
+
+// isOpen says whether all negotiated channels can send; one that has ended counts as well.
+func (p *Peer) isOpen() bool {
+	p.engine.mutex.Lock()
+	defer p.engine.mutex.Unlock()
+	for _, c := range p.negotiated {
+		if c.handle.Load() == 0 && p.opened[c.tag] == c {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Connector) setPeer(p *Peer) {
+	c.engine.mutex.Lock()
+	c.current = p
+	c.engine.mutex.Unlock()
+}
+
+// end ends the connect under way.
+func (c *Connector) end(result dialed) {
 	c.engine.mutex.Lock()
 	defer c.engine.mutex.Unlock()
-	c.current = current
 	d := c.dial
 	if d == nil {
 		return

@@ -232,6 +232,7 @@ func (e *Engine) peerState(event *C.reconnect_event_t) bool {
 	}
 	if state.State == PeerClosed {
 		state.Reason = failure(event.status, state.Detail)
+		e.settle(p, lostReason(state.Reason))
 		delete(e.peersByHandle, uint64(event.peer.id))
 		if !e.endChannels(p, state.Reason) {
 			return false
@@ -270,6 +271,7 @@ func (e *Engine) endChannel(c *Channel, reason error) bool {
 		delete(c.peer.remote, c.handle.Load())
 	}
 	e.forgetChannel(c)
+	e.settle(c.peer, nil)
 	return e.deliver(ChannelClosedEvent{Channel: c, Reason: reason})
 }
 
@@ -317,6 +319,7 @@ func (e *Engine) channelOpened(event *C.reconnect_event_t) bool {
 	}
 	c.handle.Store(uint64(event.channel.id))
 	c.stream.Store(int64(event.number))
+	e.settle(c.peer, nil)
 	return e.deliver(ChannelOpenEvent{Channel: c, Remote: event.flags&C.RECONNECT_FLAG_REMOTE != 0})
 }
 

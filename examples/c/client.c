@@ -1,5 +1,5 @@
 /* A client that comes back: connects to an answerer host, gets an echo, and does so again, the fastest way that works.
-   usage: client-c [--url http://HOST:PORT] [--cache FILE] [--times N] */
+   usage: client-c [--url http://HOST:PORT] [--cache FILE] [--address ADDR] [--times N] */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -16,12 +16,13 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "usage: client-c [--url http://HOST:PORT] [--cache FILE] [--times N]\n"
+    "usage: client-c [--url http://HOST:PORT] [--cache FILE] [--address ADDR] [--times N]\n"
     "\n"
     "Connects to an answerer host, again and again.\n"
     "\n"
     "  --url URL      the answerer host (default http://127.0.0.1:8080)\n"
     "  --cache FILE   for what is needed to come back after a restart; FILE.pem is the certificate (default: in memory)\n"
+    "  --address ADDR IP address to offer (default: those of the machine's interfaces)\n"
     "  --times N      how often to connect (default 3)\n"
     "  --help         this text\n";
 
@@ -141,9 +142,10 @@ static void signal_out(const reconnect_event_t *event) {
 /* The connect under way. */
 static struct {
     double started;
+    reconnect_peer_t peer; /* the one that won */
     const char *mode;
     double opened;
-    int echoed;
+    int greeted, echoed;
 } now;
 
 /* The channels that opened last: those of two attempts may, of which one wins. */
@@ -159,6 +161,14 @@ static reconnect_channel_t channel_of(reconnect_peer_t peer) {
     return (reconnect_channel_t){0};
 }
 
+/* Says hello once the peer that won and its channel are known. */
+static void greet(void) {
+    reconnect_channel_t channel = channel_of(now.peer);
+    if (!now.peer.id || !channel.id || now.greeted) return;
+    if (reconnect_send(channel, RECONNECT_TEXT, "hello", 5) != RECONNECT_OK) fail("the channel", "is closed");
+    now.greeted = 1;
+}
+
 static void take(const reconnect_event_t *event) {
     switch (event->type) {
     case RECONNECT_EVENT_SIGNAL:
@@ -172,14 +182,15 @@ static void take(const reconnect_event_t *event) {
     case RECONNECT_EVENT_CHANNEL_OPEN:
         open_channels[opened % 8].peer = event->peer;
         open_channels[opened++ % 8].channel = event->channel;
+        greet();
         break;
     case RECONNECT_EVENT_CONNECTOR:
         if (event->number == RECONNECT_CONNECTOR_FAILED) fail("connecting", reconnect_status_name(event->status));
         if (event->number != RECONNECT_CONNECTOR_CONNECTED) break;
         now.mode = modes[event->kind % 3];
         now.opened = (double)event->duration_ns / 1e6;
-        if (reconnect_send(channel_of(event->peer), RECONNECT_TEXT, "hello", 5) != RECONNECT_OK)
-            fail("the channel", "is closed");
+        now.peer = event->peer;
+        greet();
         break;
     case RECONNECT_EVENT_MESSAGE:
         printf("%s: open after %.1f ms, \"%.*s\" after %.1f ms\n", now.mode, now.opened, (int)event->size,
@@ -195,7 +206,8 @@ static void run_once(reconnect_engine_t engine, reconnect_connector_t connector)
     reconnect_event_t events[16];
     size_t count;
     now.started = now_ms();
-    now.echoed = 0;
+    now.greeted = now.echoed = 0;
+    now.peer.id = 0;
     if (reconnect_connector_connect(connector) != RECONNECT_OK) fail("the connector", "does not connect");
     while (!now.echoed) {
         if (now_ms() - now.started > 30000) fail("the echo", "did not come");
@@ -217,14 +229,16 @@ static void take_url(const char *url) {
 
 int main(int argc, char **argv) {
     static const struct option options[] = {
-        {"url", 1, NULL, 'u'}, {"cache", 1, NULL, 'c'}, {"times", 1, NULL, 't'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0}};
-    const char *url = "http://127.0.0.1:8080", *cache = NULL;
+        {"url", 1, NULL, 'u'}, {"cache", 1, NULL, 'c'}, {"address", 1, NULL, 'a'}, {"times", 1, NULL, 't'},
+        {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    const char *url = "http://127.0.0.1:8080", *cache = NULL, *address = NULL;
     char certificate[4096], detail[512] = "";
     int times = 3;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
         case 'u': url = optarg; break;
         case 'c': cache = optarg; break;
+        case 'a': address = optarg; break;
         case 't': times = atoi(optarg); break;
         case 'h': fputs(usage, stdout); return 0;
         default: return 2;
@@ -236,6 +250,8 @@ int main(int argc, char **argv) {
     reconnect_engine_config_t config = {.struct_size = sizeof config, .log_level = RECONNECT_LOG_WARNING};
     snprintf(certificate, sizeof certificate, "%s.pem", cache ? cache : "");
     config.certificate_path = cache ? certificate : NULL;
+    config.addresses = &address;
+    config.address_count = address ? 1 : 0;
     reconnect_engine_t engine;
     if (reconnect_engine_create_from_env(&config, &engine, detail, sizeof detail) != RECONNECT_OK)
         fail("the engine", detail);

@@ -48,7 +48,11 @@ async def run(options: argparse.Namespace) -> None:
 
     # What is kept can be used with the same certificate only.
     certificate = f"{options.cache}.pem" if options.cache else None
-    config = libreconnect.Config(certificate_path=certificate, log_level=libreconnect.LogLevel.WARNING)
+    config = libreconnect.Config(
+        addresses=[options.address] if options.address else (),
+        certificate_path=certificate,
+        log_level=libreconnect.LogLevel.WARNING,
+    )
     async with aio.Engine.from_env(config) as engine:
         telling = asyncio.create_task(tell(engine.events()))
         settings = libreconnect.ConnectorConfig(key=options.url, cache_path=options.cache, peer=ECHO)
@@ -71,6 +75,9 @@ def main() -> int:
         "--cache",
         metavar="FILE",
         help="for what is needed to come back after a restart; FILE.pem is the certificate (default: in memory)",
+    )
+    parser.add_argument(
+        "--address", metavar="ADDR", help="IP address to offer (default: those of the machine's interfaces)"
     )
     parser.add_argument("--times", type=int, default=3, metavar="N", help="how often to connect (default 3)")
     options = parser.parse_args()

@@ -4,6 +4,9 @@ import Wire
 /// What a description or a ticket says about where this engine is reached: put together from the machine's own
 /// addresses, the configured ones and those that servers saw.
 struct OfferedAddresses: Equatable {
+    /// More of one family are not offered: tickets and other agents have room for 32 in all.
+    static let maximumPerFamily = 16
+
     /// The machine's own, in order of preference.
     var hosts: [IPAddress] = []
     var configured: [PublicAddress] = []
@@ -42,8 +45,9 @@ struct OfferedAddresses: Equatable {
         var made: [Candidate] = []
         var local = 65_535
         for isIPv6 in [true, false] {
+            let limit = made.count + OfferedAddresses.maximumPerFamily
             let own = hosts.filter { $0.isIPv6 == isIPv6 }.map { SocketAddress(ip: $0, port: port) }
-            for address in own where seen.insert(address).inserted {
+            for address in own where made.count < limit && seen.insert(address).inserted {
                 let priority = Candidate.priority(.host, localPreference: UInt16(clamping: local))
                 made.append(Candidate(kind: .host, address: address, priority: priority))
                 local -= 1
@@ -52,7 +56,8 @@ struct OfferedAddresses: Equatable {
             // business.
             let any = SocketAddress(ip: isIPv6 ? .anyIPv6 : .anyIPv4, port: 0)
             let fallback = own.first ?? SocketAddress(ip: any.ip, port: port)
-            for (address, base) in reflexive where address.ip.isIPv6 == isIPv6 && seen.insert(address).inserted {
+            for (address, base) in reflexive
+            where address.ip.isIPv6 == isIPv6 && made.count < limit && seen.insert(address).inserted {
                 let priority = Candidate.priority(
                     isIPv6 ? .host : .serverReflexive, localPreference: UInt16(clamping: local))
                 made.append(

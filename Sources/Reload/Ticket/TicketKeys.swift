@@ -24,8 +24,9 @@ public final class TicketKeys {
         public init() {}
     }
 
-    /// More secrets than this are not looked at.
+    /// More secrets than this are not looked at, nor are shorter ones.
     public static let maximumSecrets = 8
+    public static let minimumSecretSize = 16
     static let cachedKeys = 256
 
     private let rotation: Int64
@@ -62,7 +63,8 @@ public final class TicketKeys {
     public func setSecrets(_ secrets: [[UInt8]]) {
         cache = Array(repeating: nil, count: Self.cachedKeys)
         self.secrets = secrets.prefix(Self.maximumSecrets).compactMap { bytes in
-            Self.id(of: bytes, cipher).map { Secret(bytes: bytes, id: $0) }
+            guard bytes.count >= Self.minimumSecretSize else { return nil }
+            return Self.id(of: bytes, cipher).map { Secret(bytes: bytes, id: $0) }
         }
     }
 

@@ -16,8 +16,7 @@ struct SQLiteFile {
     func open() throws(SQLiteFailure) -> SQLiteConnection {
         try make()
         let connection = try SQLiteConnection(path: path, busyTimeout: configuration.busyTimeout)
-        // Where there is no shared memory, on some network file systems, it stays as it is.
-        try connection.execute("PRAGMA journal_mode=WAL")
+        try useLog(connection)
         try connection.execute("PRAGMA synchronous=\(configuration.isDurable ? "FULL" : "NORMAL")")
         try connection.execute("PRAGMA trusted_schema=OFF")
         if configuration.isCheckedAtOpen { try check(connection) }
@@ -40,6 +39,20 @@ struct SQLiteFile {
         cs_close(descriptor)
     }
 
+    /// Write-ahead logging. Where there is no shared memory, on some network file systems, it stays as it is. Here SQLite
+    /// does not wait for other processes by itself.
+    private func useLog(_ connection: SQLiteConnection) throws(SQLiteFailure) {
+        let limit = Instant(nanoseconds: cs_monotonic_ns()) + configuration.busyTimeout
+        while true {
+            do throws(SQLiteFailure) {
+                return try connection.execute("PRAGMA journal_mode=WAL")
+            } catch {
+                guard error == .busy, Instant(nanoseconds: cs_monotonic_ns()) < limit else { throw error }
+                _ = cs_wait_any(nil, 0, 10_000_000)
+            }
+        }
+    }
+
     private func check(_ connection: SQLiteConnection) throws(SQLiteFailure) {
         var verdict = ""
         try connection.execute("PRAGMA quick_check(1)") { verdict = $0.text(0) }
@@ -47,19 +60,26 @@ struct SQLiteFile {
     }
 
     private func prepare(_ connection: SQLiteConnection) throws(SQLiteFailure) {
-        var version: Int64 = 0
-        try connection.execute("PRAGMA user_version") { version = $0.integer(0) }
-        guard version <= configuration.schemaVersion else { throw .cannotOpen("made by a later version") }
-        guard version < configuration.schemaVersion else { return }
+        guard try version(connection) < configuration.schemaVersion else { return }
         try connection.execute("BEGIN IMMEDIATE")
         do throws(SQLiteFailure) {
-            for statement in configuration.schema { try connection.execute(statement) }
-            try connection.execute("PRAGMA user_version=\(configuration.schemaVersion)")
+            // Another process may have done it meanwhile.
+            if try version(connection) < configuration.schemaVersion {
+                for statement in configuration.schema { try connection.execute(statement) }
+                try connection.execute("PRAGMA user_version=\(configuration.schemaVersion)")
+            }
             try connection.execute("COMMIT")
         } catch {
             try? connection.execute("ROLLBACK")
             throw error
         }
+    }
+
+    private func version(_ connection: SQLiteConnection) throws(SQLiteFailure) -> Int64 {
+        var version: Int64 = 0
+        try connection.execute("PRAGMA user_version") { version = $0.integer(0) }
+        guard version <= configuration.schemaVersion else { throw .cannotOpen("made by a later version") }
+        return version
     }
 
     private static let maximumAside = 16

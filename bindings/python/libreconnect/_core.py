@@ -84,7 +84,7 @@ def check(status: int, detail: Any | None = None) -> None:
 
 
 def json_bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else bytes(text)
+    return text.encode() if isinstance(text, str) else bytes(memoryview(text))
 
 
 PeerT = TypeVar("PeerT", bound="BasePeer[Any]")
@@ -100,6 +100,7 @@ class BaseChannel(Generic[PeerT]):
         self._handle = _abi.ChannelHandle(0)
         self._tag = tag  # 0: the other side opened it
         self._paused = False
+        self._has_ended = False
         self._send_native = core.library.reconnect_send
         self.peer: PeerT = peer
         """The peer that the channel belongs to."""
@@ -149,6 +150,7 @@ class BasePeer(Generic[ChannelT]):
         self._core = core
         self._handle = _abi.PeerHandle(0)
         self._tag = tag
+        self._connector: BaseConnector[Any] | None = None  # whose connect ends when the channels are open
         self._own: dict[int, ChannelT] = {}  # channels opened here, by tag
         self._remote: dict[int, ChannelT] = {}  # opened by the other side, by handle
         self.channels: tuple[ChannelT, ...] = ()
@@ -213,6 +215,7 @@ class BaseConnector(Generic[PeerT]):
         self._template = template
         self._told: PeerT | None = None  # the peer of the last ConnectorEvent
         self._waiting: int | None = None  # the call that connects
+        self._result: Result | None = None  # told once the channels are open
         self._cause: BaseException | None = None  # what the signaling raised last
         self.peer: PeerT | None = None
         """The connection that is up."""
@@ -609,9 +612,18 @@ class Core(Generic[PeerT, ChannelT]):
             self._finish(event.tag, Result(event.status, data, event.number, event.duration_ns))
             return True
         if kind == _abi.EVENT_CHANNEL_OPEN:
-            self._open_channel(event)
+            return self._open_channel(event)
+        if kind == _abi.EVENT_CHANNEL_CLOSED:
+            channel = self._channel(event)
+            if channel is not None:
+                channel._has_ended = True
+                return self._settle(channel.peer)
         elif kind == _abi.EVENT_PEER_STATE:
-            self._peer(event)
+            peer = self._peer(event)
+            if peer is not None and peer._connector is not None and event.number == PeerState.CLOSED:
+                status, data = event.status or Status.CLOSED, ctypes.string_at(event.data, event.size)
+                peer._connector._result = Result(status, data, 0, 0)
+                return self._settle(peer, is_closed=True)
         elif kind == _abi.EVENT_SIGNAL:
             connector = self._connectors.get(event.tag)
             if connector is not None and connector._signals:
@@ -691,9 +703,11 @@ class Core(Generic[PeerT, ChannelT]):
             return False
         state, result = event.number, None
         if state == ConnectorState.CONNECTED:
-            connector.peer = self._made_peer(connector._template, event.peer.id)
-            result = Result(Status.OK, b"", event.kind, event.duration_ns)
-        elif state == ConnectorState.FAILED:
+            peer = connector.peer = self._made_peer(connector._template, event.peer.id)
+            connector._result = Result(Status.OK, b"", event.kind, event.duration_ns)
+            peer._connector = connector
+            return self._settle(peer)
+        if state == ConnectorState.FAILED:
             data = ctypes.string_at(event.data, event.size)
             status = event.status if event.status != Status.OK else Status.INTERNAL
             result = Result(status, data, event.kind, event.duration_ns, connector._cause)
@@ -702,8 +716,19 @@ class Core(Generic[PeerT, ChannelT]):
         elif state == ConnectorState.CLOSED:
             connector.peer = None
             result = Result(Status.INVALID_HANDLE, b"the connector is closed", event.kind, event.duration_ns)
-        if result is None:
+        return result is not None and self._end_connect(connector, result)
+
+    def _settle(self, peer: PeerT, is_closed: bool = False) -> bool:
+        """Ends the connect that has led to a peer once all its channels can send."""
+        connector = peer._connector
+        if connector is None or connector._result is None:
             return False
+        if not is_closed and not all(channel._handle.id or channel._has_ended for channel in peer.channels):
+            return False
+        peer._connector = None
+        return self._end_connect(connector, connector._result)
+
+    def _end_connect(self, connector: BaseConnector[PeerT], result: Result) -> bool:
         tag, connector._waiting = connector._waiting, None
         connector._connected()
         if tag is not None:
@@ -789,12 +814,12 @@ class Core(Generic[PeerT, ChannelT]):
         if channel is not None:
             out.append(ChannelOpenEvent(channel, bool(event.flags & _abi.FLAG_REMOTE)))
 
-    def _open_channel(self, event: _abi.Event) -> None:
+    def _open_channel(self, event: _abi.Event) -> bool:
         channel = self._channel(event)
         if channel is None:
             peer = self._peers_by_handle.get(event.peer.id)
             if peer is None or event.tag:
-                return
+                return False
             config = ChannelConfig(
                 label=_text(event.data, event.size),
                 protocol=_text(event.extra, event.extra_size),
@@ -805,6 +830,7 @@ class Core(Generic[PeerT, ChannelT]):
             self._remote[event.channel.id] = peer._remote[event.channel.id] = channel
         channel._handle.id = event.channel.id
         channel.id = event.number
+        return self._settle(channel.peer)
 
     def _channel_closed(self, event: _abi.Event, out: list[Any]) -> None:
         channel = self._channel(event)

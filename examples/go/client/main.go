@@ -51,8 +51,11 @@ func read(events <-chan reconnect.Event, echoes chan<- string) {
 	}
 }
 
-func run(url, cache string, times int) error {
+func run(url, cache, address string, times int) error {
 	config := &reconnect.Config{LogLevel: reconnect.LogWarning}
+	if address != "" {
+		config.Addresses = []string{address}
+	}
 	if cache != "" { // what is kept can be used with the same certificate only
 		config.CertificatePath = cache + ".pem"
 	}
@@ -96,9 +99,10 @@ func run(url, cache string, times int) error {
 func main() {
 	url := flag.String("url", "http://127.0.0.1:8080", "the answerer host")
 	cache := flag.String("cache", "", "`file` for what is needed to come back after a restart; FILE.pem is the certificate (default: in memory)")
+	address := flag.String("address", "", "IP `address` to offer (default: those of the machine's interfaces)")
 	times := flag.Int("times", 3, "how often to connect")
 	flag.Parse()
-	if err := run(*url, *cache, *times); err != nil {
+	if err := run(*url, *cache, *address, *times); err != nil {
 		fmt.Fprintf(os.Stderr, "client: %v\n", err)
 		os.Exit(1)
 	}
