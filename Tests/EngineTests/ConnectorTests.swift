@@ -176,6 +176,28 @@ struct Trip {
         #expect(try trip.state(.connected).detailKind == Connector.Mode.normal.rawValue)
     }
 
+    /// A host that hears that the connector is connected knows the peer and its channels.
+    @Test func tellThePeerBeforeTheyTellThatTheyAreConnected() throws {
+        let trip = try Trip(try Host(), try Trip.server()) { $0.peer.channels.append(ChannelConfiguration()) }
+        for mode in [Connector.Mode.normal, .zeroSignaling, .zeroSignaling] {
+            try trip.reference.connect()
+            if mode == .normal { try trip.exchange() }
+            var seen: [Event] = []
+            while seen.last?.kind != .connector {
+                let event = try trip.client.next()
+                if [.attempt, .peerState, .channelOpen, .connector].contains(event.kind) { seen.append(event) }
+            }
+            let peer = try #require(seen.last?.peer)
+            #expect(seen.last?.number == ConnectorState.connected.rawValue && seen.last?.detailKind == mode.rawValue)
+            let told = seen.drop { $0.kind != .attempt || $0.number != Connector.Report.Outcome.won.rawValue }
+            #expect(
+                told.filter { $0.peer == peer }.map(\.kind) == [
+                    .peerState, .peerState, .channelOpen, .channelOpen, .connector,
+                ])
+            #expect(!seen.dropLast(told.count).contains { $0.peer == peer })
+        }
+    }
+
     @Test func refuseMalformedMessagesAndIgnoreLateOnes() throws {
         let trip = try Trip(try Host(), try Trip.server()) { $0.usesTickets = false }
         try trip.reference.connect()
