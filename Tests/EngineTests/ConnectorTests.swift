@@ -347,7 +347,24 @@ struct Trip {
         for event in try client.drained() where event.kind == .log { #expect(!event.text.contains(token)) }
     }
 
-    /// A channel that the attempt's configuration opens in-band, messages right behind it, and none of it is lost or early.
+    @Test func keepIPv6First() throws {
+        func both(_ configuration: inout Configuration) {
+            configuration.addresses = [IPAddress("127.0.0.1")!, IPAddress("::1")!]
+        }
+        // Not every machine that runs tests has IPv6.
+        guard let client = try? Host({ both(&$0) }), let server = try? Trip.server({ both(&$0) }),
+            (try? AddressBook.interfaces())?.contains(where: { $0.isIPv6 && !$0.isLinkLocal }) == true
+        else { return }
+        let trip = try Trip(client, server)
+        for mode in [Connector.Mode.normal, .zeroSignaling] {
+            try trip.connect(mode)
+            let kept = try trip.cache()
+            #expect(kept.contains(" ::1 ") && kept.contains(" 127.0.0.1 "))
+            #expect(kept.member("lastSuccessfulProtocol") == "ipv6" && kept.contains("\"lastConnectedIPv6\":true"))
+        }
+    }
+
+    /// What the server sends as soon as it can: none of it is lost, and none comes too early.
     @Test(arguments: 1...20)
     func deliverWhatCameBeforeTheyWon(turn: Int) throws {
         let trip = try Trip(try Host(), try Trip.server())
