@@ -1,10 +1,10 @@
-"""A server's and a client's network namespace, joined by a virtual cable whose addresses a test changes.
+"""A server's and a client's network namespace, joined by a virtual cable. The server's addresses are a test's affair.
 
-    with Cable() as cable:
-        cable.add(cable.server, "10.99.0.1/24")
-        hosts.Host("c", address=None, inside=cable.server)
+with Cable() as cable, cable.addresses("10.99.0.1/24"):
+    hosts.Host("c", address=None, inside=cable.server)
 """
 
+import contextlib
 import importlib.util
 import subprocess
 
@@ -21,6 +21,9 @@ def missing():
 
 
 class Cable:
+    # The client's stay: Firefox gathers nothing any more after it has lost its own.
+    CLIENT = ("10.99.0.100/24", "10.99.1.100/24", "fd99::100/64")
+
     def __init__(self):
         netns.clean()
         self.server = netns.Namespace()
@@ -30,7 +33,11 @@ class Cable:
             self._ip(self.server, "link", "add", "cable", "type", "veth", "peer", "cable", "netns", self.client.name)
             for side in (self.server, self.client):
                 self._ip(side, "link", "set", "cable", "up")
-                self.route(side, "add", "-4")
+            for address in self.CLIENT:
+                self._ip(self.client, "address", "add", address, "dev", "cable", *self._flags(address))
+            for side in (self.server, self.client):
+                for family in ("-4", "-6"):
+                    self._ip(side, family, "route", "add", "default", "dev", "cable")
         except BaseException:
             self.end()
             raise
@@ -38,15 +45,45 @@ class Cable:
     def _ip(self, side, *arguments):
         subprocess.run(["ip", "-n", side.name, *arguments], check=True, capture_output=True, text=True)
 
-    def route(self, side, action, family):
-        self._ip(side, family, "route", action, "default", "dev", "cable")
+    @staticmethod
+    def _flags(address):
+        return ["nodad"] if ":" in address else []  # usable at once
 
-    def add(self, side, address):
-        """An address with its prefix length, at once usable."""
-        self._ip(side, "address", "add", address, "dev", "cable", *(["nodad"] if ":" in address else []))
+    def add(self, address):
+        self._ip(self.server, "address", "add", address, "dev", "cable", *self._flags(address))
 
-    def remove(self, side, address):
-        self._ip(side, "address", "delete", address, "dev", "cable")
+    def remove(self, address):
+        self._ip(self.server, "address", "delete", address, "dev", "cable")
+
+    @contextlib.contextmanager
+    def addresses(self, *addresses):
+        """What the server has for a while; the test may have removed them itself."""
+        for address in addresses:
+            self.add(address)
+        try:
+            yield
+        finally:
+            for address in addresses:
+                with contextlib.suppress(subprocess.CalledProcessError):
+                    self.remove(address)
+
+    def block(self, address):
+        """What the server sends to this address of the client is lost without a word: the next hop is nobody's."""
+        self._ip(
+            self.server,
+            "neighbour",
+            "replace",
+            address,
+            "lladdr",
+            "02:00:00:00:00:99",
+            "dev",
+            "cable",
+            "nud",
+            "permanent",
+        )
+
+    def unblock(self, address):
+        self._ip(self.server, "neighbour", "delete", address, "dev", "cable")
 
     def end(self):
         for side in (self.server, self.client):

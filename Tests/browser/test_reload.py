@@ -24,7 +24,9 @@ import web
 from hosts import until
 from page import Page
 
-ONE_BY_ONE = "?policy=fallback"  # one attempt at a time: what wins does not depend on the clock
+# One attempt at a time: what wins does not depend on the clock. Where it must, the attempt is a patient one.
+QUICK = "?policy=fallback"
+PATIENT = QUICK + "&fast-timeout=20000"
 CACHE = [
     *("ipv6HostCandidates", "ipv6SrflxCandidates", "ipv4HostCandidates", "ipv4SrflxCandidates"),
     *("ipv6RelayCandidates", "ipv4RelayCandidates", "lastSuccessfulProtocol", "timestamp", "sessionId"),
@@ -69,7 +71,7 @@ def away(page, body="", *args):
     return page.tab.evaluate(LEFT + body, *args)
 
 
-def connect(page, query=ONE_BY_ONE):
+def connect(page, query=PATIENT):
     page.open(query)
     return page.ready()
 
@@ -146,7 +148,7 @@ def test_reload_is_fast(visit, host):
 
 def test_reload_needs_no_signaling(visit, host):
     page = visit(host)
-    first = connect(page, "")
+    first = connect(page, "?fast-timeout=20000")
     for reachable in (True, False):
         # The answer is held back, so that only the ticket can win the race; then there is none at all.
         page.site.reachable = reachable
@@ -215,7 +217,11 @@ def test_five_minutes_later_it_is_a_first_connection(visit, c_host, tickets):
     result = connect(page)
     assert (result["mode"], result["tokenSent"]) == ("normal", False)
     assert attempts(result) == ["zero-signaling skipped", "fast skipped", "normal started", "normal won"]
-    why = {"zero-signaling skipped": "expired" if tickets else "off", "fast skipped": "stale", "normal started": "stale"}
+    why = {
+        "zero-signaling skipped": "expired" if tickets else "off",
+        "fast skipped": "stale",
+        "normal started": "stale",
+    }
     assert reasons(result) == why
     assert [("sessionToken" in offer) for offer in page.site.offers[offers:]] == [False]
     # Nobody is to be recognised by a session that is over.
@@ -297,26 +303,10 @@ def far_visit(far_browser, cable):
         yield visit
 
 
-@contextlib.contextmanager
-def addresses(cable, server, client):
-    """Addresses of the cable's ends while a test runs; those of the server that it has removed itself are gone."""
-    there = [(cable.server, one) for one in server] + [(cable.client, one) for one in client]
-    for side, address in there:
-        cable.add(side, address)
-        if ":" in address:
-            cable.route(side, "replace", "-6")
-    try:
-        yield
-    finally:
-        for side, address in there:
-            with contextlib.suppress(network.subprocess.CalledProcessError):
-                cable.remove(side, address)
-
-
 def test_server_address_changes(far_visit, cable):
     old, new = "10.99.0.1", "10.99.1.1"
     with (
-        addresses(cable, [f"{old}/24"], ["10.99.0.100/24", "10.99.1.100/24"]),
+        cable.addresses(f"{old}/24"),
         hosts.Host("c", address=None, inside=cable.server) as host,
     ):
         page = far_visit(host)
@@ -329,11 +319,11 @@ def test_server_address_changes(far_visit, cable):
             reconnectDemo.connection.addEventListener("ticket", look);
           }), "a ticket with the new address")"""
         page.run(renewed + "; return 1", f" {new} ")
-        with addresses(cable, [f"{new}/24"], []):
+        with cable.addresses(f"{new}/24"):
             # The connected page is told.
             page.run("await window.renewed")
             assert sorted(candidates(page.run(ticket))) == [(old, port), (new, port)]
-            cable.remove(cable.server, f"{old}/24")
+            cable.remove(f"{old}/24")
             host.wait_for(rf"^addresses: (?!.*\b{re.escape(old)}\b).*\b{re.escape(new)}\b")
             # No answer has the old one any more.
             _, answer, _ = host.post("offer", page.site.offers[0])
@@ -356,35 +346,55 @@ def other_ticket(page, old):
 
 
 def test_ipv6_first(far_visit, cable):
-    server = ["10.99.0.1/24", "fd99::1/64"]
+    """Answers and tickets name IPv6 first and with the higher priority. Of two families that both work a browser takes
+    the one whose socket it has first; so here one at a time works, and the ticket holds for both."""
+    four, six = "10.99.0.100", "fd99::100"
     with (
-        addresses(cable, server, ["10.99.0.100/24", "fd99::100/64"]),
+        cable.addresses("10.99.0.1/24", "fd99::1/64"),
         hosts.Host("c", address=None, inside=cable.server) as host,
     ):
         page = far_visit(host)
-        used = """const path = async () => {
-            const reports = await reconnectDemo.peer.getStats();
-            let pair = null;
-            reports.forEach((one) => { if (one.type === "candidate-pair" && (one.selected || one.nominated && one.state === "succeeded")) pair = one; });
-            const remote = pair && reports.get(pair.remoteCandidateId);
-            return remote && (remote.address || remote.ip);
-          };
-          return await path()"""
-        page.open(ONE_BY_ONE)
-        for mode in ("normal", "zero-signaling", "zero-signaling"):
-            assert page.ready()["mode"] == mode
-            described = page.run("return reconnectDemo.peer.remoteDescription.sdp")
-            ticket = "\n".join(page.run("return reconnectDemo.session.ticket.candidates"))
-            for offered in (described, ticket):
-                assert [address for address, _ in candidates(offered)] == ["fd99::1", "10.99.0.1"]
-            assert until(lambda: page.run(used), "the selected pair") == "fd99::1"
+        cable.block(four)
+
+        def connected(mode, address, path):
+            result = page.ready()
+            assert (result["mode"], result["fallback"]) == (mode, None)
+            assert until(lambda: page.run(SELECTED), "the selected pair") == address
             learned = "return JSON.parse(localStorage.getItem('webrtc_connection_cache')).lastConnectedIPv6"
-            assert until(lambda: page.run(learned), "the cache") is True
-            page.site.reachable = False
-            page.tab.reload()
-        page.ready()
-        assert host.metric("reconnect_connections_total", protocol="ipv6") == 4
-        assert host.metric("reconnect_connections_total", protocol="ipv4") == 0
+            until(lambda: page.run(learned) is (path == "ipv6"), f"the cache to say {path}")
+            return page.run(
+                "return [reconnectDemo.peer.remoteDescription.sdp, reconnectDemo.session.ticket.candidates.join('\\n')]"
+            )
+
+        page.open(PATIENT)
+        for offered in connected("normal", "fd99::1", "ipv6"):
+            assert [address for address, _ in candidates(offered)] == ["fd99::1", "10.99.0.1"]
+            first, second = (int(each) for each in re.findall(r"candidate:\S+ 1 udp (\d+) ", offered, re.I))
+            assert first > second
+        page.site.reachable = False
+        page.tab.reload()
+        connected("zero-signaling", "fd99::1", "ipv6")
+        # The way by IPv6 is gone: the same attempt finds the other one.
+        away(page)
+        cable.unblock(four)
+        cable.block(six)
+        page.open(PATIENT)
+        connected("zero-signaling", "10.99.0.1", "ipv4")
+        cable.unblock(six)
+        counted = [host.metric("reconnect_connections_total", protocol=one) for one in ("ipv6", "ipv4")]
+        assert counted == [2, 1]
+
+
+# The other side's address of the path in use.
+SELECTED = """
+  const reports = await reconnectDemo.peer.getStats();
+  let pair = null;
+  reports.forEach((one) => {
+    if (one.type === "candidate-pair" && (one.selected || one.nominated && one.state === "succeeded")) pair = one;
+  });
+  const remote = pair && reports.get(pair.remoteCandidateId);
+  return remote && (remote.address || remote.ip);
+"""
 
 
 # ---- Servers
@@ -402,6 +412,7 @@ def test_killed_server_knows_its_clients(visit, tmp_path, tickets):
         page = visit(host, tickets)
         first = connect(page)
         before, port = page.run(server), port_of(page)
+        client = host.wait_for(r": session \S{8} of client (\w+), normal, connection 1, ")[1]
         host.kill()
     with hosts.Host("c", *options, http=host.http, udp=port) as again:
         page.site.host = again
@@ -411,7 +422,9 @@ def test_killed_server_knows_its_clients(visit, tmp_path, tickets):
         assert (page.run(server), result["fingerprint"]) == (before, first["fingerprint"])
         assert page.echo("again") == "again"
         assert again.metric("reconnect_requests_total", mode="normal") == 0
-        again.wait_for(r": session \S{8} of client \w+, " + result["mode"] + ", connection 2, ")
+        # With a ticket nothing waits for the file, and the handshake may be over before it has been read.
+        number = r"\d+" if tickets else "2"
+        again.wait_for(rf": session \S{{8}} of client {client}, {result['mode']}, connection {number}, ")
 
 
 def test_two_servers_with_one_redis(visit, tmp_path):
@@ -451,7 +464,7 @@ def test_two_tabs_at_once(visit, browser, c_host, tickets):
     page = visit(c_host, tickets)
     other = Page(browser.new_tab(), page.url, tickets)
     both = (page, other)
-    query = ONE_BY_ONE + "&connect=no"
+    query = PATIENT + "&connect=no"
     for tab in both:
         assert connect(tab)["mode"] == "normal"
     tokens = [tab.token() for tab in both]
@@ -480,7 +493,7 @@ def test_thief_gets_a_session_of_its_own(visit, c_host, what):
     owner, thief = visit(c_host, tickets), visit(c_host, tickets)
     connect(owner)
     token, ticket = owner.run("return [reconnectDemo.session.token, reconnectDemo.session.ticket]")
-    connect(thief)
+    connect(thief, QUICK)
     if tickets:
         away(thief, 'change("ticket", () => ({...args[0], client: ""})); leave("session", args[1])', ticket, token)
         refused = {"reason": "other_fingerprint"}
@@ -490,7 +503,7 @@ def test_thief_gets_a_session_of_its_own(visit, c_host, what):
         refused = {"reason": "other_fingerprint"}
         counter = "reconnect_normal_answers_total"
     before = c_host.metric(counter, **refused)
-    result = connect(thief)
+    result = connect(thief, QUICK)
     assert result["mode"] == "normal"
     failed = "zero-signaling failed" if tickets else "fast failed"
     assert failed in attempts(result)
@@ -531,7 +544,7 @@ def test_switch_thrown_during_a_reload(visit, c_host):
 
 def test_switched_off_server_refuses_tickets(visit, c_host):
     page = visit(c_host)
-    connect(page)
+    connect(page, QUICK)
     c_host.signal(signal.SIGUSR1)
     c_host.wait_for(r"^fast reload: off, by host: ")
     result = page.reload()
@@ -545,7 +558,7 @@ def test_page_switched_off_while_connecting_keeps_what_it_has(visit, c_host):
     page = visit(c_host)
     connect(page)
     away(page)
-    page.open(ONE_BY_ONE + "&connect=no")
+    page.open(PATIENT + "&connect=no")
     page.run("const {connection} = reconnectDemo; connection.setEnabled(false)")
     kept = "return localStorage.getItem('webrtc_connection_cache') !== null"
     page.site.gate.clear()
@@ -574,7 +587,7 @@ def test_failing_fast_connects_trip_the_switch_and_it_comes_back(visit):
         for _ in range(3):
             status, answer, _ = host.post("offer", {**offer, "sessionToken": token})
             assert status == 200 and json.loads(answer)["connectionMode"] == "fast"
-        host.wait_for(r"^fast reload: off, by tripped: ")
+        host.wait_for(r"^fast reload: partial, by tripped: 3 of 3 fast connects failed")
         page.site.gate.set()
         result = page.ready()
         assert (result["mode"], result["tokenSent"]) == ("normal", True)
