@@ -35,9 +35,8 @@ class Cable:
                 self._ip(side, "link", "set", "cable", "up")
             for address in self.CLIENT:
                 self._ip(self.client, "address", "add", address, "dev", "cable", *self._flags(address))
-            for side in (self.server, self.client):
-                for family in ("-4", "-6"):
-                    self._ip(side, family, "route", "add", "default", "dev", "cable")
+            for family in ("-4", "-6"):
+                self._route(self.client, family)
         except BaseException:
             self.end()
             raise
@@ -49,8 +48,12 @@ class Cable:
     def _flags(address):
         return ["nodad"] if ":" in address else []  # usable at once
 
+    def _route(self, side, family):
+        self._ip(side, family, "route", "replace", "default", "dev", "cable")
+
     def add(self, address):
         self._ip(self.server, "address", "add", address, "dev", "cable", *self._flags(address))
+        self._route(self.server, "-6" if ":" in address else "-4")  # it has gone with the last one
 
     def remove(self, address):
         self._ip(self.server, "address", "delete", address, "dev", "cable")

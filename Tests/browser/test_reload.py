@@ -645,6 +645,9 @@ class Flood:
             return "lrc1/" + "".join(secrets.choice(self.ALPHABET) for _ in ufrag[5:]), pwd
         return ufrag[: 9 + number % (len(ufrag) - 10)], pwd  # cut
 
+    def taken(self):
+        return self.host.metric("reconnect_datagrams_dropped_total") >= self.sent
+
     def run(self):
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
@@ -655,8 +658,7 @@ class Flood:
                         source.sendto(check(*self.forged(self.sent)), self.to)
                         self.sent += 1
                     # Not faster than the kernel's buffer takes them: one that it drops would prove nothing.
-                    dropped = "reconnect_datagrams_dropped_total"
-                    until(lambda: self.host.metric(dropped) >= self.sent, lambda: f"{self.sent} dropped datagrams")
+                    until(self.taken, lambda: f"{self.sent} dropped datagrams")
                     self.begun.set()
                 with contextlib.suppress(BlockingIOError):
                     while source.recv(2048):
