@@ -73,6 +73,8 @@ final class Loop: @unchecked Sendable {
         settings.lookupTimeout = engine.configuration.storeTimeout
         if let database {
             let store = Loop.cachingStore(engine.configuration, now: now, using: &random)
+            // Until it says otherwise: a file is opened before it is asked the first time.
+            store.isAvailable = true
             backend = (database, store)
             sessions = Sessions(configuration: settings, store: store, random: random)
         } else {
