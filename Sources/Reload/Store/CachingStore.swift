@@ -6,7 +6,7 @@ public import Wire
 ///
 /// **Reading.** Another server may have seen the client since: so a token is always looked up in the database, and while
 /// that is away there is no answer, which means normal mode. Memory holds the sessions that have a connection here or
-/// were looked up; what comes from the database is merged into it (``Session/merged(with:)``).
+/// were looked up; what comes from the database is merged into it (``Session/merged(with:privateFrom:)``).
 ///
 /// **Writing.** At once in memory; in the database soon after, one write per session at a time, the newest state. A write
 /// names the version it is based on. If another server has written meanwhile, the database answers with that, and the
@@ -68,6 +68,8 @@ public final class CachingStore: SessionStore {
         /// Tokens from this generation on are not known to be in the database.
         var savedGeneration: UInt64 = 0
         var savingGeneration: UInt64 = 0
+        /// Tokens from this generation on have never been out of this process.
+        var privateGeneration: UInt64 = 0
         var conflicts = 0
         var isRefreshing = false
     }
@@ -263,6 +265,7 @@ public final class CachingStore: SessionStore {
         case .saved(let version):
             entry.version = version
             entry.savedGeneration = max(entry.savedGeneration, entry.savingGeneration)
+            entry.privateGeneration = max(entry.privateGeneration, entry.savingGeneration)
             entry.conflicts = 0
             entries[client] = entry
         case .conflict(let record):
@@ -273,9 +276,11 @@ public final class CachingStore: SessionStore {
             // Several servers that write at once get through in turn; more than that is no conflict of this kind.
             if entry.conflicts <= Self.maximumConflicts { entry.isDirty = true }
             entries[client] = entry
-            _ = absorb(record, now, isKnown: true)
+            _ = absorb(record, now, isConflict: true)
         default:
             counters.failedSaves += 1
+            // It may have been written all the same.
+            entry.privateGeneration = max(entry.privateGeneration, entry.savingGeneration)
             entry.isDirty = true
             entries[client] = entry
             retryAt = now + configuration.retryPause
@@ -285,8 +290,8 @@ public final class CachingStore: SessionStore {
 
     private static let maximumConflicts = 16
 
-    /// Takes what the database has into memory. `isKnown`: its version has been noted.
-    private func absorb(_ record: BackendRecord, _ now: Instant, isKnown: Bool = false) -> Found {
+    /// Takes what the database has into memory. After a conflict its version has been noted.
+    private func absorb(_ record: BackendRecord, _ now: Instant, isConflict: Bool = false) -> Found {
         let remaining = record.remaining.clamped(.zero, configuration.lifetime)
         let decoded = SessionRecord.decode(
             record.bytes, unixOffset: unixOffset, now: now, expires: now + remaining)
@@ -297,14 +302,19 @@ public final class CachingStore: SessionStore {
         let client = record.client
         guard let mine = memory.session(client) else {
             guard memory.save(theirs, now: now) else { return .session(theirs) }
-            entries[client] = Entry(version: record.version, savedGeneration: theirs.nextGeneration)
+            entries[client] = Entry(
+                version: record.version, savedGeneration: theirs.nextGeneration,
+                privateGeneration: theirs.nextGeneration)
             return .client(client)
         }
-        let version = entries[client]?.version ?? 0
-        if isKnown || version != record.version {
-            _ = memory.save(mine.merged(with: theirs), now: now)
-            entries[client, default: Entry()].version = isKnown ? version : max(version, record.version)
-        }
+        var entry = entries[client] ?? Entry()
+        guard isConflict || entry.version != record.version else { return .client(client) }
+        // Answers come in the order of requests: a write that is under way was not seen by whoever wrote this.
+        _ = memory.save(mine.merged(with: theirs, privateFrom: entry.privateGeneration), now: now)
+        entry.savedGeneration = max(entry.savedGeneration, theirs.nextGeneration)
+        entry.privateGeneration = max(entry.privateGeneration, theirs.nextGeneration)
+        if !isConflict { entry.version = max(entry.version, record.version) }
+        entries[client] = entry
         return .client(client)
     }
 
