@@ -173,6 +173,31 @@ enum StoreKind: CaseIterable, CustomStringConvertible {
         #expect(server.sessions.counters.fast == 0)
     }
 
+    @Test func thatAreTooSlowAreAskedNoMoreForAWhile() {
+        let server = SimulatedServer(SimulatedDatabase(), seed: 1)
+        let (token, _) = server.pastVisit()
+        server.run(until: .at(1))
+        server.delay = .milliseconds(80)
+        for _ in 0..<30 { #expect(server.decide(token).reason == .storeUnavailable) }
+        // From the twentieth late answer on nobody waits.
+        #expect(server.now < .at(3.3))
+        let before = server.now
+        #expect(server.decide(token).reason == .storeUnavailable)
+        #expect(server.now == before)
+        // One question a second finds out.
+        let asked = server.caching?.counters.lookups ?? 0
+        for step in 1...100 {
+            server.run(until: before + .milliseconds(Int64(step) * 100))
+            _ = server.decide(token)
+        }
+        let more = (server.caching?.counters.lookups ?? 0) - asked
+        #expect(more >= 7 && more <= 10)
+        server.delay = .milliseconds(1)
+        server.run(until: server.now + .seconds(2))
+        #expect(server.decide(token).mode == .fast)
+        #expect(server.decide(token).mode == .fast)
+    }
+
     @Test func bringSessionsBackAfterARestart() {
         let database = SimulatedDatabase()
         let before = SimulatedServer(database, seed: 1, delay: .milliseconds(3))

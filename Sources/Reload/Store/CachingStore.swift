@@ -11,7 +11,8 @@ public import Wire
 /// **Writing.** At once in memory; in the database soon after, one write per session at a time, the newest state. A write
 /// names the version it is based on. If another server has written meanwhile, the database answers with that, and the
 /// two are merged and written again: an old connection that ends here does not undo what the client did elsewhere since.
-/// While the database is away, writes wait, as many as there are sessions in memory.
+/// While the database is away, writes wait, as many as there are sessions in memory. One that is there but mostly fails
+/// or is too slow is asked no more for a while (``CircuitBreaker``).
 ///
 /// **Life.** While a session has a connection here it is written again every quarter of its lifetime; so it outlives this
 /// process, killed at any time, by at least three quarters of the lifetime.
@@ -28,6 +29,8 @@ public final class CachingStore: SessionStore {
         public var maximumLookups = 1024
         /// Writes under way; more wait in memory, one per session.
         public var maximumSaves = 256
+        /// A look-up that takes longer has failed: nobody waits any more.
+        public var lookupTimeout = Duration.milliseconds(100)
         /// Pause after a write that failed.
         public var retryPause = Duration.seconds(1)
 
@@ -36,6 +39,8 @@ public final class CachingStore: SessionStore {
 
     public struct Counters: Equatable, Sendable {
         public internal(set) var lookups = 0
+        /// Look-ups that were not tried: the database is away, too slow, or has enough to do.
+        public internal(set) var unasked = 0
         public internal(set) var saves = 0
         public internal(set) var failedSaves = 0
         /// Another server had written meanwhile.
@@ -45,7 +50,7 @@ public final class CachingStore: SessionStore {
     }
 
     private enum Lookup {
-        case token(TokenDigest)
+        case token(TokenDigest, asked: Instant)
         case prefetch(ClientID)
     }
 
@@ -90,12 +95,15 @@ public final class CachingStore: SessionStore {
     private var refreshes = FIFO<(client: ClientID, due: Instant)>()
     private var completions = FIFO<(LookupID, Found)>()
     private var retryAt: Instant?
+    private var breaker = CircuitBreaker()
 
     /// False while the database is known to be away: look-ups are answered "unavailable" at once, and writes wait.
     public var isAvailable = false {
         didSet {
             if oldValue, !isAvailable { abandonLookups() }
-            if !oldValue, isAvailable { retryAt = nil }
+            guard !oldValue, isAvailable else { return }
+            retryAt = nil
+            breaker = CircuitBreaker()
         }
     }
 
@@ -115,9 +123,12 @@ public final class CachingStore: SessionStore {
     public var count: Int { memory.count }
 
     public func find(_ token: SessionToken, now: Instant) -> StoreAnswer {
-        guard isAvailable, lookups.count < configuration.maximumLookups else { return .unavailable }
+        guard isAvailable, lookups.count < configuration.maximumLookups, breaker.mayAsk(now) else {
+            counters.unasked += 1
+            return .unavailable
+        }
         let id = newID()
-        lookups[id] = .token(TokenDigest(token))
+        lookups[id] = .token(TokenDigest(token), asked: now)
         loads.append(id)
         counters.lookups += 1
         return .pending(id)
@@ -198,7 +209,7 @@ public final class CachingStore: SessionStore {
         if let client = removals.popFirst() { return BackendRequest(id: newID(), operation: .remove(client)) }
         while let id = loads.popFirst() {
             switch lookups[id] {
-            case .token(let digest): return BackendRequest(id: id, operation: .load(key: digest.key))
+            case .token(let digest, _): return BackendRequest(id: id, operation: .load(key: digest.key))
             case .prefetch(let client): return BackendRequest(id: id, operation: .loadClient(client))
             case nil: continue
             }
@@ -234,7 +245,10 @@ public final class CachingStore: SessionStore {
     public func complete(_ id: LookupID, with answer: BackendAnswer, now: Instant) {
         if let lookup = lookups.removeValue(forKey: id) {
             switch lookup {
-            case .token(let digest): completions.append((id, found(digest, answer, now)))
+            case .token(let digest, let asked):
+                breaker.answered(
+                    inTime: answer != .unavailable && now - asked <= configuration.lookupTimeout, now: now)
+                completions.append((id, found(digest, answer, now)))
             case .prefetch(let client):
                 prefetching.remove(client)
                 if case .record(let record) = answer { _ = absorb(record, now) }
