@@ -406,6 +406,26 @@ enum StoreKind: CaseIterable, CustomStringConvertible {
         #expect(one.decide(decision.grant.token).mode == .fast)
     }
 
+    /// One server has not heard of a client for longer than the lifetime; the other has it connected.
+    @Test func doNotForgetEachOthersClients() {
+        let database = SimulatedDatabase()
+        let one = SimulatedServer(database, seed: 1)
+        let two = SimulatedServer(database, seed: 2)
+        let (token, id) = one.pastVisit()
+        let decision = two.decide(token)
+        two.connect(decision.grant)
+        two.run(until: .at(310))
+        one.run(until: .at(299))
+        one.run(until: .at(301))
+        one.sessions.forget(id)
+        one.run(until: .at(310))
+        #expect(one.decide(decision.grant.token).mode == .fast)
+        // Told to forget a session that has not expired, it does.
+        one.sessions.forget(id)
+        one.run(until: .at(311))
+        #expect(one.decide(decision.grant.token).reason == .unknown)
+    }
+
     /// A ticket makes a grant before anything is known of its session; what is known comes sooner or later, or when the
     /// new one is written.
     @Test(arguments: [0, 5, 50, nil] as [Int64?])

@@ -96,6 +96,8 @@ public final class CachingStore: SessionStore {
     private var completions = FIFO<(LookupID, Found)>()
     private var retryAt: Instant?
     private var breaker = CircuitBreaker()
+    /// The latest time that was handed in.
+    private var latest = Instant(nanoseconds: .min)
 
     /// False while the database is known to be away: look-ups are answered "unavailable" at once, and writes wait.
     public var isAvailable = false {
@@ -123,6 +125,7 @@ public final class CachingStore: SessionStore {
     public var count: Int { memory.count }
 
     public func find(_ token: SessionToken, now: Instant) -> StoreAnswer {
+        latest = max(latest, now)
         guard isAvailable, lookups.count < configuration.maximumLookups, breaker.mayAsk(now) else {
             counters.unasked += 1
             return .unavailable
@@ -137,6 +140,7 @@ public final class CachingStore: SessionStore {
     public func session(_ client: ClientID) -> Session? { memory.session(client) }
 
     public func save(_ session: Session, now: Instant) -> Bool {
+        latest = max(latest, now)
         let known = memory.session(session.clientID)
         guard memory.save(session, now: now) else { return false }
         // A sign of life of a session that has a connection is written with the next refresh.
@@ -147,7 +151,10 @@ public final class CachingStore: SessionStore {
     }
 
     public func remove(_ client: ClientID) {
+        // What has expired here may live on elsewhere; where it does not, the database lets it go by itself.
+        let isExpired = memory.session(client)?.expires.map { $0 <= latest } ?? false
         memory.remove(client)
+        guard !isExpired else { return }
         // One that is not removed for want of room expires.
         if removals.count < Self.maximumRemovals { removals.append(client) }
     }
@@ -156,6 +163,7 @@ public final class CachingStore: SessionStore {
     private static let refreshBatch = 256
 
     public func sweep(now: Instant) -> Int {
+        latest = max(latest, now)
         if let retry = retryAt, retry <= now { retryAt = nil }
         var refreshed = 0
         while refreshed < Self.refreshBatch, let next = refreshes.first, next.due <= now {
@@ -205,6 +213,7 @@ public final class CachingStore: SessionStore {
 
     /// What to ask the database next. Ask after every call that changed something, and after sweeping.
     public func pollRequest(now: Instant) -> BackendRequest? {
+        latest = max(latest, now)
         guard isAvailable else { return nil }
         if let client = removals.popFirst() { return BackendRequest(id: newID(), operation: .remove(client)) }
         while let id = loads.popFirst() {
@@ -243,6 +252,7 @@ public final class CachingStore: SessionStore {
 
     /// The answer to a request. Unknown and repeated ones are ignored. Poll decisions afterwards, and requests.
     public func complete(_ id: LookupID, with answer: BackendAnswer, now: Instant) {
+        latest = max(latest, now)
         if let lookup = lookups.removeValue(forKey: id) {
             switch lookup {
             case .token(let digest, let asked):
