@@ -1,0 +1,146 @@
+public import Wire
+
+extension MemoryStore {
+    /// Puts what `member` missed after `presented` into `batch`, which is emptied first.
+    ///
+    /// Refuses: unknownUser, stale, throttled.
+    public func recover(
+        _ member: MemberID, generation: UInt64, _ presented: Presented, into batch: inout Batch, now: Instant
+    ) throws(Refusal) -> Recovery {
+        let time = advance(now)
+        batch.removeAll()
+        let slot = try checked(member, generation)
+        guard let room = rooms[members[slot]?.room ?? -1] else { throw .unknownRoom }
+        try admitRecovery()
+        touch(slot, at: time)
+        return replay(slot, in: room, presented, into: &batch, at: time)
+    }
+
+    func admitRecovery() throws(Refusal) {
+        guard let wait = admission.admit(now: Instant(nanoseconds: time)) else { return }
+        statistics.throttled &+= 1
+        throw .throttled(retryAfter: wait)
+    }
+
+    /// The member that `generation` still speaks for.
+    @inline(__always)
+    func checked(_ id: MemberID, _ generation: UInt64) throws(Refusal) -> Int {
+        guard let slot = slot(id) else { throw .unknownUser }
+        guard members[slot]?.generation == generation else {
+            statistics.fenced &+= 1
+            throw .stale
+        }
+        return slot
+    }
+
+    func replay(_ slot: Int, in room: Room, _ presented: Presented, into batch: inout Batch, at time: Int64) -> Recovery
+    {
+        expire(room, at: time)
+        var recovery = Recovery(verdict: .fresh, position: room.position)
+        switch presented {
+        case .nothing:
+            // Without a position, what the client has confirmed is what it has.
+            if let acknowledged = members[slot]?.acknowledged {
+                collect(slot, in: room, since: acknowledged, into: &batch, at: time, &recovery)
+            }
+        case .unreadable(let error):
+            recovery.verdict = .lost(.epoch)
+            recovery.problem = error == .forged ? .forgedPosition : .malformedPosition
+        case .position(let position) where position.epoch != room.epoch:
+            (recovery.verdict, recovery.problem) = foreign(position, to: room)
+        case .position(let position) where position.sequence > room.top:
+            recovery.verdict = .lost(.epoch)
+            recovery.problem = .futurePosition
+        case .position(let position):
+            collect(slot, in: room, since: position.sequence, into: &batch, at: time, &recovery)
+        }
+        members[slot]?.lastSequence = room.top
+        statistics.count(recovery.verdict)
+        statistics.replayed &+= batch.count
+        return recovery
+    }
+
+    /// The verdict on a position of another epoch than the room's, or of a room that is new.
+    func foreign(_ position: Position, to room: Room?) -> (Verdict, ResumeProblem) {
+        if position.isDegraded != configuration.isDegraded { return (.lost(.degraded), .foreignPosition) }
+        if let room, position.epoch == room.endedEpoch { return (.lost(room.endReason), .foreignPosition) }
+        return (.lost(.epoch), .foreignPosition)
+    }
+
+    /// All that came after `since` and is for this member, or nothing and the reason why.
+    private func collect(
+        _ slot: Int, in room: Room, since: UInt64, into batch: inout Batch, at time: Int64, _ recovery: inout Recovery
+    ) {
+        let serial = members[slot]?.serial ?? 0
+        if configuration.maximumWindow > configuration.window { adapt(room, missed: room.top &- since) }
+        guard since >= room.floor else {
+            recovery.verdict = .lost(room.floorReason)
+            if configuration.replaysKeptOnLoss { collectKept(serial, in: room, since: since, into: &batch, at: time) }
+            return
+        }
+        if !room.isEmpty { use(room, at: time) }
+        guard
+            take(
+                serial, in: room, since: since, into: &batch, at: time, skipped: &recovery.skipped, where: { _ in true }
+            )
+        else {
+            batch.removeAll()
+            recovery.verdict = .lost(.limit)
+            recovery.skipped = 0
+            if configuration.replaysKeptOnLoss { collectKept(serial, in: room, since: since, into: &batch, at: time) }
+            return
+        }
+        recovery.verdict = batch.isEmpty ? .recoveredEmpty : .recovered
+    }
+
+    /// Not a proof of anything: what a client that lost its place still can use.
+    private func collectKept(_ serial: UInt32, in room: Room, since: UInt64, into batch: inout Batch, at time: Int64) {
+        var skipped = 0
+        if !take(serial, in: room, since: since, into: &batch, at: time, skipped: &skipped, where: { $0.isKept }) {
+            batch.removeAll()
+        }
+    }
+
+    /// False if it is more than one batch may carry.
+    @inline(__always)
+    private func take(
+        _ serial: UInt32, in room: Room, since: UInt64, into batch: inout Batch, at time: Int64, skipped: inout Int,
+        where isWanted: (Entry) -> Bool
+    ) -> Bool {
+        @inline(__always)
+        func add(_ entry: Entry, _ sequence: UInt64) -> Bool {
+            guard entry.isFor(serial) else { return true }
+            if entry.isSuperseded || entry.isExpired(at: time) {
+                skipped &+= 1
+                return true
+            }
+            guard isWanted(entry) else { return true }
+            let count = Int(entry.length)
+            guard batch.count < configuration.maximumBatch,
+                batch.bytes.count &+ count <= configuration.maximumBatchBytes
+            else { return false }
+            batch.append(sequence: sequence, entry.properties, count: count) { bytes in
+                arena.read(entry.block, count: count, into: &bytes)
+            }
+            return true
+        }
+        for kept in room.kept where kept.sequence > since {
+            guard add(kept.entry, kept.sequence) else { return false }
+        }
+        let first = room.ring.first
+        let start = since >= first ? Int(clamping: since &- first &+ 1) : 0
+        guard start < room.ring.count else { return true }
+        for index in start..<room.ring.count {
+            guard add(room.ring[index], first &+ UInt64(truncatingIfNeeded: index)) else { return false }
+        }
+        return true
+    }
+
+    /// The window follows what clients miss: up at once, down slowly.
+    private func adapt(_ room: Room, missed: UInt64) {
+        room.gap = max(missed, room.gap &- (room.gap &+ 15) / 16)
+        let wanted = Int(clamping: room.gap)
+        let target = wanted > configuration.maximumWindow ? wanted : wanted &+ wanted / 4
+        room.window = min(max(target, configuration.window), configuration.maximumWindow)
+    }
+}
