@@ -1,5 +1,3 @@
-public import Wire
-
 public enum Quality: UInt8, Hashable, Sendable, CaseIterable {
     case unknown = 0
     case good = 1

@@ -29,7 +29,7 @@ extension MemoryStore {
         }
         if room.top == UInt64.max { reset(room, because: .epoch) }
         expire(room, at: time)
-        makeSpace(Arena.cost(payload.byteCount), for: room)
+        makeSpace(Arena.cost(payload.byteCount), for: room, at: time)
         supersede(properties, from: sender, to: recipient, in: room)
 
         room.top &+= 1
@@ -178,27 +178,25 @@ extension MemoryStore {
 
     /// Room for `needed` bytes more: the rooms that were not used for longest go first, whole; then the oldest messages
     /// of this one.
-    private func makeSpace(_ needed: Int, for room: Room) {
+    private func makeSpace(_ needed: Int, for room: Room, at time: Int64) {
+        guard cost &+ needed > configuration.maximumBytes else { return }
+        use(room, at: time)
         while cost &+ needed > configuration.maximumBytes {
             if oldestRoom != Room.none, Int(oldestRoom) != room.id.slot, let oldest = rooms[Int(oldestRoom)] {
-                evict(oldest)
+                evict(oldest, at: time)
             } else if !room.kept.isEmpty {
                 statistics.evicted &+= 1
                 dropKept(room, at: time, because: .trimmed)
             } else if room.ring.count > 0 {
-                statistics.evicted &+= 1
+                statistics.evicted &+= room.ring[0].isSuperseded ? 0 : 1
                 dropFirst(room, at: time, because: .trimmed, keeps: false)
-            } else if newestRoom != Room.none, let other = rooms[Int(newestRoom)], other !== room {
-                // This room is the least recently used one, and empty.
-                unlist(room)
-                evict(other)
             } else {
                 break
             }
         }
     }
 
-    private func evict(_ room: Room) {
+    private func evict(_ room: Room, at time: Int64) {
         statistics.evicted &+= room.live &+ room.kept.count
         while !room.kept.isEmpty { dropKept(room, at: time, because: .trimmed) }
         while room.ring.count > 0 { dropFirst(room, at: time, because: .trimmed, keeps: false) }
