@@ -6,7 +6,7 @@ public struct Configuration: Sendable {
     public var window = 50
     /// A room whose clients stay away for longer than the window lasts gets a larger one, up to this many messages.
     /// Not above ``window``: windows do not adapt.
-    public var maximumWindow = 50
+    public var maximumWindow = 0
     /// How long a message is kept.
     public var messageLifetime = Duration.seconds(300)
     /// How long a room and a user who dropped out are remembered after their last sign of life. At least ten times

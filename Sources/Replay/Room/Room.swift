@@ -70,7 +70,9 @@ final class Room {
 
     /// All numbers up to the last one are gone.
     func beginEpoch(_ epoch: UInt64, because reason: LossReason) {
-        endedEpoch = self.epoch
+        // An epoch in which nothing was said is not worth remembering in place of one in which something was: a store
+        // may be told again because it could not say that it had done it.
+        if top > 0 || endedEpoch == nil { endedEpoch = self.epoch }
         endReason = reason
         self.epoch = epoch
         top = 0
