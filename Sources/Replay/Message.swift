@@ -83,20 +83,16 @@ public struct Batch: Sendable {
     }
 
     public mutating func append(sequence: UInt64, _ properties: MessageProperties, payload: RawSpan) {
-        append(sequence: sequence, properties, count: payload.byteCount) { bytes in
-            unsafe payload.withUnsafeBytes { unsafe bytes.append(contentsOf: $0) }
-        }
-    }
-
-    /// `write` appends exactly `count` bytes.
-    @inline(__always)
-    mutating func append(
-        sequence: UInt64, _ properties: MessageProperties, count: Int, write: (inout [UInt8]) -> Void
-    ) {
         records.append(
             Record(
-                sequence: sequence, offset: bytes.count, count: count, kind: properties.kind,
+                sequence: sequence, offset: bytes.count, count: payload.byteCount, kind: properties.kind,
                 isText: properties.isText, negotiation: properties.negotiation))
-        write(&bytes)
+        unsafe payload.withUnsafeBytes { unsafe bytes.append(contentsOf: $0) }
     }
+
+    /// Records whose bytes follow with one ``fill(_:)``.
+    @inline(__always)
+    mutating func append(_ record: Record) { records.append(record) }
+
+    mutating func fill(_ write: (inout [UInt8]) -> Void) { write(&bytes) }
 }

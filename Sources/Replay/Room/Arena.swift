@@ -5,11 +5,17 @@ import Wire
 struct Arena {
     static let blockSize = 256
     /// Blocks are got from the system this many at a time.
-    static let blocksPerSegment = 1_024
+    static let blocksPerSegment = 128
     /// No block.
     static let none = UInt32.max
     /// What a message costs beside its bytes: its entry in the ring.
     static let entryCost = 64
+
+    /// One message's blocks.
+    struct Chain {
+        let first: UInt32
+        let count: Int
+    }
 
     private var segments: [[UInt8]] = []
     private var next: [UInt32] = []
@@ -63,18 +69,28 @@ struct Arena {
         }
     }
 
-    /// Appends `count` bytes of the chain that starts at `first` to `output`.
-    func read(_ first: UInt32, count: Int, into output: inout [UInt8]) {
-        var block = first
-        var remaining = count
-        while remaining > 0, block != Self.none {
-            let count = min(Self.blockSize, remaining)
-            let start = Int(block) % Self.blocksPerSegment &* Self.blockSize
-            unsafe segments[Int(block) / Self.blocksPerSegment].withUnsafeBytes { segment in
-                unsafe output.append(contentsOf: UnsafeRawBufferPointer(rebasing: segment[start..<start &+ count]))
+    /// Appends the bytes of `chains`, `total` in all, to `output`.
+    func read(_ chains: ContiguousArray<Chain>, total: Int, into output: inout [UInt8]) {
+        output.append(addingCapacity: total) { span in
+            unsafe span.withUnsafeMutableBufferPointer { buffer, written in
+                for chain in chains {
+                    var block = chain.first
+                    var remaining = chain.count
+                    while remaining > 0, block != Self.none {
+                        let part = min(Self.blockSize, remaining)
+                        let start = Int(block) % Self.blocksPerSegment &* Self.blockSize
+                        let target = unsafe UnsafeMutableRawBufferPointer(
+                            UnsafeMutableBufferPointer(rebasing: buffer[written..<written &+ part]))
+                        unsafe segments[Int(block) / Self.blocksPerSegment].withUnsafeBytes { segment in
+                            unsafe target.copyMemory(
+                                from: UnsafeRawBufferPointer(rebasing: segment[start..<start &+ part]))
+                        }
+                        written &+= part
+                        remaining &-= part
+                        block = next[Int(block)]
+                    }
+                }
             }
-            remaining &-= count
-            block = next[Int(block)]
         }
     }
 

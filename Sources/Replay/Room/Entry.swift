@@ -19,6 +19,7 @@ struct Entry {
     /// Replaced by a newer message; its bytes are gone, only the number is kept.
     static let superseded: UInt8 = 4
 
+    var isText: Bool { flags & Self.text != 0 }
     var isSuperseded: Bool { flags & Self.superseded != 0 }
 
     /// True if it stays when messages are trimmed by count.
@@ -27,11 +28,6 @@ struct Entry {
     func isExpired(at time: Int64) -> Bool { expires <= time }
 
     func isFor(_ serial: UInt32) -> Bool { (to == 0 || to == serial) && from != serial }
-
-    var properties: MessageProperties {
-        MessageProperties(
-            kind, isText: flags & Self.text != 0, isPriority: flags & Self.priority != 0, negotiation: negotiation)
-    }
 }
 
 /// Entries under consecutive numbers. A number is an index: finding one takes no search.

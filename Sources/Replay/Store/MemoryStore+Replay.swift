@@ -107,6 +107,8 @@ extension MemoryStore {
         _ serial: UInt32, in room: Room, since: UInt64, into batch: inout Batch, at time: Int64, skipped: inout Int,
         where isWanted: (Entry) -> Bool
     ) -> Bool {
+        chains.removeAll(keepingCapacity: true)
+        var total = 0
         @inline(__always)
         func add(_ entry: Entry, _ sequence: UInt64) -> Bool {
             guard entry.isFor(serial) else { return true }
@@ -116,12 +118,15 @@ extension MemoryStore {
             }
             guard isWanted(entry) else { return true }
             let count = Int(entry.length)
-            guard batch.count < configuration.maximumBatch,
-                batch.bytes.count &+ count <= configuration.maximumBatchBytes
-            else { return false }
-            batch.append(sequence: sequence, entry.properties, count: count) { bytes in
-                arena.read(entry.block, count: count, into: &bytes)
+            guard batch.count < configuration.maximumBatch, total &+ count <= configuration.maximumBatchBytes else {
+                return false
             }
+            batch.append(
+                Batch.Record(
+                    sequence: sequence, offset: total, count: count, kind: entry.kind, isText: entry.isText,
+                    negotiation: entry.negotiation))
+            chains.append(Arena.Chain(first: entry.block, count: count))
+            total &+= count
             return true
         }
         for kept in room.kept where kept.sequence > since {
@@ -129,10 +134,12 @@ extension MemoryStore {
         }
         let first = room.ring.first
         let start = since >= first ? Int(clamping: since &- first &+ 1) : 0
-        guard start < room.ring.count else { return true }
-        for index in start..<room.ring.count {
-            guard add(room.ring[index], first &+ UInt64(truncatingIfNeeded: index)) else { return false }
+        if start < room.ring.count {
+            for index in start..<room.ring.count {
+                guard add(room.ring[index], first &+ UInt64(truncatingIfNeeded: index)) else { return false }
+            }
         }
+        batch.fill { arena.read(chains, total: total, into: &$0) }
         return true
     }
 

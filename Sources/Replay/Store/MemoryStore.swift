@@ -15,6 +15,8 @@ public final class MemoryStore: ReplayStore {
     private(set) var time = Int64.min
 
     var arena: Arena
+    /// What a replay is about to read: kept, so that it is allocated once.
+    var chains: ContiguousArray<Arena.Chain> = []
     /// Memory of all messages (``Arena/cost(_:)``).
     var cost = 0
     var rooms: ContiguousArray<Room?> = []
