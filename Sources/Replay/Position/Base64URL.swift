@@ -3,21 +3,22 @@ import Wire
 /// RFC 4648 section 5 without padding, for words of 64 bits: what clients carry around.
 enum Base64URL {
     /// The first `count` digits of the words' bits, most significant first.
-    static func text(_ words: [UInt64], count: Int) -> String {
+    static func text(_ words: (UInt64, UInt64, UInt64), count: Int) -> String {
+        var words = words
         var digits: [UInt8] = []
         digits.reserveCapacity(count)
-        for index in 0..<count { digits.append(digit(bits(words, at: index &* 6))) }
+        for _ in 0..<count { digits.append(next(&words)) }
         return String(decoding: digits, as: UTF8.self)
     }
 
-    /// Six bits at `offset`; bits past the end are zero.
-    private static func bits(_ words: [UInt64], at offset: Int) -> UInt8 {
-        var value: UInt8 = 0
-        for bit in offset..<offset &+ 6 {
-            let isSet = bit < words.count &* 64 && words[bit &>> 6] &>> UInt64(63 &- bit & 63) & 1 == 1
-            value = value &<< 1 | (isSet ? 1 : 0)
-        }
-        return value
+    /// Takes the first digit off.
+    @inline(__always)
+    static func next(_ words: inout (UInt64, UInt64, UInt64)) -> UInt8 {
+        let first = digit(UInt8(truncatingIfNeeded: words.0 &>> 58))
+        words.0 = words.0 &<< 6 | words.1 &>> 58
+        words.1 = words.1 &<< 6 | words.2 &>> 58
+        words.2 = words.2 &<< 6
+        return first
     }
 
     static func digit(_ value: UInt8) -> UInt8 {

@@ -49,7 +49,7 @@ public struct PositionKey: Sendable {
 
     public func text(_ position: Position) -> String {
         let code = hash.hash(position.epoch, position.sequence)
-        return Base64URL.text([position.epoch, position.sequence, code], count: Self.textLength)
+        return Base64URL.text((position.epoch, position.sequence, code), count: Self.textLength)
     }
 
     /// Appends the text's 32 bytes. False, and nothing written, if they do not fit.
@@ -57,12 +57,7 @@ public struct PositionKey: Sendable {
     public func write(_ position: Position, into output: inout OutputRawSpan) -> Bool {
         guard output.freeCapacity >= Self.textLength else { return false }
         var words = (position.epoch, position.sequence, hash.hash(position.epoch, position.sequence))
-        for _ in 0..<Self.textLength {
-            output.append(Base64URL.digit(UInt8(truncatingIfNeeded: words.0 &>> 58)), as: UInt8.self)
-            words.0 = words.0 &<< 6 | words.1 &>> 58
-            words.1 = words.1 &<< 6 | words.2 &>> 58
-            words.2 = words.2 &<< 6
-        }
+        for _ in 0..<Self.textLength { output.append(Base64URL.next(&words), as: UInt8.self) }
         return true
     }
 

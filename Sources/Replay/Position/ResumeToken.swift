@@ -48,7 +48,7 @@ public struct ResumeToken: Equatable, Sendable {
     }
 
     /// For messages: the whole secret. Never for logs.
-    public var text: String { Base64URL.text([high, low], count: Self.textLength) }
+    public var text: String { Base64URL.text((high, low, 0), count: Self.textLength) }
 }
 
 /// A printed token shows only what a log may show.

@@ -8,18 +8,7 @@ final class Room {
     let name: [UInt8]
     let nameHash: UInt64
 
-    var epoch: UInt64
-    /// The last number given out.
-    var top: UInt64 = 0
-    /// The epoch before this one and why it ended, for clients that come back with it.
-    var endedEpoch: UInt64?
-    var endReason = LossReason.epoch
-
-    /// The highest number of a message that was dropped although somebody may have needed it. Whoever is at this
-    /// number or after it has missed nothing that is not here; replaced messages do not count, since what replaced them
-    /// came later and is here, or has itself moved the floor.
-    private(set) var floor: UInt64 = 0
-    private(set) var floorReason = LossReason.trimmed
+    var standing: Standing
 
     var ring = Ring()
     /// Offers, answers and priority messages that fell out of the window; all older than the ring's.
@@ -54,29 +43,14 @@ final class Room {
         self.id = id
         self.name = name
         self.nameHash = nameHash
-        self.epoch = epoch
+        standing = Standing(epoch: epoch)
         self.window = window
     }
 
-    var position: Position { Position(epoch: epoch, sequence: top) }
-
     var isEmpty: Bool { ring.count == 0 && kept.isEmpty }
 
-    func raiseFloor(_ sequence: UInt64, _ reason: LossReason) {
-        guard sequence > floor else { return }
-        floor = sequence
-        floorReason = reason
-    }
-
-    /// All numbers up to the last one are gone.
-    func beginEpoch(_ epoch: UInt64, because reason: LossReason) {
-        // An epoch in which nothing was said is not worth remembering in place of one in which something was: a store
-        // may be told again because it could not say that it had done it.
-        if top > 0 || endedEpoch == nil { endedEpoch = self.epoch }
-        endReason = reason
-        self.epoch = epoch
-        top = 0
-        floor = 0
+    func begin(_ epoch: UInt64, because reason: LossReason) {
+        standing.begin(epoch, because: reason)
         keys = []
         oldestKey = 0
     }

@@ -42,7 +42,7 @@ extension MemoryStore {
             // Not reached: the slot was just found.
             return Joined(
                 generation: 0, token: newToken(), isReconnection: false, disconnectDuration: nil, replaced: nil,
-                recovery: Recovery(verdict: .fresh, position: room.position))
+                recovery: Recovery(verdict: .fresh, position: room.standing.position))
         }
         unlistDropped(slot)
         // The newest connection wins; what the old one still says changes nothing.
@@ -77,7 +77,7 @@ extension MemoryStore {
         members[slot]?.id = id
         members[slot]?.token = newToken()
         members[slot]?.acknowledged = nil
-        members[slot]?.lastSequence = room.top
+        members[slot]?.lastSequence = room.standing.top
         guard room.nextSerial != UInt32.max else {
             // After four billion memberships the serials start again, and with them the room.
             reset(room, because: .epoch)
@@ -96,17 +96,14 @@ extension MemoryStore {
 
     /// The verdict for a client that cannot show that it was here.
     private func unproven(_ resume: Resume?, in room: Room) -> Recovery {
-        var recovery = Recovery(verdict: .fresh, position: room.position)
+        var recovery = Recovery(verdict: .fresh, position: room.standing.position)
         guard let resume else { return recovery }
-        recovery.verdict = .lost(.epoch)
-        switch resume.position {
-        case .unreadable(let error):
-            recovery.problem = error == .forged ? .forgedPosition : .malformedPosition
-        case .position(let position) where position.epoch != room.epoch:
-            (recovery.verdict, recovery.problem) = foreign(position, to: room)
-        case .position, .nothing:
-            recovery.problem = .wrongToken
-        }
+        guard
+            case .lost(let reason, let problem) = room.standing.judgeUnproven(
+                resume.position, isDegraded: configuration.isDegraded)
+        else { return recovery }
+        recovery.verdict = .lost(reason)
+        recovery.problem = problem
         return recovery
     }
 
@@ -120,7 +117,8 @@ extension MemoryStore {
         let slot = try checked(member, generation)
         guard let room = rooms[members[slot]?.room ?? -1] else { throw .unknownRoom }
         touch(slot, at: time)
-        guard case .position(let position) = presented, position.epoch == room.epoch, position.sequence <= room.top
+        guard case .position(let position) = presented, position.epoch == room.standing.epoch,
+            position.sequence <= room.standing.top
         else { return }
         let acknowledged = max(members[slot]?.acknowledged ?? 0, position.sequence)
         let last = max(members[slot]?.lastSequence ?? 0, position.sequence)
@@ -169,7 +167,7 @@ extension MemoryStore {
     }
 
     /// Where the room is.
-    public func position(of room: RoomID) -> Position? { self.room(room)?.position }
+    public func position(of room: RoomID) -> Position? { self.room(room)?.standing.position }
 
     /// Begins a new epoch.
     public func reset(_ id: RoomID, because reason: LossReason) throws(Refusal) {

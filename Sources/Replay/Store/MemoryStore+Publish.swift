@@ -25,20 +25,20 @@ extension MemoryStore {
         }
         if let key = properties.key, let sequence = remembered(key, by: senderName, in: room, at: time) {
             statistics.duplicates &+= 1
-            return Published(position: Position(epoch: room.epoch, sequence: sequence), isDuplicate: true)
+            return Published(position: Position(epoch: room.standing.epoch, sequence: sequence), isDuplicate: true)
         }
-        if room.top == UInt64.max { reset(room, because: .epoch) }
+        if room.standing.top == UInt64.max { reset(room, because: .epoch) }
         expire(room, at: time)
         makeSpace(Arena.cost(payload.byteCount), for: room, at: time)
         supersede(properties, from: sender, to: recipient, in: room)
 
-        room.top &+= 1
+        room.standing.top &+= 1
         let entry = Entry(
             published: time, expires: later(time, by: max(properties.lifetime, .zero)),
             negotiation: properties.negotiation, from: sender, to: recipient, block: arena.store(payload) ?? Arena.none,
             length: UInt32(truncatingIfNeeded: payload.byteCount), kind: properties.kind,
             flags: (properties.isText ? Entry.text : 0) | (properties.isPriority ? Entry.priority : 0))
-        room.ring.append(entry, sequence: room.top)
+        room.ring.append(entry, sequence: room.standing.top)
         account(room, entry, sign: 1)
         room.live &+= 1
         if properties.kind != .other { room.liveNegotiation &+= 1 }
@@ -46,7 +46,7 @@ extension MemoryStore {
         trim(room, at: time)
         if let key = properties.key { remember(key, by: senderName, in: room, at: time) }
         statistics.published &+= 1
-        return Published(position: room.position, isDuplicate: false)
+        return Published(position: room.standing.position, isDuplicate: false)
     }
 
     // MARK: What newer messages replace
@@ -94,7 +94,7 @@ extension MemoryStore {
     private func remember(_ key: IdempotencyKey, by sender: UInt64, in room: Room, at time: Int64) {
         guard configuration.maximumKeys > 0 else { return }
         let known = RememberedKey(
-            sender: sender, key: key, sequence: room.top, expires: later(time, by: configuration.keyLifetime))
+            sender: sender, key: key, sequence: room.standing.top, expires: later(time, by: configuration.keyLifetime))
         if room.keys.count < configuration.maximumKeys {
             room.keys.append(known)
         } else {
@@ -173,7 +173,7 @@ extension MemoryStore {
     private func forget(_ room: Room, _ entry: Entry, _ sequence: UInt64, at time: Int64, because reason: LossReason) {
         release(room, entry)
         if reason == .expired { statistics.expired &+= 1 } else { statistics.trimmed &+= 1 }
-        if !entry.isExpired(at: time) { room.raiseFloor(sequence, reason) }
+        if !entry.isExpired(at: time) { room.standing.raiseFloor(sequence, reason) }
     }
 
     /// Room for `needed` bytes more: the rooms that were not used for longest go first, whole; then the oldest messages
@@ -220,7 +220,7 @@ extension MemoryStore {
 
     func reset(_ room: Room, because reason: LossReason) {
         removeHistory(room)
-        room.beginEpoch(newEpoch(), because: reason)
+        room.begin(newEpoch(), because: reason)
         var slot = room.firstMember
         while slot != Room.none, var member = members[Int(slot)] {
             member.acknowledged = nil

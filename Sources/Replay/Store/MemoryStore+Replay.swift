@@ -36,65 +36,58 @@ extension MemoryStore {
     func replay(_ slot: Int, in room: Room, _ presented: Presented, into batch: inout Batch, at time: Int64) -> Recovery
     {
         expire(room, at: time)
-        var recovery = Recovery(verdict: .fresh, position: room.position)
-        switch presented {
-        case .nothing:
-            // Without a position, what the client has confirmed is what it has.
-            if let acknowledged = members[slot]?.acknowledged {
-                collect(slot, in: room, since: acknowledged, into: &batch, at: time, &recovery)
-            }
-        case .unreadable(let error):
-            recovery.verdict = .lost(.epoch)
-            recovery.problem = error == .forged ? .forgedPosition : .malformedPosition
-        case .position(let position) where position.epoch != room.epoch:
-            (recovery.verdict, recovery.problem) = foreign(position, to: room)
-        case .position(let position) where position.sequence > room.top:
-            recovery.verdict = .lost(.epoch)
-            recovery.problem = .futurePosition
-        case .position(let position):
-            collect(slot, in: room, since: position.sequence, into: &batch, at: time, &recovery)
+        var recovery = Recovery(verdict: .fresh, position: room.standing.position)
+        let acknowledged = members[slot]?.acknowledged
+        if configuration.maximumWindow > configuration.window { adapt(room, presented, acknowledged) }
+        switch room.standing.judge(presented, acknowledged: acknowledged, isDegraded: configuration.isDegraded) {
+        case .fresh:
+            break
+        case .since(let sequence):
+            collect(slot, in: room, since: sequence, into: &batch, at: time, &recovery)
+        case .lost(let reason, let problem):
+            recovery.verdict = .lost(reason)
+            recovery.problem = problem
+            if problem == nil { collectKept(slot, in: room, presented, acknowledged, into: &batch, at: time) }
         }
-        members[slot]?.lastSequence = room.top
+        members[slot]?.lastSequence = room.standing.top
         statistics.count(recovery.verdict)
         statistics.replayed &+= batch.count
         return recovery
     }
 
-    /// The verdict on a position of another epoch than the room's, or of a room that is new.
-    func foreign(_ position: Position, to room: Room?) -> (Verdict, ResumeProblem) {
-        if position.isDegraded != configuration.isDegraded { return (.lost(.degraded), .foreignPosition) }
-        if let room, position.epoch == room.endedEpoch { return (.lost(room.endReason), .foreignPosition) }
-        return (.lost(.epoch), .foreignPosition)
-    }
-
-    /// All that came after `since` and is for this member, or nothing and the reason why.
+    /// All that came after `since` and is for this member.
     private func collect(
         _ slot: Int, in room: Room, since: UInt64, into batch: inout Batch, at time: Int64, _ recovery: inout Recovery
     ) {
         let serial = members[slot]?.serial ?? 0
-        if configuration.maximumWindow > configuration.window { adapt(room, missed: room.top &- since) }
-        guard since >= room.floor else {
-            recovery.verdict = .lost(room.floorReason)
-            if configuration.replaysKeptOnLoss { collectKept(serial, in: room, since: since, into: &batch, at: time) }
-            return
-        }
         if !room.isEmpty { use(room, at: time) }
-        guard
-            take(
-                serial, in: room, since: since, into: &batch, at: time, skipped: &recovery.skipped, where: { _ in true }
-            )
+        var skipped = 0
+        guard take(serial, in: room, since: since, into: &batch, at: time, skipped: &skipped, where: { _ in true })
         else {
             batch.removeAll()
             recovery.verdict = .lost(.limit)
-            recovery.skipped = 0
-            if configuration.replaysKeptOnLoss { collectKept(serial, in: room, since: since, into: &batch, at: time) }
+            collectKept(slot, in: room, since: since, into: &batch, at: time)
             return
         }
+        recovery.skipped = skipped
         recovery.verdict = batch.isEmpty ? .recoveredEmpty : .recovered
     }
 
+    private func collectKept(
+        _ slot: Int, in room: Room, _ presented: Presented, _ acknowledged: UInt64?, into batch: inout Batch,
+        at time: Int64
+    ) {
+        if case .position(let position) = presented {
+            collectKept(slot, in: room, since: position.sequence, into: &batch, at: time)
+        } else if let acknowledged {
+            collectKept(slot, in: room, since: acknowledged, into: &batch, at: time)
+        }
+    }
+
     /// Not a proof of anything: what a client that lost its place still can use.
-    private func collectKept(_ serial: UInt32, in room: Room, since: UInt64, into batch: inout Batch, at time: Int64) {
+    private func collectKept(_ slot: Int, in room: Room, since: UInt64, into batch: inout Batch, at time: Int64) {
+        guard configuration.replaysKeptOnLoss else { return }
+        let serial = members[slot]?.serial ?? 0
         var skipped = 0
         if !take(serial, in: room, since: since, into: &batch, at: time, skipped: &skipped, where: { $0.isKept }) {
             batch.removeAll()
@@ -144,8 +137,15 @@ extension MemoryStore {
     }
 
     /// The window follows what clients miss: up at once, down slowly.
-    private func adapt(_ room: Room, missed: UInt64) {
-        room.gap = max(missed, room.gap &- (room.gap &+ 15) / 16)
+    private func adapt(_ room: Room, _ presented: Presented, _ acknowledged: UInt64?) {
+        let since: UInt64
+        switch presented {
+        case .position(let position) where position.epoch == room.standing.epoch: since = position.sequence
+        case .nothing: since = acknowledged ?? room.standing.top
+        default: return
+        }
+        guard since <= room.standing.top else { return }
+        room.gap = max(room.standing.top &- since, room.gap &- (room.gap &+ 15) / 16)
         let wanted = Int(clamping: room.gap)
         let target = wanted > configuration.maximumWindow ? wanted : wanted &+ wanted / 4
         room.window = min(max(target, configuration.window), configuration.maximumWindow)

@@ -93,8 +93,7 @@ public final class MemoryStore: ReplayStore {
 
     func memberSlot(_ name: RawSpan, in room: Room) -> Int? {
         memberIndex.find(hash.hash(name, scope: room.id.raw | 1 << 63)) { slot in
-            guard let member = members[slot], member.room == room.id.slot else { return false }
-            let known = member.name
+            guard members[slot]?.room == room.id.slot, let known = members[slot]?.name else { return false }
             return name.elementsEqual(known.span.bytes)
         }
     }
@@ -187,7 +186,7 @@ public final class MemoryStore: ReplayStore {
         let nameHash = hash.hash(name, scope: room.id.raw | 1 << 63)
         var member = Member(
             id: newMemberID(slot), room: room.id.slot, name: name.copied(), nameHash: nameHash, serial: room.nextSerial,
-            token: newToken(), generation: newGeneration(), lastSeen: time, lastSequence: room.top)
+            token: newToken(), generation: newGeneration(), lastSeen: time, lastSequence: room.standing.top)
         room.nextSerial &+= 1
         member.nextInRoom = room.firstMember
         if room.firstMember != Room.none {
