@@ -118,10 +118,13 @@ final class Server {
     private var lastID: UInt64 = 0
     var notices: [ResilientStore.Notice] = []
 
-    init(seed: UInt64 = 1, change: (inout ResilientStore.Configuration) -> Void = { _ in }) {
+    init(
+        seed: UInt64 = 1, rooms: Configuration = Configuration(),
+        change: (inout ResilientStore.Configuration) -> Void = { _ in }
+    ) {
         var configuration = ResilientStore.Configuration()
         change(&configuration)
-        remote = RemoteStore(MemoryStore(random: SeededGenerator(seed: seed)))
+        remote = RemoteStore(MemoryStore(configuration: rooms, random: SeededGenerator(seed: seed)))
         store = ResilientStore(remote, configuration: configuration, random: SeededGenerator(seed: seed + 1_000))
     }
 
@@ -140,13 +143,13 @@ final class Server {
     func takeNotices() { while let notice = store.pollNotice() { notices.append(notice) } }
 
     /// The outcome, however long it takes; nil if there is none within a second.
-    func perform(_ operation: Operation) -> Outcome? {
+    func perform(_ operation: Operation, step: Wire.Duration = .milliseconds(1)) -> Outcome? {
         lastID += 1
         let id = OperationID(lastID)
         if let outcome = store.submit(operation, id: id, now: now) { return outcome }
         let started = now
         while now - started < .seconds(1) {
-            pass(.milliseconds(1))
+            pass(step)
             while let (answered, outcome) = store.pollOutcome() { if answered == id { return outcome } }
         }
         return nil
@@ -189,6 +192,10 @@ final class Server {
         let (joined, batch) = try server.join("ann", resume: back(ann))
         #expect(joined.recovery.verdict == .recovered && batch.payload(0) == bytes("x"))
         #expect(server.store.pendingCount == 0 && server.notices.isEmpty)
+        let statistics = server.store.statistics
+        #expect(statistics.operations == 4 && statistics.failures == 0 && statistics.withoutStore == 0)
+        #expect(statistics.latencies.reduce(0, +) == 4 && statistics.latencySum == .milliseconds(4))
+        #expect(statistics.verdicts == [.fresh: 2, .recovered: 1])
     }
 
     @Test(arguments: [RemoteStore.Behavior.dead, .deaf])

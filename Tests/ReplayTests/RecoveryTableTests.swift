@@ -2,107 +2,31 @@ import Replay
 import Testing
 import Wire
 
-/// One case: so many messages in a room with such limits, then a wait, then a return to a place.
-/// Every store must answer the same.
-struct RecoveryCase: CustomTestStringConvertible, Sendable {
-    var name: String
-    var window = 10
-    var lifetime = 60.0
-    var published: Int
-    var since: UInt64
-    var wait = 0.0
-    var batchLimit = 100
-    var kind = MessageKind.other
-    /// Own lifetime of each message.
-    var expiry: Double?
-    var otherEpoch = false
-    var verdict: Verdict
-    var replayed: ClosedRange<UInt64>?
-
-    var testDescription: String { name }
-
-    static let all: [RecoveryCase] = [
-        RecoveryCase(name: "nothing was ever said", published: 0, since: 0, verdict: .recoveredEmpty),
-        RecoveryCase(name: "the last two", published: 10, since: 8, verdict: .recovered, replayed: 9...10),
-        RecoveryCase(name: "all of a full window", published: 10, since: 0, verdict: .recovered, replayed: 1...10),
-        RecoveryCase(name: "all, window not full", published: 4, since: 0, verdict: .recovered, replayed: 1...4),
-        RecoveryCase(name: "nothing missed", published: 7, since: 7, verdict: .recoveredEmpty),
-        RecoveryCase(name: "nothing missed, window full", published: 20, since: 20, verdict: .recoveredEmpty),
-        RecoveryCase(name: "exactly the window", published: 20, since: 10, verdict: .recovered, replayed: 11...20),
-        RecoveryCase(name: "one more than the window", published: 20, since: 9, verdict: .lost(.trimmed)),
-        RecoveryCase(name: "long gone", published: 20, since: 0, verdict: .lost(.trimmed)),
-        RecoveryCase(name: "not there yet", published: 20, since: 21, verdict: .lost(.epoch)),
-        RecoveryCase(name: "far in the future", published: 20, since: .max, verdict: .lost(.epoch)),
-        RecoveryCase(name: "future of an empty room", published: 0, since: 1, verdict: .lost(.epoch)),
-        RecoveryCase(
-            name: "as many as one batch may carry", published: 10, since: 5, batchLimit: 5, verdict: .recovered,
-            replayed: 6...10),
-        RecoveryCase(
-            name: "more than one batch may carry", published: 10, since: 4, batchLimit: 5, verdict: .lost(.limit)),
-        RecoveryCase(
-            name: "expired", lifetime: 1, published: 10, since: 8, wait: 3, verdict: .lost(.expired)),
-        RecoveryCase(
-            name: "expired, nothing missed", lifetime: 1, published: 10, since: 10, wait: 3, verdict: .recoveredEmpty),
-        RecoveryCase(
-            name: "just not expired", lifetime: 3, published: 3, since: 1, wait: 2.999, verdict: .recovered,
-            replayed: 2...3),
-        RecoveryCase(
-            name: "expired to the moment", lifetime: 3, published: 3, since: 1, wait: 3, verdict: .lost(.expired)),
-        RecoveryCase(
-            name: "trimmed, then all expired", lifetime: 1, published: 20, since: 3, wait: 3, verdict: .lost(.expired)),
-        RecoveryCase(name: "another epoch", published: 10, since: 8, otherEpoch: true, verdict: .lost(.epoch)),
-        RecoveryCase(
-            name: "another epoch, same number", published: 10, since: 10, otherEpoch: true, verdict: .lost(.epoch)),
-        RecoveryCase(name: "window of one", window: 1, published: 3, since: 2, verdict: .recovered, replayed: 3...3),
-        RecoveryCase(name: "window of one, two missed", window: 1, published: 3, since: 1, verdict: .lost(.trimmed)),
-        RecoveryCase(
-            name: "only the newest offer", published: 9, since: 0, kind: .offer, verdict: .recovered, replayed: 9...9),
-        RecoveryCase(
-            name: "replaced offers do not fill the window", window: 2, published: 30, since: 0, kind: .offer,
-            verdict: .recovered, replayed: 30...30),
-        RecoveryCase(
-            name: "only the newest answer", published: 9, since: 3, kind: .answer, verdict: .recovered,
-            replayed: 9...9),
-        RecoveryCase(
-            name: "their senders gave them a second", published: 5, since: 2, wait: 2, expiry: 1,
-            verdict: .recoveredEmpty),
-        RecoveryCase(
-            name: "their senders gave them a minute", published: 5, since: 2, wait: 2, expiry: 60, verdict: .recovered,
-            replayed: 3...5),
-        RecoveryCase(
-            name: "trimmed before their own time", published: 20, since: 2, expiry: 50, verdict: .lost(.trimmed)),
-    ]
-}
-
 @Suite struct RecoveryTable {
     @Test(arguments: RecoveryCase.all)
-    func holds(_ row: RecoveryCase) throws {
-        let scene = Scene {
-            $0.window = row.window
-            $0.messageLifetime = Duration(nanoseconds: Int64(row.lifetime * 1e9))
-            $0.maximumBatch = row.batchLimit
-        }
-        let reader = try scene.join("reader")
-        let writer = try scene.join("writer")
-        for number in 0..<row.published {
-            var properties = MessageProperties(row.kind)
-            if let expiry = row.expiry { properties.lifetime = Duration(nanoseconds: Int64(expiry * 1e9)) }
-            let done = try scene.publish("m\(number + 1)", from: writer, properties)
-            #expect(done.position.sequence == UInt64(number + 1))
-        }
-        scene.now = scene.now + Duration(nanoseconds: Int64(row.wait * 1e9))
-        var since = Position(epoch: reader.position.epoch, sequence: row.since)
-        if row.otherEpoch { since.epoch ^= 0x100 }
+    func holdsInMemory(_ row: RecoveryCase) throws {
+        let store = MemoryStore(configuration: row.configuration, random: SeededGenerator(seed: 1))
+        var now = Instant.at(1)
+        try row.check(
+            StoreDriver(
+                perform: { operation in
+                    guard let outcome = store.submit(operation, id: OperationID(0), now: now) else {
+                        throw Refusal.unavailable
+                    }
+                    return outcome
+                }, pass: { now = now + $0 }))
+    }
 
-        let recovery = try scene.recover(reader, since: since)
-        #expect(recovery.verdict == row.verdict)
-        #expect(recovery.position == Position(epoch: reader.position.epoch, sequence: UInt64(row.published)))
-        #expect(scene.sequences == (row.replayed.map { Array($0) } ?? []))
-        #expect(scene.texts == scene.sequences.map { "m\($0)" })
-
-        // Coming back on a new connection says the same as asking on the old one.
-        let again = try scene.rejoin(reader, position: since)
-        #expect(again.joined.recovery.verdict == row.verdict)
-        #expect(scene.sequences == (row.replayed.map { Array($0) } ?? []))
+    /// The same answers where they come later, through deadlines and breaker.
+    @Test(arguments: RecoveryCase.all)
+    func holdsForAStoreThatAnswersLater(_ row: RecoveryCase) throws {
+        let server = Server(rooms: row.configuration)
+        server.remote.delay = .zero
+        try row.check(
+            StoreDriver(
+                perform: { operation in
+                    guard let outcome = server.perform(operation, step: .zero) else { throw Refusal.unavailable }
+                    return outcome
+                }, pass: { server.pass($0) }))
     }
 }

@@ -79,8 +79,10 @@ import Wire
                     if Int.random(in: 0..<8, using: &random) > 0 { inFlight.append(published) }
                     if Int.random(in: 0..<8, using: &random) == 0 { inFlight.append(published) }
                 case 1 where needsBatch:
-                    let upTo = published
-                    got += upTo > seam.position.sequence ? Array(seam.position.sequence + 1...upTo) : []
+                    // The batch may be older than what is held: read a while ago.
+                    let done = seam.position.sequence
+                    let upTo = done < published ? UInt64.random(in: done...published, using: &random) : done
+                    got += upTo > done ? Array(done + 1...upTo) : []
                     if case .open(let items) = seam.open(at: at(upTo)) {
                         got += items
                         needsBatch = false

@@ -37,7 +37,37 @@ public final class ResilientStore: ReplayStore {
         let purpose: Purpose
         let operation: Operation
         let ticket: CircuitBreaker.Ticket
+        let began: Instant
     }
+
+    /// What happened so far, for metrics.
+    public struct Statistics: Equatable, Sendable {
+        /// Operations given to the store, and those that it failed or did not answer in time.
+        public internal(set) var operations = 0
+        public internal(set) var failures = 0
+        /// Operations done without the store, or not at all.
+        public internal(set) var withoutStore = 0
+        /// Answers by time taken, at most the limit of the same place in ``latencyLimits``; the last: longer.
+        public internal(set) var latencies = [Int](repeating: 0, count: latencyLimits.count + 1)
+        public internal(set) var latencySum = Duration.zero
+        /// Replays as they came out, with or without the store.
+        public internal(set) var verdicts: [Verdict: Int] = [:]
+
+        public static let latencyLimits: [Duration] = [
+            .microseconds(250), .milliseconds(1), .microseconds(2_500), .milliseconds(5), .milliseconds(10),
+            .milliseconds(25), .milliseconds(50),
+        ]
+
+        public init() {}
+
+        mutating func count(latency: Duration) {
+            let place = Self.latencyLimits.firstIndex { latency <= $0 } ?? Self.latencyLimits.count
+            latencies[place] &+= 1
+            latencySum = latencySum + latency
+        }
+    }
+
+    public private(set) var statistics = Statistics()
 
     private let configuration: Configuration
     private let store: any ReplayStore
@@ -82,6 +112,20 @@ public final class ResilientStore: ReplayStore {
     // MARK: In
 
     public func submit(_ operation: Operation, id: OperationID, now: Instant) -> Outcome? {
+        let outcome = begin(operation, id: id, now: now)
+        if let outcome { count(outcome) }
+        return outcome
+    }
+
+    private func count(_ outcome: Outcome) {
+        switch outcome {
+        case .joined(let joined, _): statistics.verdicts[joined.recovery.verdict, default: 0] &+= 1
+        case .recovered(let recovery, _): statistics.verdicts[recovery.verdict, default: 0] &+= 1
+        default: break
+        }
+    }
+
+    private func begin(_ operation: Operation, id: OperationID, now: Instant) -> Outcome? {
         takeOutcomes(now: now)
         if let membership = operation.membership, let generation = operation.generation,
             substitute.hasConnection(membership, generation: generation)
@@ -105,7 +149,8 @@ public final class ResilientStore: ReplayStore {
     ) -> Outcome? {
         lastID &+= 1
         let inner = OperationID(lastID)
-        let entry = Pending(purpose: purpose, operation: operation, ticket: ticket)
+        let entry = Pending(purpose: purpose, operation: operation, ticket: ticket, began: now)
+        statistics.operations &+= 1
         if let outcome = store.submit(operation, id: inner, now: now) { return finish(entry, outcome, now: now) }
         pending[inner] = entry
         deadlines.append((inner, now + configuration.deadline))
@@ -145,6 +190,7 @@ public final class ResilientStore: ReplayStore {
 
     private func complete(_ entry: Pending, _ outcome: Outcome, now: Instant) {
         guard let result = finish(entry, outcome, now: now), case .caller(let id) = entry.purpose else { return }
+        count(result)
         outcomes.append((id, result))
     }
 
@@ -153,6 +199,7 @@ public final class ResilientStore: ReplayStore {
         var isAnswer = true
         if case .refused(.unavailable) = outcome { isAnswer = false }
         breaker.record(entry.ticket, isSuccess: isAnswer, now: now)
+        if isAnswer { statistics.count(latency: now - entry.began) } else { statistics.failures &+= 1 }
         pollBreaker()
         switch entry.purpose {
         case .reset(let room):
@@ -190,6 +237,7 @@ public final class ResilientStore: ReplayStore {
     // MARK: Without the store
 
     private func withoutStore(_ operation: Operation, _ reason: LossReason, now: Instant) -> Outcome {
+        statistics.withoutStore &+= 1
         switch operation {
         case .publish(let room, let from, let to, _, _):
             markDegraded(room)

@@ -74,6 +74,9 @@ public struct Seam<Item> {
 
     /// The batch up to `position` has been handed over.
     public mutating func open(at position: Position) -> Opening {
+        // A batch that was read before the last one takes nothing back.
+        let isOlder = position.epoch == self.position.epoch && position.sequence < self.position.sequence
+        let position = isOlder ? self.position : position
         self.position = position
         guard let run else {
             isOpen = true
