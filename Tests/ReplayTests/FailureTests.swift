@@ -82,6 +82,10 @@ final class RemoteStore: ReplayStore {
         case deaf
         /// Does nothing.
         case dead
+        /// Says at once that it cannot.
+        case disconnected
+        /// Says later that it cannot.
+        case refuses
     }
     var behavior = Behavior.answers
     var delay = Duration.milliseconds(1)
@@ -94,6 +98,11 @@ final class RemoteStore: ReplayStore {
     func submit(_ operation: Operation, id: OperationID, now: Instant) -> Outcome? {
         received += 1
         self.now = max(self.now, now)
+        if behavior == .disconnected { return .refused(.unavailable) }
+        if behavior == .refuses {
+            ready.append((now + delay, id, .refused(.unavailable)))
+            return nil
+        }
         guard behavior != .dead, let outcome = inside.submit(operation, id: id, now: now) else { return nil }
         if behavior == .answers { ready.append((now + delay, id, outcome)) }
         return nil
@@ -198,7 +207,7 @@ final class Server {
         #expect(statistics.verdicts == [.fresh: 2, .recovered: 1])
     }
 
-    @Test(arguments: [RemoteStore.Behavior.dead, .deaf])
+    @Test(arguments: [RemoteStore.Behavior.dead, .deaf, .disconnected])
     func publishingGoesOnAndNothingIsPretended(_ behavior: RemoteStore.Behavior) throws {
         let server = Server()
         let ann = try server.join("ann").0
@@ -233,7 +242,7 @@ final class Server {
         server.remote.behavior = .dead
         for _ in 0..<25 { _ = try server.publish("x", from: "ann") }
         // The room's new epoch is asked for again and again, until the breaker has seen enough.
-        server.pass(.milliseconds(1_500))
+        server.pass(.seconds(3))
         #expect(server.store.breakerState == .open)
         let sent = server.remote.received
         let opened = server.now
@@ -282,25 +291,53 @@ final class Server {
         #expect(second.verdict == .recovered && messages.payload(0) == bytes("x"))
     }
 
-    @Test func replayThatRacesWithAFailedPublishIsDoubted() throws {
+    /// The message fails while a replay is under way, or in the same moment in which it ends.
+    @Test(arguments: [RemoteStore.Behavior.dead, .refuses])
+    func replayThatRacesWithAFailedPublishIsDoubted(_ behavior: RemoteStore.Behavior) throws {
         let server = Server()
         let ann = try server.join("ann").0
         let membership = try server.member("ann")
         server.remote.delay = .milliseconds(40)
-        server.remote.behavior = .dead
-        #expect(
-            server.store.submit(
-                .publish(room: membership.room, from: nil, to: nil, MessageProperties(), payload: bytes("hole")),
-                id: OperationID(1_000), now: server.now) == nil)
-        server.pass(.milliseconds(20))
+        server.remote.behavior = behavior
+        let publish = Operation.publish(
+            room: membership.room, from: nil, to: nil, MessageProperties(), payload: bytes("hole"))
+        #expect(server.store.submit(publish, id: OperationID(1_000), now: server.now) == nil)
+        if behavior == .dead { server.pass(.milliseconds(20)) }
         server.remote.behavior = .answers
         let outcome = server.perform(
             .recover(membership, generation: ann.generation, .position(ann.recovery.position)))
-        guard case .recovered(let recovery, _)? = outcome else {
+        guard case .recovered(let recovery, let batch)? = outcome else {
             Issue.record("no answer")
             return
         }
-        #expect(recovery.verdict == .lost(.degraded))
+        #expect(recovery.verdict == .lost(.degraded) && batch.isEmpty)
+    }
+
+    @Test func whatWasSaidFirstIsNumberedFirst() throws {
+        let server = Server()
+        _ = try server.join("ann")
+        let room = try RoomName("lobby")
+        server.remote.behavior = .dead
+        var order: [UInt64] = []
+        var sequences: [UInt64] = []
+        func note(_ id: OperationID, _ outcome: Outcome) {
+            order.append(id.value)
+            if case .published(let published) = outcome { sequences.append(published.position.sequence) }
+        }
+        // One every 15 ms: the first fails while two others are under way, the last ones go around the store.
+        for index in 0..<6 as Range<UInt64> {
+            let id = OperationID(100 + index)
+            let operation = Operation.publish(
+                room: room, from: try UserName("ann"), to: nil, MessageProperties(), payload: [UInt8(index)])
+            if let outcome = server.store.submit(operation, id: id, now: server.now) { note(id, outcome) }
+            server.pass(.milliseconds(15))
+            while let (id, outcome) = server.store.pollOutcome() { note(id, outcome) }
+        }
+        #expect(order == Array(100..<106))
+        #expect(sequences == Array(1...6))
+        server.remote.behavior = .answers
+        server.pass(.seconds(2))
+        #expect(server.store.pendingCount == 0 && server.store.degradedRoomCount == 0)
     }
 
     @Test func memoryForOutagesIsBounded() throws {
@@ -343,7 +380,7 @@ final class Server {
             for step in 0..<60 {
                 switch Int.random(in: 0..<12, using: &random) {
                 case 0: server.remote.behavior = .dead
-                case 1: server.remote.behavior = .deaf
+                case 1: server.remote.behavior = Bool.random(using: &random) ? .deaf : .disconnected
                 case 2, 3: server.remote.behavior = .answers
                 case 4: server.pass(.milliseconds(Int64.random(in: 0..<3_000, using: &random)))
                 case 5: server.remote.delay = .milliseconds(Int64.random(in: 0..<70, using: &random))

@@ -7,6 +7,9 @@ struct Queue<Element> {
     var count: Int { elements.count &- head }
     var first: Element? { head < elements.count ? elements[head] : nil }
 
+    /// What is in it, in order.
+    var contents: ArraySlice<Element> { elements[head...] }
+
     mutating func append(_ element: Element) { elements.append(element) }
 
     mutating func popFirst() -> Element? {

@@ -6,7 +6,11 @@ public import Wire
 /// was published to or joined while the store was away is numbered here meanwhile, with epochs of its own kind
 /// (``Position/isDegraded``): nothing of that is ever merged into the store. Before the store is asked about such a room
 /// again, the room gets a new epoch there, so that a client which missed something in between is told ``LossReason/degraded``
-/// and never "recovered". Publishing goes on throughout.
+/// and never "recovered". Publishing goes on throughout, in order.
+///
+/// What one server cannot know is what another one says to its clients: until the new epoch has reached the store, a
+/// client that comes back to another server gets what the store has. The publisher of a message that the store does not
+/// have can tell by its position.
 public final class ResilientStore: ReplayStore {
     public struct Configuration: Sendable {
         public var deadline = Duration.milliseconds(50)
@@ -33,6 +37,8 @@ public final class ResilientStore: ReplayStore {
         enum Purpose {
             case caller(OperationID)
             case reset(RoomName?)
+            /// The caller has its outcome; only the breaker still wants to know.
+            case abandoned
         }
         let purpose: Purpose
         let operation: Operation
@@ -87,6 +93,11 @@ public final class ResilientStore: ReplayStore {
     private var degraded: [RoomName: Degraded] = [:]
     private var waiting: [RoomName] = []
     private var resets = 0
+    /// After one that failed, the others wait a little.
+    private var nextReset = Instant(nanoseconds: .min)
+    /// Rooms that have just become degraded, with operations still at the store; or all operations.
+    private var overtaken: Set<RoomName> = []
+    private var isGivingUp = false
     /// More rooms than can be told apart.
     private var allDegraded: Degraded?
 
@@ -113,8 +124,13 @@ public final class ResilientStore: ReplayStore {
 
     public func submit(_ operation: Operation, id: OperationID, now: Instant) -> Outcome? {
         let outcome = begin(operation, id: id, now: now)
-        if let outcome { count(outcome) }
-        return outcome
+        giveUpOvertaken(now: now)
+        guard let outcome else { return nil }
+        count(outcome)
+        if outcomes.isEmpty { return outcome }
+        // Not before those that were submitted earlier.
+        outcomes.append((id, outcome))
+        return nil
     }
 
     private func count(_ outcome: Outcome) {
@@ -168,15 +184,18 @@ public final class ResilientStore: ReplayStore {
             _ = deadlines.popFirst()
             if let late = pending.removeValue(forKey: id) { complete(late, .refused(.unavailable), now: now) }
         }
+        giveUpOvertaken(now: now)
         if let due = substitute.nextTimeout, due <= now { substitute.handleTimeout(now: now) }
         beginResets(now: now)
+        giveUpOvertaken(now: now)
     }
 
     public var nextTimeout: Instant? {
         var next = deadlines.first?.at ?? .distantFuture
         if let due = store.nextTimeout { next = min(next, due) }
         if let due = substitute.nextTimeout { next = min(next, due) }
-        if !waiting.isEmpty || allDegraded == .waiting, let due = breaker.nextTimeout { next = min(next, due) }
+        let isWaiting = allDegraded == nil ? !waiting.isEmpty && resets < configuration.maximumResets : resets == 0
+        if isWaiting, breaker.state != .halfOpen { next = min(next, max(breaker.nextTimeout ?? nextReset, nextReset)) }
         return next == .distantFuture ? nil : next
     }
 
@@ -185,7 +204,30 @@ public final class ResilientStore: ReplayStore {
         while let (id, outcome) = store.pollOutcome() {
             if let entry = pending.removeValue(forKey: id) { complete(entry, outcome, now: now) }
         }
+        giveUpOvertaken(now: now)
         while let next = deadlines.first, pending[next.id] == nil { _ = deadlines.popFirst() }
+    }
+
+    /// A room that goes on without the store goes on in order: what the store still has of it is done here first. So is
+    /// everything once the breaker opens.
+    private func giveUpOvertaken(now: Instant) {
+        while !overtaken.isEmpty || isGivingUp {
+            let rooms = overtaken
+            let isAll = isGivingUp
+            overtaken = []
+            isGivingUp = false
+            guard !pending.isEmpty else { return }
+            for (id, _) in deadlines.contents {
+                guard let entry = pending[id] else { continue }
+                guard isAll || entry.operation.room.map({ rooms.contains($0) }) == true else { continue }
+                guard case .caller(let caller) = entry.purpose else { continue }
+                pending[id] = Pending(
+                    purpose: .abandoned, operation: entry.operation, ticket: entry.ticket, began: entry.began)
+                let outcome = withoutStore(entry.operation, .degraded, now: now)
+                count(outcome)
+                outcomes.append((caller, outcome))
+            }
+        }
     }
 
     private func complete(_ entry: Pending, _ outcome: Outcome, now: Instant) {
@@ -203,8 +245,11 @@ public final class ResilientStore: ReplayStore {
         pollBreaker()
         switch entry.purpose {
         case .reset(let room):
+            if !isAnswer { nextReset = now + configuration.deadline }
             endReset(of: room, isDone: isAnswer)
             return .done
+        case .abandoned:
+            return nil
         case .caller:
             guard isAnswer else { return withoutStore(entry.operation, .store, now: now) }
             return isDegraded(entry.operation.room) ? doubted(outcome) : outcome
@@ -229,6 +274,7 @@ public final class ResilientStore: ReplayStore {
 
     private func pollBreaker() {
         while let state = breaker.pollChange() {
+            if state == .open { isGivingUp = true }
             // Nobody seems to take them.
             if notices.count < 10_000 { notices.append(.breaker(state)) }
         }
@@ -292,14 +338,17 @@ public final class ResilientStore: ReplayStore {
             allDegraded = .waiting
             degraded.removeAll()
             waiting.removeAll()
+            isGivingUp = true
             return
         }
         degraded[room] = .waiting
         waiting.append(room)
+        if !pending.isEmpty { overtaken.insert(room) }
     }
 
     /// Gives degraded rooms their new epoch, as many as may be under way.
     private func beginResets(now: Instant) {
+        guard now >= nextReset else { return }
         if allDegraded == .waiting, resets == 0 {
             guard let ticket = breaker.admit(now: now) else { return }
             pollBreaker()
@@ -315,8 +364,8 @@ public final class ResilientStore: ReplayStore {
             degraded[room] = .resetting
             resets &+= 1
             _ = send(.reset(room, .degraded), .reset(room), ticket, now: now)
-            // One that failed at once waits again: not in this round.
-            if degraded[room] == .waiting { return }
+            // One that failed at once waits again.
+            if now < nextReset { return }
         }
     }
 
