@@ -208,6 +208,18 @@ import Wire
         #expect(scene.batch.records.allSatisfy { !$0.isText })
     }
 
+    @Test func memoryOfABurstIsGivenBack() throws {
+        let scene = Scene { $0.window = 1_000 }
+        let ann = try scene.join("ann")
+        let text = String(repeating: "x", count: 4_000)
+        for _ in 0..<400 { try scene.publish(text, room: ann) }
+        #expect(scene.store.bytesReserved > scene.store.bytesHeld / 2)
+        try scene.store.reset(ann.seat.room, because: .epoch)
+        #expect(scene.store.bytesHeld == 0 && scene.store.bytesReserved == 0)
+        try scene.publish(text, room: ann)
+        #expect(try scene.recover(ann, since: scene.store.position(of: ann.seat.room)).verdict == .recoveredEmpty)
+    }
+
     @Test func resetBeginsAnewAndSaysWhy() throws {
         let scene = Scene()
         let ann = try scene.join("ann")

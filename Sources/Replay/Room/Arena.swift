@@ -6,6 +6,8 @@ struct Arena {
     static let blockSize = 256
     /// Blocks are got from the system this many at a time.
     static let blocksPerSegment = 128
+    /// Kept when nothing is in use.
+    static let idleSegments = 32
     /// No block.
     static let none = UInt32.max
     /// What a message costs beside its bytes: its entry in the ring.
@@ -106,6 +108,12 @@ struct Arena {
         next[Int(last)] = free
         free = first
         blocksInUse &-= count
+        if blocksInUse == 0, segments.count > Self.idleSegments {
+            // A burst must not hold on to its memory.
+            segments = []
+            next = []
+            free = Self.none
+        }
     }
 
     private mutating func addSegment() {
