@@ -36,6 +36,11 @@ struct Member {
     var quality = Quality.unknown
     var connections = 1
 
+    /// A slot that nobody has: its id names nothing.
+    static let vacant = Member(
+        id: MemberID(value: 0), room: -1, name: [], nameHash: 0, serial: 0, token: ResumeToken(high: 0, low: 0),
+        generation: 0, isConnected: false, lastSeen: 0, lastSequence: 0)
+
     // Members of the same room.
     var nextInRoom = Room.none
     var previousInRoom = Room.none

@@ -22,12 +22,13 @@ extension MemoryStore {
         statistics.joins &+= 1
         if let slot = memberSlot(userName, in: room) {
             let joined = rejoin(slot, in: room, resume: resume, into: &batch, at: time)
-            return (Seat(room: room.id, member: members[slot]?.id ?? MemberID(value: 0)), joined)
+            return (Seat(room: room.id, member: members[slot].id), joined)
         }
-        guard let slot = makeMember(userName, in: room, time: time), let member = members[slot] else {
+        guard let slot = makeMember(userName, in: room, time: time) else {
             if room.memberCount == 0 { removeRoom(room) }
             throw .tooManyMembers
         }
+        let member = members[slot]
         let recovery = unproven(resume, in: room)
         statistics.count(recovery.verdict)
         let joined = Joined(
@@ -38,18 +39,13 @@ extension MemoryStore {
 
     private func rejoin(_ slot: Int, in room: Room, resume: Resume?, into batch: inout Batch, at time: Int64) -> Joined
     {
-        guard let before = members[slot] else {
-            // Not reached: the slot was just found.
-            return Joined(
-                generation: 0, token: newToken(), isReconnection: false, disconnectDuration: nil, replaced: nil,
-                recovery: Recovery(verdict: .fresh, position: room.standing.position))
-        }
+        let before = members[slot]
         unlistDropped(slot)
         // The newest connection wins; what the old one still says changes nothing.
-        members[slot]?.generation = newGeneration()
-        members[slot]?.isConnected = true
-        members[slot]?.connections &+= 1
-        members[slot]?.lastSeen = time
+        members[slot].generation = newGeneration()
+        members[slot].isConnected = true
+        members[slot].connections &+= 1
+        members[slot].lastSeen = time
         let recovery: Recovery
         if isProven(resume, before) {
             recovery = replay(slot, in: room, resume?.position ?? .nothing, into: &batch, at: time)
@@ -60,7 +56,7 @@ extension MemoryStore {
             statistics.count(recovery.verdict)
         }
         return Joined(
-            generation: members[slot]?.generation ?? 0, token: members[slot]?.token ?? before.token,
+            generation: members[slot].generation, token: members[slot].token,
             isReconnection: true,
             disconnectDuration: before.isConnected ? .zero : Duration(nanoseconds: time &- before.lastSeen),
             replaced: before.isConnected ? before.generation : nil, recovery: recovery)
@@ -74,23 +70,23 @@ extension MemoryStore {
 
     private func renew(_ slot: Int, in room: Room) {
         let id = newMemberID(slot)
-        members[slot]?.id = id
-        members[slot]?.token = newToken()
-        members[slot]?.acknowledged = nil
-        members[slot]?.lastSequence = room.standing.top
+        members[slot].id = id
+        members[slot].token = newToken()
+        members[slot].acknowledged = nil
+        members[slot].lastSequence = room.standing.top
         guard room.nextSerial != UInt32.max else {
             // After four billion memberships the serials start again, and with them the room.
             reset(room, because: .epoch)
             room.nextSerial = 1
             var other = room.firstMember
             while other != Room.none {
-                members[Int(other)]?.serial = room.nextSerial
+                members[Int(other)].serial = room.nextSerial
                 room.nextSerial &+= 1
-                other = members[Int(other)]?.nextInRoom ?? Room.none
+                other = members[Int(other)].nextInRoom
             }
             return
         }
-        members[slot]?.serial = room.nextSerial
+        members[slot].serial = room.nextSerial
         room.nextSerial &+= 1
     }
 
@@ -115,15 +111,15 @@ extension MemoryStore {
     {
         let time = advance(now)
         let slot = try checked(member, generation)
-        guard let room = rooms[members[slot]?.room ?? -1] else { throw .unknownRoom }
+        guard let room = rooms[members[slot].room] else { throw .unknownRoom }
         touch(slot, at: time)
         guard case .position(let position) = presented, position.epoch == room.standing.epoch,
             position.sequence <= room.standing.top
         else { return }
-        let acknowledged = max(members[slot]?.acknowledged ?? 0, position.sequence)
-        let last = max(members[slot]?.lastSequence ?? 0, position.sequence)
-        members[slot]?.acknowledged = acknowledged
-        members[slot]?.lastSequence = last
+        let acknowledged = max(members[slot].acknowledged ?? 0, position.sequence)
+        let last = max(members[slot].lastSequence, position.sequence)
+        members[slot].acknowledged = acknowledged
+        members[slot].lastSequence = last
     }
 
     /// The connection ended. The user may come back, and the room stays for them.
@@ -132,9 +128,9 @@ extension MemoryStore {
     public func drop(_ member: MemberID, generation: UInt64, now: Instant) throws(Refusal) {
         let time = advance(now)
         let slot = try checked(member, generation)
-        guard members[slot]?.isConnected == true else { return }
-        members[slot]?.isConnected = false
-        members[slot]?.lastSeen = time
+        guard members[slot].isConnected else { return }
+        members[slot].isConnected = false
+        members[slot].lastSeen = time
         listDropped(slot)
     }
 
@@ -149,7 +145,8 @@ extension MemoryStore {
     /// nil if there is no such member.
     public func state(_ member: MemberID, now: Instant) -> UserState? {
         let time = advance(now)
-        guard let slot = slot(member), let member = members[slot] else { return nil }
+        guard let slot = slot(member) else { return nil }
+        let member = members[slot]
         return UserState(
             isConnected: member.isConnected, lastSeen: Instant(nanoseconds: member.lastSeen),
             lastSequence: member.lastSequence, quality: member.quality,
@@ -160,9 +157,9 @@ extension MemoryStore {
     /// Refuses: unknownUser, invalidMetrics.
     public func quality(_ member: MemberID, _ metrics: QualityMetrics, now: Instant) throws(Refusal) -> QualityReport {
         _ = advance(now)
-        guard let slot = slot(member), let previous = members[slot]?.quality else { throw .unknownUser }
-        guard let report = classifier.judge(metrics, previous: previous) else { throw .invalidMetrics }
-        members[slot]?.quality = report.quality
+        guard let slot = slot(member) else { throw .unknownUser }
+        guard let report = classifier.judge(metrics, previous: members[slot].quality) else { throw .invalidMetrics }
+        members[slot].quality = report.quality
         return report
     }
 
@@ -185,8 +182,8 @@ extension MemoryStore {
     public func handleTimeout(now: Instant) {
         let time = advance(now)
         var work = Self.sweepBatch
-        while work > 0, firstDropped != Room.none, let member = members[Int(firstDropped)],
-            later(member.lastSeen, by: configuration.stateLifetime) <= time
+        while work > 0, firstDropped != Room.none,
+            later(members[Int(firstDropped)].lastSeen, by: configuration.stateLifetime) <= time
         {
             removeMember(Int(firstDropped))
             work &-= 1
@@ -205,8 +202,8 @@ extension MemoryStore {
 
     public var nextTimeout: Instant? {
         var next = Int64.max
-        if firstDropped != Room.none, let member = members[Int(firstDropped)] {
-            next = later(member.lastSeen, by: configuration.stateLifetime)
+        if firstDropped != Room.none {
+            next = later(members[Int(firstDropped)].lastSeen, by: configuration.stateLifetime)
         }
         if oldestRoom != Room.none, let room = rooms[Int(oldestRoom)] {
             next = min(next, later(room.lastUse, by: configuration.messageLifetime))

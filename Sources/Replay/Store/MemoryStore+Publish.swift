@@ -13,15 +13,15 @@ extension MemoryStore {
         var sender: UInt32 = 0
         var senderName: UInt64 = 0
         if let from {
-            guard let slot = slot(from), members[slot]?.room == room.id.slot else { throw .unknownUser }
-            sender = members[slot]?.serial ?? 0
-            senderName = members[slot]?.nameHash ?? 0
+            guard let slot = slot(from), members[slot].room == room.id.slot else { throw .unknownUser }
+            sender = members[slot].serial
+            senderName = members[slot].nameHash
             touch(slot, at: time)
         }
         var recipient: UInt32 = 0
         if let to {
-            guard let slot = slot(to), members[slot]?.room == room.id.slot else { throw .unknownRecipient }
-            recipient = members[slot]?.serial ?? 0
+            guard let slot = slot(to), members[slot].room == room.id.slot else { throw .unknownRecipient }
+            recipient = members[slot].serial
         }
         if let key = properties.key, let sequence = remembered(key, by: senderName, in: room, at: time) {
             statistics.duplicates &+= 1
@@ -222,11 +222,10 @@ extension MemoryStore {
         removeHistory(room)
         room.begin(newEpoch(), because: reason)
         var slot = room.firstMember
-        while slot != Room.none, var member = members[Int(slot)] {
-            member.acknowledged = nil
-            member.lastSequence = 0
-            members[Int(slot)] = member
-            slot = member.nextInRoom
+        while slot != Room.none {
+            members[Int(slot)].acknowledged = nil
+            members[Int(slot)].lastSequence = 0
+            slot = members[Int(slot)].nextInRoom
         }
     }
 }

@@ -10,7 +10,7 @@ extension MemoryStore {
         let time = advance(now)
         batch.removeAll()
         let slot = try checked(member, generation)
-        guard let room = rooms[members[slot]?.room ?? -1] else { throw .unknownRoom }
+        guard let room = rooms[members[slot].room] else { throw .unknownRoom }
         try admitRecovery()
         touch(slot, at: time)
         return replay(slot, in: room, presented, into: &batch, at: time)
@@ -26,7 +26,7 @@ extension MemoryStore {
     @inline(__always)
     func checked(_ id: MemberID, _ generation: UInt64) throws(Refusal) -> Int {
         guard let slot = slot(id) else { throw .unknownUser }
-        guard members[slot]?.generation == generation else {
+        guard members[slot].generation == generation else {
             statistics.fenced &+= 1
             throw .stale
         }
@@ -37,7 +37,7 @@ extension MemoryStore {
     {
         expire(room, at: time)
         var recovery = Recovery(verdict: .fresh, position: room.standing.position)
-        let acknowledged = members[slot]?.acknowledged
+        let acknowledged = members[slot].acknowledged
         if configuration.maximumWindow > configuration.window { adapt(room, presented, acknowledged) }
         switch room.standing.judge(presented, acknowledged: acknowledged, isDegraded: configuration.isDegraded) {
         case .fresh:
@@ -49,7 +49,7 @@ extension MemoryStore {
             recovery.problem = problem
             if problem == nil { collectKept(slot, in: room, presented, acknowledged, into: &batch, at: time) }
         }
-        members[slot]?.lastSequence = room.standing.top
+        members[slot].lastSequence = room.standing.top
         statistics.count(recovery.verdict)
         statistics.replayed &+= batch.count
         return recovery
@@ -59,7 +59,7 @@ extension MemoryStore {
     private func collect(
         _ slot: Int, in room: Room, since: UInt64, into batch: inout Batch, at time: Int64, _ recovery: inout Recovery
     ) {
-        let serial = members[slot]?.serial ?? 0
+        let serial = members[slot].serial
         if !room.isEmpty { use(room, at: time) }
         var skipped = 0
         guard take(serial, in: room, since: since, into: &batch, at: time, skipped: &skipped, where: { _ in true })
@@ -87,7 +87,7 @@ extension MemoryStore {
     /// Not a proof of anything: what a client that lost its place still can use.
     private func collectKept(_ slot: Int, in room: Room, since: UInt64, into batch: inout Batch, at time: Int64) {
         guard configuration.replaysKeptOnLoss else { return }
-        let serial = members[slot]?.serial ?? 0
+        let serial = members[slot].serial
         var skipped = 0
         if !take(serial, in: room, since: since, into: &batch, at: time, skipped: &skipped, where: { $0.isKept }) {
             batch.removeAll()

@@ -6,7 +6,7 @@ extension MemoryStore {
         guard let room = room(named: membership.room.bytes.span.bytes),
             let member = member(named: membership.user.bytes.span.bytes, in: room)
         else { return false }
-        return members[member.slot]?.generation == generation
+        return members[member.slot].generation == generation
     }
 
     /// Ends the room and names its connections.
@@ -27,7 +27,8 @@ extension MemoryStore {
     private func end(_ room: Room, _ name: RoomName) -> [(Membership, UInt64)] {
         var connections: [(Membership, UInt64)] = []
         var slot = room.firstMember
-        while slot != Room.none, let member = members[Int(slot)] {
+        while slot != Room.none {
+            let member = members[Int(slot)]
             if member.isConnected, let user = try? UserName(member.name) {
                 connections.append((Membership(room: name, user: user), member.generation))
             }

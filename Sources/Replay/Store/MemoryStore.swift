@@ -23,7 +23,7 @@ public final class MemoryStore: ReplayStore {
     private var roomIncarnations: [UInt32] = []
     private var freeRooms: [Int] = []
     private var roomIndex = NameIndex()
-    var members: ContiguousArray<Member?> = []
+    var members: ContiguousArray<Member> = []
     private var memberIncarnations: [UInt32] = []
     private var freeMembers: [Int] = []
     private var memberIndex = NameIndex()
@@ -68,7 +68,7 @@ public final class MemoryStore: ReplayStore {
     /// nil if the user is not a member.
     public func member(named name: RawSpan, in room: RoomID) -> MemberID? {
         guard let room = self.room(room) else { return nil }
-        return memberSlot(name, in: room).flatMap { members[$0]?.id }
+        return memberSlot(name, in: room).map { members[$0].id }
     }
 
     @inline(__always)
@@ -79,7 +79,7 @@ public final class MemoryStore: ReplayStore {
 
     @inline(__always)
     func slot(_ id: MemberID) -> Int? {
-        guard id.slot < members.count, members[id.slot]?.id == id else { return nil }
+        guard id.raw != 0, id.slot < members.count, members[id.slot].id == id else { return nil }
         return id.slot
     }
 
@@ -93,7 +93,8 @@ public final class MemoryStore: ReplayStore {
 
     func memberSlot(_ name: RawSpan, in room: Room) -> Int? {
         memberIndex.find(hash.hash(name, scope: room.id.raw | 1 << 63)) { slot in
-            guard members[slot]?.room == room.id.slot, let known = members[slot]?.name else { return false }
+            guard members[slot].room == room.id.slot else { return false }
+            let known = members[slot].name
             return name.elementsEqual(known.span.bytes)
         }
     }
@@ -168,7 +169,7 @@ public final class MemoryStore: ReplayStore {
 
     func makeMember(_ name: RawSpan, in room: Room, time: Int64) -> Int? {
         if memberIndex.count >= configuration.maximumMembers, firstDropped != Room.none,
-            members[Int(firstDropped)]?.room != room.id.slot
+            members[Int(firstDropped)].room != room.id.slot
         {
             removeMember(Int(firstDropped))
         }
@@ -180,7 +181,7 @@ public final class MemoryStore: ReplayStore {
             slot = reused
         } else {
             slot = members.count
-            members.append(nil)
+            members.append(.vacant)
             memberIncarnations.append(0)
         }
         let nameHash = hash.hash(name, scope: room.id.raw | 1 << 63)
@@ -190,7 +191,7 @@ public final class MemoryStore: ReplayStore {
         room.nextSerial &+= 1
         member.nextInRoom = room.firstMember
         if room.firstMember != Room.none {
-            members[Int(room.firstMember)]?.previousInRoom = Int32(truncatingIfNeeded: slot)
+            members[Int(room.firstMember)].previousInRoom = Int32(truncatingIfNeeded: slot)
         }
         room.firstMember = Int32(truncatingIfNeeded: slot)
         room.memberCount &+= 1
@@ -207,60 +208,61 @@ public final class MemoryStore: ReplayStore {
 
     /// The last one takes the room along.
     func removeMember(_ slot: Int) {
-        guard let member = members[slot], let room = rooms[member.room] else { return }
+        guard members[slot].id.raw != 0, let room = rooms[members[slot].room] else { return }
         unlinkMember(slot, from: room)
         if room.memberCount == 0 { removeRoom(room) }
     }
 
     private func unlinkMember(_ slot: Int, from room: Room) {
         unlistDropped(slot)
-        guard let member = members[slot] else { return }
+        let member = members[slot]
         if member.previousInRoom != Room.none {
-            members[Int(member.previousInRoom)]?.nextInRoom = member.nextInRoom
+            members[Int(member.previousInRoom)].nextInRoom = member.nextInRoom
         } else {
             room.firstMember = member.nextInRoom
         }
         if member.nextInRoom != Room.none {
-            members[Int(member.nextInRoom)]?.previousInRoom = member.previousInRoom
+            members[Int(member.nextInRoom)].previousInRoom = member.previousInRoom
         }
         room.memberCount &-= 1
         memberIndex.remove(member.nameHash, slot: slot)
-        members[slot] = nil
+        members[slot] = .vacant
         freeMembers.append(slot)
     }
 
     /// A sign of life. Those who dropped out are listed by the time when they did, which stays.
     @inline(__always)
     func touch(_ slot: Int, at time: Int64) {
-        if members[slot]?.isConnected == true { members[slot]?.lastSeen = time }
+        if members[slot].isConnected { members[slot].lastSeen = time }
     }
 
     // MARK: Lists
 
     func listDropped(_ slot: Int) {
         unlistDropped(slot)
-        members[slot]?.isDropped = true
-        members[slot]?.olderDropped = lastDropped
+        members[slot].isDropped = true
+        members[slot].olderDropped = lastDropped
         let link = Int32(truncatingIfNeeded: slot)
-        if lastDropped != Room.none { members[Int(lastDropped)]?.newerDropped = link } else { firstDropped = link }
+        if lastDropped != Room.none { members[Int(lastDropped)].newerDropped = link } else { firstDropped = link }
         lastDropped = link
     }
 
     func unlistDropped(_ slot: Int) {
-        guard let member = members[slot], member.isDropped else { return }
+        guard members[slot].isDropped else { return }
+        let member = members[slot]
         if member.olderDropped != Room.none {
-            members[Int(member.olderDropped)]?.newerDropped = member.newerDropped
+            members[Int(member.olderDropped)].newerDropped = member.newerDropped
         } else {
             firstDropped = member.newerDropped
         }
         if member.newerDropped != Room.none {
-            members[Int(member.newerDropped)]?.olderDropped = member.olderDropped
+            members[Int(member.newerDropped)].olderDropped = member.olderDropped
         } else {
             lastDropped = member.olderDropped
         }
-        members[slot]?.isDropped = false
-        members[slot]?.olderDropped = Room.none
-        members[slot]?.newerDropped = Room.none
+        members[slot].isDropped = false
+        members[slot].olderDropped = Room.none
+        members[slot].newerDropped = Room.none
     }
 
     /// Makes `room` the most recently used one.
