@@ -262,12 +262,49 @@ final class Server {
         server.remote.behavior = .answers
         server.pass(.seconds(5))
         #expect(server.store.breakerState == .closed && server.store.degradedRoomCount == 0)
-        #expect(server.notices.contains(.joinAgain(membership, generation: joined.generation)))
-        #expect(
-            !server.notices.contains { if case .joinAgain(let who, _) = $0 { who.user.text == "ann" } else { false } })
+        var taken: Joined?
+        for case .returned(membership, joined.generation, let again) in server.notices { taken = again }
+        let eveNow = try #require(taken)
+        #expect(eveNow.recovery.verdict == .lost(.degraded) && !eveNow.recovery.position.isDegraded)
+        // What she says is taken, and what she misses from now on is made up for.
+        #expect(try !server.publish("from eve", from: "eve", to: "ann").position.isDegraded)
+        _ = try server.publish("to eve", from: "ann", to: "eve")
+        guard case .done? = server.perform(.drop(membership, generation: eveNow.generation)) else {
+            Issue.record("drop")
+            return
+        }
+        let (later, missed) = try server.join("eve", resume: back(eveNow))
+        #expect(later.recovery.verdict == .recovered && missed.payload(0) == bytes("to eve"))
+        for case .returned(let who, _, _) in server.notices { #expect(who.user.text == "eve") }
         let (again, nothing) = try server.join("eve", resume: back(joined))
         #expect(again.recovery.verdict == .lost(.degraded) && nothing.isEmpty)
         #expect(!again.recovery.position.isDegraded)
+    }
+
+    @Test func whoCannotBeTakenOverIsToldToJoinAgain() throws {
+        let server = Server { $0.maximumPending = 1 }
+        server.remote.behavior = .dead
+        let users = ["ann", "bob", "eve"]
+        var joined: [String: Joined] = [:]
+        for user in users { joined[user] = try server.join(user).0 }
+        server.remote.behavior = .answers
+        server.pass(.seconds(5))
+        var returned: [String] = []
+        var told: [String] = []
+        for notice in server.notices {
+            switch notice {
+            case .returned(let who, let generation, _) where generation == joined[who.user.text]?.generation:
+                returned.append(who.user.text)
+            case .joinAgain(let who, let generation) where generation == joined[who.user.text]?.generation:
+                told.append(who.user.text)
+            default: break
+            }
+        }
+        #expect(returned.count == 1 && (returned + told).sorted() == users)
+        for user in told {
+            let again = try server.join(user, resume: joined[user].map { back($0) }).0
+            #expect(again.recovery.verdict == .lost(.degraded))
+        }
     }
 
     @Test func singleFailureOfAReplayIsTheStores() throws {

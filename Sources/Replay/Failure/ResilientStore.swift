@@ -28,8 +28,10 @@ public final class ResilientStore: ReplayStore {
     public enum Notice: Equatable, Sendable {
         /// The breaker changed; the log says so.
         case breaker(CircuitBreaker.State)
-        /// The store is back, and this connection was made without it: it must join again. Its client has lost
-        /// (``LossReason/degraded``).
+        /// The store is back, and has taken over this connection, which was made without it: generation, token and
+        /// position are new. Its client is to be told: it has lost (``LossReason/degraded``).
+        case returned(Membership, generation: UInt64, Joined)
+        /// The same, but the store did not take the connection over: it must join again.
         case joinAgain(Membership, generation: UInt64)
     }
 
@@ -37,6 +39,8 @@ public final class ResilientStore: ReplayStore {
         enum Purpose {
             case caller(OperationID)
             case reset(RoomName?)
+            /// A connection that was made without the store.
+            case returning(Membership, generation: UInt64)
             /// The caller has its outcome; only the breaker still wants to know.
             case abandoned
         }
@@ -246,7 +250,15 @@ public final class ResilientStore: ReplayStore {
         switch entry.purpose {
         case .reset(let room):
             if !isAnswer { nextReset = now + configuration.deadline }
-            endReset(of: room, isDone: isAnswer)
+            endReset(of: room, isDone: isAnswer, now: now)
+            return .done
+        case .returning(let membership, let generation):
+            if case .joined(var joined, _) = outcome {
+                joined.recovery.verdict = .lost(.degraded)
+                note(.returned(membership, generation: generation, joined))
+            } else {
+                note(.joinAgain(membership, generation: generation))
+            }
             return .done
         case .abandoned:
             return nil
@@ -275,10 +287,14 @@ public final class ResilientStore: ReplayStore {
     private func pollBreaker() {
         while let state = breaker.pollChange() {
             if state == .open { isGivingUp = true }
-            // Nobody seems to take them.
-            if notices.count < 10_000 { notices.append(.breaker(state)) }
+            note(.breaker(state))
         }
     }
+
+    /// More than these are waiting only if nobody takes them.
+    private static let maximumNotices = 1 << 20
+
+    private func note(_ notice: Notice) { if notices.count < Self.maximumNotices { notices.append(notice) } }
 
     // MARK: Without the store
 
@@ -369,14 +385,12 @@ public final class ResilientStore: ReplayStore {
         }
     }
 
-    private func endReset(of room: RoomName?, isDone: Bool) {
+    private func endReset(of room: RoomName?, isDone: Bool, now: Instant) {
         resets &-= 1
         guard let room else {
             if isDone, allDegraded == .resetting {
                 allDegraded = nil
-                for (membership, generation) in substitute.removeAllRooms() {
-                    notices.append(.joinAgain(membership, generation: generation))
-                }
+                takeOver(substitute.removeAllRooms(), now: now)
             } else {
                 allDegraded = .waiting
             }
@@ -385,44 +399,22 @@ public final class ResilientStore: ReplayStore {
         guard degraded[room] != nil else { return }
         if isDone {
             degraded[room] = nil
-            for (membership, generation) in substitute.removeRoom(room) {
-                notices.append(.joinAgain(membership, generation: generation))
-            }
+            takeOver(substitute.removeRoom(room), now: now)
         } else {
             degraded[room] = .waiting
             waiting.append(room)
         }
     }
-}
 
-extension Operation {
-    /// The room it is about; nil: all.
-    public var room: RoomName? {
-        switch self {
-        case .publish(let room, _, _, _, _): room
-        case .reset(let room, _): room
-        case .join(let membership, _), .recover(let membership, _, _), .acknowledge(let membership, _, _),
-            .drop(let membership, _), .leave(let membership, _), .state(let membership), .quality(let membership, _):
-            membership.room
-        }
-    }
-
-    public var membership: Membership? {
-        switch self {
-        case .publish, .reset: nil
-        case .join(let membership, _), .recover(let membership, _, _), .acknowledge(let membership, _, _),
-            .drop(let membership, _), .leave(let membership, _), .state(let membership), .quality(let membership, _):
-            membership
-        }
-    }
-
-    /// The connection that asks.
-    public var generation: UInt64? {
-        switch self {
-        case .recover(_, let generation, _), .acknowledge(_, let generation, _), .drop(_, let generation),
-            .leave(_, let generation):
-            generation
-        case .publish, .join, .state, .quality, .reset: nil
+    /// Before anything else that is said in the room: the store must know who is there.
+    private func takeOver(_ connections: [(Membership, UInt64)], now: Instant) {
+        for (membership, generation) in connections {
+            guard pending.count < configuration.maximumPending, let ticket = breaker.admit(now: now) else {
+                note(.joinAgain(membership, generation: generation))
+                continue
+            }
+            let purpose = Pending.Purpose.returning(membership, generation: generation)
+            _ = send(.join(membership, resume: nil), purpose, ticket, now: now)
         }
     }
 }
