@@ -73,6 +73,11 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
         #expect(one.refresh() == [] && one.entries["b"]?.sessionID == "session-3" && one.entries["c"] != nil)
         one.entries.remove("a")
         _ = one.write()
+        // Also what one's own memory has never seen.
+        let three = Cache(path: place.file)
+        three.entries.remove("c")
+        _ = three.write()
+        #expect(two.refresh() == [] && two.entries["c"] == nil)
         #expect(two.refresh() == [] && two.entries["a"] == nil && two.entries["b"]?.sessionID == "session-3")
     }
 
