@@ -86,6 +86,32 @@ private final class Watch {
         }
     }
 
+    /// As they come and go on a machine with containers.
+    @Test func interfacesWithoutAddressesAreNobodysBusiness() throws {
+        try Namespace.run {
+            try Namespace.ip("link set lo up")
+            let watch = Watch()
+            func takeAll() throws {
+                let descriptor = try #require(watch.monitor.descriptor)
+                while cs_wait_readable(descriptor, 0) == 1 { _ = watch.monitor.readable(now: watch.now) }
+            }
+            try Namespace.ip(
+                (0..<5).flatMap {
+                    [
+                        "link add x\($0) type veth peer name y\($0)", "link set x\($0) up", "link set y\($0) up",
+                        "address add fe80::99/64 dev x\($0) nodad",
+                    ]
+                })
+            #expect(cs_wait_readable(try #require(watch.monitor.descriptor), 5000) == 1)
+            try takeAll()
+            #expect(watch.monitor.nextTimeout == nil)
+            try Namespace.ip("address add 10.99.0.1/24 dev x0", "link del x1")
+            try watch.until { watch.offered.contains("10.99.0.1") }
+            try Namespace.ip("link del x0")
+            try watch.until(settles: false) { !watch.offered.contains("10.99.0.1") }
+        }
+    }
+
     @Test func addressesAreToldApart() throws {
         try Namespace.run {
             try NetworkNamespace.pair()

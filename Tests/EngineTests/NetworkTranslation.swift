@@ -43,13 +43,18 @@ import Wire
         for namespace in [client, router, server] { namespace.close() }
     }
 
-    /// One question and its answer, over the wire.
-    private func exchange(_ driver: Driver, _ responder: Responder) {
-        #expect(driver.transmit() == 1)
-        #expect(cs_wait_readable(responder.port.descriptor, 5000) == 1)
-        #expect(responder.answer() == 1)
-        #expect(cs_wait_readable(driver.port.descriptor, 5000) == 1)
-        #expect(driver.receive() == 1)
+    /// Lets questions and answers pass until `condition` holds. What gets lost while the router changes is asked again:
+    /// the driver's clock goes from timeout to timeout.
+    private func exchange(_ driver: Driver, _ responder: Responder, until condition: () -> Bool) throws {
+        for _ in 0..<200 {
+            _ = driver.transmit()
+            if cs_wait_readable(responder.port.descriptor, 100) == 1 { _ = responder.answer() }
+            if cs_wait_readable(driver.port.descriptor, 100) == 1 { _ = driver.receive() }
+            if condition() { return }
+            driver.now = try #require(driver.network.nextTimeout)
+            driver.network.handleTimeout(now: driver.now)
+        }
+        throw Missing(description: "after 200 questions: \(driver.offered)")
     }
 
     @Test func thePortOutsideIsKnownAndFollowed() throws {
@@ -60,24 +65,16 @@ import Wire
         let driver = try client.run { [configuration] in try Driver(configuration) }
         #expect(driver.offered == ["host 10.50.0.2"])
 
-        exchange(driver, responder)
+        try exchange(driver, responder) { driver.offered == ["host 10.50.0.2", "srflx 203.0.113.1"] }
         #expect(driver.poll() == .candidates)
-        #expect(driver.offered == ["host 10.50.0.2", "srflx 203.0.113.1"])
         #expect(driver.network.candidates[1].address == responder.seen)
         #expect(driver.network.candidates[1].base?.ip == IPAddress("10.50.0.2"))
 
         // The router gets another address; the next keepalive shows it.
         try router.run { try Namespace.ip("address add 203.0.113.77/24 dev r1", "address del 203.0.113.1/24 dev r1") }
         try router.run { try Namespace.ip("address replace 203.0.113.77/24 dev r1") }
-        let before = driver.offered
-        // The kernel takes its time to forget the translation it had.
-        for _ in 0..<500 where driver.offered == before {
-            driver.now = try #require(driver.network.nextTimeout)
-            driver.network.handleTimeout(now: driver.now)
-            exchange(driver, responder)
-        }
+        try exchange(driver, responder) { driver.offered == ["host 10.50.0.2", "srflx 203.0.113.77"] }
         #expect(driver.poll() == .candidates)
-        #expect(driver.offered == ["host 10.50.0.2", "srflx 203.0.113.77"])
 
         // The cable is pulled at the router: nothing of it is offered from the kernel's message on.
         try router.run { try Namespace.ip("link set r0 down") }
