@@ -191,10 +191,10 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
 @Suite struct KeptConnections {
     @Test func areComeBackToByANewEngine() throws {
         let place = Place()
-        let server = try Trip.server()
+        let server = try Journey.server()
         let certificate = place.path + "/client.pem"
         for mode in [Connector.Mode.normal, .zeroSignaling, .fast] {
-            let trip = try Trip(try Host { $0.certificatePath = certificate }, server) {
+            let trip = try Journey(try Host { $0.certificatePath = certificate }, server) {
                 $0.cachePath = place.file
                 $0.usesTickets = mode != .fast
             }
@@ -209,7 +209,7 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
         let place = Place()
         place.write("{\"default\":")
         let client = try Host { $0.logLevel = .warning }
-        let trip = try Trip(client, try Trip.server()) { $0.cachePath = place.file }
+        let trip = try Journey(client, try Journey.server()) { $0.cachePath = place.file }
         #expect(try client.next(.log).text.hasPrefix("[CACHE]"))
         try trip.connect(.normal)
         #expect(client.engine.destroy() == .ok)
@@ -218,7 +218,7 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
 
     @Test func areForgottenOnDiskToo() throws {
         let place = Place()
-        let trip = try Trip(try Host(), try Trip.server()) { $0.cachePath = place.file }
+        let trip = try Journey(try Host(), try Journey.server()) { $0.cachePath = place.file }
         try trip.connect(.normal)
         try trip.reference.forget()
         #expect(trip.client.engine.destroy() == .ok)
