@@ -176,6 +176,17 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
     }
 
     @Test func areReadWithoutWaiting() {
+        // Others publish between a reader's steps: it sees the newest.
+        let interrupted = Published(0)
+        var count = 0
+        let seen = interrupted.read {
+            guard count < 10 else { return }
+            for _ in 0...count {
+                count += 1
+                interrupted.publish(count)
+            }
+        }
+        #expect(seen == count && count >= 10)
         let published = Published([0, 0])
         concurrently(4) { index in
             for turn in 1...20_000 {
