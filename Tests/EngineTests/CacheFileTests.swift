@@ -73,6 +73,11 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
         #expect(one.refresh() == [] && one.entries["b"]?.sessionID == "session-3" && one.entries["c"] != nil)
         one.entries.remove("a")
         _ = one.write()
+        // Also what one's own memory has never seen.
+        let three = Cache(path: place.file)
+        three.entries.remove("c")
+        _ = three.write()
+        #expect(two.refresh() == [] && two.entries["c"] == nil)
         #expect(two.refresh() == [] && two.entries["a"] == nil && two.entries["b"]?.sessionID == "session-3")
     }
 
@@ -171,6 +176,17 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
     }
 
     @Test func areReadWithoutWaiting() {
+        // Others publish between a reader's steps: it sees the newest.
+        let interrupted = Published(0)
+        var count = 0
+        let seen = interrupted.read {
+            guard count < 10 else { return }
+            for _ in 0...count {
+                count += 1
+                interrupted.publish(count)
+            }
+        }
+        #expect(seen == count && count >= 10)
         let published = Published([0, 0])
         concurrently(4) { index in
             for turn in 1...20_000 {
@@ -186,10 +202,10 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
 @Suite struct KeptConnections {
     @Test func areComeBackToByANewEngine() throws {
         let place = Place()
-        let server = try Trip.server()
+        let server = try Journey.server()
         let certificate = place.path + "/client.pem"
         for mode in [Connector.Mode.normal, .zeroSignaling, .fast] {
-            let trip = try Trip(try Host { $0.certificatePath = certificate }, server) {
+            let trip = try Journey(try Host { $0.certificatePath = certificate }, server) {
                 $0.cachePath = place.file
                 $0.usesTickets = mode != .fast
             }
@@ -204,7 +220,7 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
         let place = Place()
         place.write("{\"default\":")
         let client = try Host { $0.logLevel = .warning }
-        let trip = try Trip(client, try Trip.server()) { $0.cachePath = place.file }
+        let trip = try Journey(client, try Journey.server()) { $0.cachePath = place.file }
         #expect(try client.next(.log).text.hasPrefix("[CACHE]"))
         try trip.connect(.normal)
         #expect(client.engine.destroy() == .ok)
@@ -213,7 +229,7 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
 
     @Test func areForgottenOnDiskToo() throws {
         let place = Place()
-        let trip = try Trip(try Host(), try Trip.server()) { $0.cachePath = place.file }
+        let trip = try Journey(try Host(), try Journey.server()) { $0.cachePath = place.file }
         try trip.connect(.normal)
         try trip.reference.forget()
         #expect(trip.client.engine.destroy() == .ok)
