@@ -281,7 +281,7 @@ def test_tab_opened_after_the_first_was_left_comes_back_fast(page, browser):
     first = page.ready()
     later = Page(browser.new_tab(), page.url)
     later.open("?connect=no")
-    page.tab.navigate("about:blank")
+    page.leave()
     later.wait_for_what_is_left()
     later.open()
     result = later.ready()

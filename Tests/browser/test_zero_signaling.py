@@ -134,7 +134,7 @@ def test_tab_opened_after_the_first_was_left_needs_no_signaling(page, site, brow
     page.ready()
     later = Page(browser.new_tab(), page.url, tickets=True)
     later.open("?connect=no")
-    page.tab.navigate("about:blank")
+    page.leave()
     later.wait_for_what_is_left()
     site.reachable = False
     later.open(PATIENT)
