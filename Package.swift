@@ -66,7 +66,7 @@ let package = Package(
         // What the library exists for, without I/O.
         library("Signaling", ["Wire", "CJansson"], more: [small]),
         library("Reload", ["Wire", "Signaling", "COpenSSL"], more: [small]),
-        library("Replay", ["Wire", "COpenSSL"]),
+        library("Replay", ["Wire", "COpenSSL"], more: [withoutExclusivityChecks]),
 
         // Databases: threads and sockets of their own.
         library("Storage", ["Wire", "CSystem", "COpenSSL", "CHiredis", "CSQLite"], more: [small]),

@@ -1,5 +1,6 @@
 import CSystem
 import DTLS
+import Reload
 import SDP
 import Signaling
 import Synchronization
@@ -122,6 +123,12 @@ public final class Engine: Sendable {
     public func setAddresses(_ addresses: [IPAddress]?) throws(Failure) {
         try Engine.checkOfferable(addresses, configuration.interfaces)
         inbox.push(.setAddresses(addresses))
+    }
+
+    /// Forgets the session with this client id for good.
+    public func revoke(_ client: String) throws(Failure) {
+        guard let client = ClientID(parsing: client) else { throw Failure(.invalidArgument, "not a client id") }
+        inbox.push(.revoke(client))
     }
 
     public func setFastReload(_ setting: FastReloadSetting) { inbox.push(.setFastReload(setting)) }

@@ -39,6 +39,7 @@ extension Loop {
         var settings = CachingStore.Configuration()
         settings.capacity = configuration.maximumSessions
         settings.lifetime = configuration.sessionLifetime
+        settings.lookupTimeout = configuration.storeTimeout
         return CachingStore(
             configuration: settings, unixOffset: .nanoseconds(cs_unix_ns() &- now.nanoseconds), using: &random)
     }
@@ -72,5 +73,8 @@ extension Loop {
         case .notice(let sentence): return log(.warning, "[STORE] \(sentence)")
         }
         events.append(event)
+        // What was asked of a store that is away now is answered.
+        drainDecisions()
+        drainWelcomes()
     }
 }

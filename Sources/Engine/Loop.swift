@@ -41,6 +41,8 @@ final class Loop: @unchecked Sendable {
     var trip: Trip
     /// Answers that wait for the session store.
     var waitingAnswers: [LookupID: Connection] = [:]
+    /// Peers from tickets that were faster than the session store.
+    var lateWelcomes: [Connection] = []
 
     var events: [Event] = []
     private var commands: [Command?] = []
@@ -430,8 +432,10 @@ final class Loop: @unchecked Sendable {
         case .storeAnswered(let answered):
             backend?.store.complete(answered.id, with: answered.answer, now: now)
             drainDecisions()
+            drainWelcomes()
         case .storeChanged(let state): storeChanged(state)
         case .setFastReload(let setting): setFastReload(setting)
+        case .revoke(let client): revoke(client)
         case .certificates(let change): adopt(change)
         case .connector(let entry, let command): perform(command, entry)
         case .stop: isRunning = false

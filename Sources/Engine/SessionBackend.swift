@@ -23,11 +23,14 @@ final class SessionBackend: Sendable {
         case notice(String)
     }
 
+    /// True for a file: what is asked before it is open waits, so that ``CachingStore/isAvailable`` may be set at once.
+    let isFile: Bool
     private let records: any SessionRecords
     private let onCompletion: @Sendable (Completion) -> Void
 
-    init(records: any SessionRecords, onCompletion: @escaping @Sendable (Completion) -> Void) {
+    init(records: any SessionRecords, isFile: Bool = false, onCompletion: @escaping @Sendable (Completion) -> Void) {
         self.records = records
+        self.isFile = isFile
         self.onCompletion = onCompletion
     }
 
@@ -50,7 +53,7 @@ final class SessionBackend: Sendable {
                 throw Failure(.invalidArgument, "session_store: \"sqlite:\" without a usable path")
             }
             return SessionBackend(
-                records: SQLiteSessions(path: path, onState: report), onCompletion: onCompletion)
+                records: SQLiteSessions(path: path, onState: report), isFile: true, onCompletion: onCompletion)
         }
         guard prefix.utf8.count <= 512, !prefix.utf8.contains(0) else {
             throw Failure(.invalidArgument, "session_prefix: longer than 512 bytes")

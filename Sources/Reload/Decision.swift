@@ -34,6 +34,8 @@ public struct Grant: Sendable {
     /// Generation of the token that the client came with.
     let presentedGeneration: UInt64
     let issued: Instant
+    /// That token, by which it is found should it be counted anew meanwhile.
+    var presented: TokenDigest?
 }
 
 /// The answer to "who is this, and how do we answer?".

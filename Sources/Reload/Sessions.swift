@@ -106,10 +106,10 @@ public final class Sessions {
         // The session stays as it is: whoever came has not shown to be its client.
         guard fingerprints.contains(session.clientFingerprint) else { return missed(.otherFingerprint, now: now) }
         counters.hits += 1
-        return continued(session, presented: presented.generation, now: now)
+        return continued(session, presented: presented, now: now)
     }
 
-    private func continued(_ session: Session, presented: UInt64, now: Instant) -> Decision {
+    private func continued(_ session: Session, presented: IssuedToken, now: Instant) -> Decision {
         var session = session
         let token = SessionToken(using: &random)
         let issued = IssuedToken(token, generation: session.nextGeneration)
@@ -120,7 +120,7 @@ public final class Sessions {
         _ = store.save(session, now: now)
         let grant = Grant(
             clientID: session.clientID, token: token, continuesSession: true, generation: issued.generation,
-            presentedGeneration: presented, issued: now)
+            presentedGeneration: presented.generation, issued: now, presented: presented.digest)
         guard configuration.fastReload == .on else {
             counters.normal[.disabled, default: 0] += 1
             return Decision(mode: .normal, reason: .disabled, grant: grant, session: session)
@@ -237,12 +237,15 @@ public final class Sessions {
 
     /// The client has the grant's token: the one it came with, and all before that, are dead.
     private func prove(_ grant: Grant, _ session: inout Session) {
-        let proved = IssuedToken(grant.token, generation: grant.generation)
-        session.deadThrough = max(session.deadThrough, grant.presentedGeneration)
-        session.tokens.removeAll { $0.generation <= grant.presentedGeneration || $0.digest == proved.digest }
+        let presented = session.tokens.first { $0.digest == grant.presented }?.generation ?? grant.presentedGeneration
+        session.deadThrough = max(session.deadThrough, presented)
+        // A grant made before the session was known here counts from one: its token is a new one all the same.
+        let isCounted = grant.generation > session.deadThrough
+        let proved = IssuedToken(grant.token, generation: isCounted ? grant.generation : session.nextGeneration)
+        session.tokens.removeAll { $0.generation <= presented || $0.digest == proved.digest }
         session.tokens.insert(proved, at: 0)
         if session.tokens.count > Session.maximumPendingTokens + 1 { session.tokens.remove(at: 1) }
-        session.nextGeneration = max(session.nextGeneration, grant.generation &+ 1)
+        session.nextGeneration = max(session.nextGeneration, proved.generation &+ 1)
     }
 
     private func takeOver(_ grant: Grant, _ visit: Visit, _ session: inout Session) -> [UInt64] {

@@ -73,6 +73,11 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
         #expect(one.refresh() == [] && one.entries["b"]?.sessionID == "session-3" && one.entries["c"] != nil)
         one.entries.remove("a")
         _ = one.write()
+        // Also what one's own memory has never seen.
+        let three = Cache(path: place.file)
+        three.entries.remove("c")
+        _ = three.write()
+        #expect(two.refresh() == [] && two.entries["c"] == nil)
         #expect(two.refresh() == [] && two.entries["a"] == nil && two.entries["b"]?.sessionID == "session-3")
     }
 
@@ -171,6 +176,16 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
     }
 
     @Test func areReadWithoutWaiting() {
+        // Three are published between two of a reader's steps, the second of them where it is about to look: it sees
+        // the newest.
+        let interrupted = Published(0)
+        var isFirst = true
+        let seen = interrupted.read {
+            guard isFirst else { return }
+            isFirst = false
+            for value in 1...3 { interrupted.publish(value) }
+        }
+        #expect(seen == 3)
         let published = Published([0, 0])
         concurrently(4) { index in
             for turn in 1...20_000 {

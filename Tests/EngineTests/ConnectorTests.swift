@@ -215,6 +215,43 @@ struct Trip {
         #expect(try trip.state(.connected).status == .ok)
     }
 
+    @Test func takeCandidatesBeforeAndAfterTheAnswer() throws {
+        let trip = try Trip(try Host(), try Trip.server()) { $0.usesTickets = false }
+        try trip.reference.connect()
+        func candidate(_ address: String) throws {
+            let text = #"{"candidate":{"candidate":"candidate:7 1 udp 1 \#(address) 9 typ host","sdpMid":"0"}}"#
+            try trip.reference.message(Array(text.utf8).span.bytes, exchange: 1)
+        }
+        try candidate("192.0.2.1")
+        let offer = try trip.client.next(.signal)
+        #expect(offer.number == 1)
+        var configuration = PeerConfiguration()
+        configuration.channels = [Trip.chat()]
+        let peer = try trip.server.answer(offer.text, configuration)
+        let answer = try trip.server.next(.answer) { $0.peer == peer }
+        try trip.reference.message(answer.bytes.span.bytes, exchange: 1)
+        try candidate("2001:db8::1")
+        // A second answer is nobody's.
+        try trip.reference.message(answer.bytes.span.bytes, exchange: 1)
+        _ = try trip.state(.connected)
+        let kept = try trip.cache()
+        #expect(kept.contains(" 192.0.2.1 ") && kept.contains(" 127.0.0.1 "))
+        // What is of an exchange that is over changes nothing.
+        try candidate("2001:db8::2")
+        try trip.connect(.fast)
+        #expect(try !trip.cache().contains("2001:db8::2"))
+    }
+
+    @Test func failWithAnAnswerThatDoesNotFit() throws {
+        let trip = try Trip(try Host(), try Trip.server()) { $0.usesTickets = false }
+        try trip.reference.connect()
+        try trip.exchange { $0.replacing("a=setup:passive", with: "a=setup:actpass") }
+        #expect(try trip.attempt(.failed, .normal).status == .unacceptable)
+        #expect(try trip.state(.failed).status == .unacceptable)
+        #expect(try trip.cache() == "")
+        try trip.connect(.normal)
+    }
+
     @Test func forget() throws {
         let trip = try Trip(try Host(), try Trip.server())
         try trip.connect(.normal)

@@ -64,6 +64,23 @@ import Wire
         #expect(try kept() == trip.server.engine.fingerprint(.sha256))
     }
 
+    @Test func aRevokedSessionDoesNotComeBack() throws {
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let trip = try Trip(try Host(), try server())
+        _ = try trip.connect(.normal)
+        let client = try trip.server.next(.session).text
+        #expect(throws: Failure.self) { try trip.server.engine.revoke("no client id") }
+        try trip.server.engine.revoke(client)
+        _ = try trip.state(.lost)
+        // Neither by its ticket nor by its token.
+        try trip.reference.connect()
+        #expect(try trip.attempt(.failed, .zeroSignaling).status == .ticketRefused)
+        try trip.exchange()
+        #expect(try trip.state(.connected).detailKind == Connector.Mode.normal.rawValue)
+        let session = try trip.server.next(.session)
+        #expect(session.text != client && session.flags & Event.returned == 0)
+    }
+
     /// Two servers that share secret and certificate take each other's tickets.
     @Test func anotherServerTakesTheTicket() throws {
         defer { try? FileManager.default.removeItem(at: directory) }

@@ -211,6 +211,40 @@ private final class Database {
         }
     }
 
+    /// What docs/formats.md says a user of an access list needs.
+    @Test func needFewPermissions() throws {
+        let server = try RedisServer()
+        let owner = Connected(try server.address())
+        defer { owner.client.close() }
+        try owner.waitUntilUp()
+        let made = try answer { completion in
+            owner.client.submit(
+                [
+                    "ACL", "SETUSER", "sessions", "on", ">secret", "~p:{sessions}:*", "-@all", "+eval", "+evalsha",
+                    "+script|load", "+ping", "+select", "+get", "+set", "+del", "+hget", "+hmget", "+hset", "+pexpire",
+                    "+pttl",
+                ], deadline: .seconds(20), completion: completion)
+        }
+        #expect(made == .success(.status("OK")))
+        let states = Journal<RecordsState>()
+        let records = RedisSessions(
+            address: try server.address("sessions:secret@"), prefix: "p:", loadTimeout: .seconds(20)
+        ) { states.append($0) }
+        defer { records.close() }
+        try states.wait("up") { $0.last == .up }
+        for version in 0..<2 as Range<UInt64> {
+            let write = SessionWrite(
+                client: 1, bytes: [1], keys: ["k\(version)"], basedOn: version, lifetime: .seconds(300))
+            #expect(try answer { records.save(write, completion: $0) } == .success(.saved(version: version + 1)))
+        }
+        let found: Result<StoredSession?, RecordsFailure> = try answer { records.load(key: "k1", completion: $0) }
+        #expect(try found.get()?.version == 2)
+        let removed: Result<Void, RecordsFailure> = try answer { records.remove(client: 1, completion: $0) }
+        #expect(throws: Never.self) { try removed.get() }
+        let gone: Result<StoredSession?, RecordsFailure> = try answer { records.load(client: 1, completion: $0) }
+        #expect(gone == .success(nil))
+    }
+
     @Test func inAServerOfAnotherMakeAreUnavailable() throws {
         let database = try Database(.redis)
         try database.save(5, keys: ["a"], basedOn: 0)

@@ -26,6 +26,18 @@ class Page:
         self.tab.reload()
         return self.ready()
 
+    def leave(self):
+        """Goes to an empty page as by a link: when WebDriver navigates, Firefox cancels scripts of the page that leaves."""
+        self.run("setTimeout(() => { location.href = 'about:blank'; }, 0)")
+
+    def wait_for_what_is_left(self):
+        """Until another tab of the same origin, which goes to another page, has left its session."""
+        self.run(
+            """await within((async () => {
+                 while (localStorage.getItem("webrtc_connection_session") === null) await new Promise((next) => setTimeout(next, 20));
+               })(), "what the page leaves")"""
+        )
+
     def token(self):
         return self.run("return reconnectDemo.session.token")
 

@@ -279,8 +279,10 @@ def test_reload_comes_back_fast(page):
 def test_tab_opened_after_the_first_was_left_comes_back_fast(page, browser):
     page.open()
     first = page.ready()
-    page.tab.navigate("about:blank")
     later = Page(browser.new_tab(), page.url)
+    later.open("?connect=no")
+    page.leave()
+    later.wait_for_what_is_left()
     later.open()
     result = later.ready()
     later.tab.close_tab()

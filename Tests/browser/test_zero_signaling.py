@@ -132,9 +132,11 @@ def test_heartbeat_is_answered(page):
 def test_tab_opened_after_the_first_was_left_needs_no_signaling(page, site, browser):
     page.open(PATIENT)
     page.ready()
-    site.reachable = False
-    page.tab.navigate("about:blank")
     later = Page(browser.new_tab(), page.url, tickets=True)
+    later.open("?connect=no")
+    page.leave()
+    later.wait_for_what_is_left()
+    site.reachable = False
     later.open(PATIENT)
     result = later.ready()
     later.tab.close_tab()

@@ -448,3 +448,25 @@ func TestBadSettings(t *testing.T) {
 	}
 	engine.Close()
 }
+
+func TestARevokedSessionIsOver(t *testing.T) {
+	server, client := startServer(t, reconnect.Config{}), startClient(t, reconnect.Config{})
+	to := &line{server: server}
+	connector := newConnector(t, client, reconnect.ConnectorConfig{Policy: reconnect.Fallback})
+	if _, err := connector.Dial(within(t), to); err != nil {
+		t.Fatal(err)
+	}
+	session := until(server, any_[reconnect.SessionEvent])
+	if err := server.Revoke(session.ClientID); err != nil {
+		t.Fatal(err)
+	}
+	until(client, func(e reconnect.ConnectorEvent) bool { return e.State == reconnect.ConnectorLost })
+	connection, err := connector.Dial(within(t), to)
+	if err != nil || connection.Mode != reconnect.ModeNormal {
+		t.Fatal(connection, err)
+	}
+	if again := until(server, any_[reconnect.SessionEvent]); again.ClientID == session.ClientID || again.Returned {
+		t.Errorf("%+v", again)
+	}
+	wantError(t, server.Revoke("nobody"), reconnect.ErrInvalidArgument)
+}

@@ -370,6 +370,19 @@ def test_kill_switch_makes_everything_normal(server):
             server.engine.set_fast_reload(3)
 
 
+def test_a_revoked_session_is_over(server):
+    with libreconnect.Engine(config()) as engine:
+        events = Reader(engine)
+        connector = engine.connector(settings(), server.exchange)
+        hello(connector, events, Mode.NORMAL)
+        session = server.wait_for(libreconnect.SessionEvent)
+        server.engine.revoke(session.client_id)
+        server.wait_for(libreconnect.PeerStateEvent, 1, lambda event: event.state is libreconnect.PeerState.CLOSED)
+        assert connector.connect(timeout=30).mode is Mode.NORMAL
+        with pytest.raises(libreconnect.InvalidArgumentError):
+            server.engine.revoke("nobody")
+
+
 def test_certificates_are_replaced(tmp_path):
     path = tmp_path / "host.pem"
     with Server(certificate_path=str(path)) as server:

@@ -282,6 +282,15 @@ func (e *Engine) RotateCertificate() error {
 	return nil
 }
 
+// Revoke forgets a session for good, by the ClientID that SessionEvent told: its peers are closed, its tokens are unknown
+// from now on and its tickets are refused by this engine. For clients that must not come back without being asked.
+// ErrInvalidArgument if it is no client id; an unknown one is not an error.
+func (e *Engine) Revoke(clientID string) error {
+	text := C.CString(clientID)
+	defer C.free(unsafe.Pointer(text))
+	return failure(C.reconnect_engine_revoke(e.handle, text), "")
+}
+
 // SetLogLevel changes the level of LogEvents.
 func (e *Engine) SetLogLevel(level LogLevel) error {
 	return failure(C.reconnect_engine_set_log_level(e.handle, C.uint32_t(level)), "")

@@ -621,16 +621,20 @@ class Belongings {
 
   /** The page goes, or may go without a further word. */
   leave(forGood) {
-    for (const items of forGood ? [this.#own, this.#left] : [this.#own]) {
-      if (this.token || this.ticket) {
-        if (this.token) items.token.set(this.token); else items.token.remove();
-        if (this.ticket) items.ticket.set(JSON.stringify({...this.ticket.ticket, client: this.ticket.client, timestamp: this.ticket.timestamp}));
-        else items.ticket.remove();
-      } else if (items === this.#own) {
-        this.#clear(items);
-      }
-    }
+    const {token} = this;
+    const ticket = this.ticket && JSON.stringify({...this.ticket.ticket, client: this.ticket.client, timestamp: this.ticket.timestamp});
+    const put = (items) => {
+      if (token) items.token.set(token); else items.token.remove();
+      if (ticket) items.ticket.set(ticket); else items.ticket.remove();
+    };
+    // As little as possible: when the address bar is used Firefox cancels the script of the page that leaves
+    // (dom.ipc.cancel_content_js_when_navigating), without an exception, wherever it is.
+    if (forGood && (token || ticket)) put(this.#left);
+    const written = `${token} ${ticket}`;
+    if (written !== this.#written) put(this.#own);
+    this.#written = written;
   }
+  #written = null;
 
   stay() { this.#clear(this.#own); }
 
@@ -640,7 +644,11 @@ class Belongings {
     this.#clear(this.#left);
   }
 
-  #clear(items) { items.token.remove(); items.ticket.remove(); }
+  #clear(items) {
+    if (items === this.#own) this.#written = null;
+    items.token.remove();
+    items.ticket.remove();
+  }
 }
 
 /* ---- Heartbeat --------------------------------------------------------------------------------- */

@@ -14,6 +14,10 @@ final class KeyedFile<Record: KeptRecord>: Sendable {
     private enum Change: Sendable {
         case set(Record)
         case removed
+
+        var isRemoval: Bool {
+            if case .removed = self { true } else { false }
+        }
     }
 
     private struct State {
@@ -50,9 +54,13 @@ final class KeyedFile<Record: KeptRecord>: Sendable {
 
     /// Removes the record if it still is one of those that `fits` names.
     @discardableResult
-    func remove(_ key: String, where fits: (Record) -> Bool = { _ in true }) -> Bool {
+    func remove(_ key: String, where fits: (Record) -> Bool) -> Bool {
         change(key) { $0.map(fits) == true ? .removed : nil }
     }
+
+    /// Removes the record, also one that only the file has.
+    @discardableResult
+    func remove(_ key: String) -> Bool { change(key) { _ in .removed } }
 
     private func change(_ key: String, _ decide: (Record?) -> Change?) -> Bool {
         state.withLock { state in
@@ -96,6 +104,11 @@ final class KeyedFile<Record: KeptRecord>: Sendable {
         guard let file else { return nil }
         let changes = state.withLock { $0.changes }
         guard !changes.isEmpty else { return nil }
+        if file.stamp() == nil, changes.values.allSatisfy(\.change.isRemoval) {
+            // There is nothing to remove it from.
+            written(changes)
+            return nil
+        }
         var merged = KeyedRecords<Record>()
         do throws(RecordFileError) {
             let stamp = try file.update { old throws(RecordFileError) in
@@ -103,14 +116,18 @@ final class KeyedFile<Record: KeptRecord>: Sendable {
                 for (key, item) in changes { apply(item.change, key, &merged) }
                 return try encode(&merged)
             }
-            state.withLock { state in
-                for (key, item) in changes where state.changes[key]?.number == item.number { state.changes[key] = nil }
-                state.hasWarned = false
-            }
+            written(changes)
             take(merged, stamp: stamp, ifStill: nil)
             return nil
         } catch {
             return warning("\(error)")
+        }
+    }
+
+    private func written(_ changes: [String: (change: Change, number: UInt64)]) {
+        state.withLock { state in
+            for (key, item) in changes where state.changes[key]?.number == item.number { state.changes[key] = nil }
+            state.hasWarned = false
         }
     }
 

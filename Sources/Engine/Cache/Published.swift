@@ -20,9 +20,13 @@ final class Published<Value: Sendable>: @unchecked Sendable {
 
     init(_ value: Value) { slots = (0..<4).map { _ in Slot(value) } }
 
-    var value: Value {
+    var value: Value { read {} }
+
+    /// `interrupt` runs where others publish at the worst moment.
+    func read(_ interrupt: () -> Void) -> Value {
         while true {
             let index = current.load(ordering: .sequentiallyConsistent)
+            interrupt()
             let slot = slots[index]
             slot.readers.wrappingAdd(1, ordering: .sequentiallyConsistent)
             defer { slot.readers.wrappingSubtract(1, ordering: .sequentiallyConsistent) }

@@ -120,7 +120,9 @@ struct RecordFile: Sendable {
         while isWaiting < RecordFile.lockPatience {
             let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0o600)
             guard descriptor >= 0 else { throw writeError(errno) }
-            if flock(descriptor, LOCK_EX | LOCK_NB) == 0 {
+            let isLocked = flock(descriptor, LOCK_EX | LOCK_NB) == 0
+            // On file systems without locks the last writer wins.
+            if isLocked || (errno != EWOULDBLOCK && errno != EINTR) {
                 var (mine, there) = (stat(), stat())
                 if unsafe fstat(descriptor, &mine) == 0, unsafe stat(path, &there) == 0, mine.st_ino == there.st_ino,
                     mine.st_dev == there.st_dev
@@ -129,10 +131,7 @@ struct RecordFile: Sendable {
                 }
                 close(descriptor)
             } else {
-                let reason = errno
                 close(descriptor)
-                // File systems without locks: there the last writer wins.
-                guard reason == EWOULDBLOCK || reason == EINTR else { throw .unwritable(errno: reason) }
                 usleep(10_000)
             }
             isWaiting += 1

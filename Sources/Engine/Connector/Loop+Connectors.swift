@@ -52,7 +52,8 @@ extension Loop {
             wallClock: unixMilliseconds, network: networkName,
             isFastReloadOn: effectiveFastReload == .on)
         reconnection.obstacle = nil
-        engine.series.client.ipv6Available(hasIPv6)
+        engine.series.client.ipv6Available(
+            network.hosts.contains { $0.isIPv6 && !$0.isLoopback && !$0.isLinkLocal })
         noteCache(conditions, entry)
         // The host's flag has seen to it that none is under way.
         _ = reconnection.connector.connect(conditions, now: now)
@@ -87,7 +88,10 @@ extension Loop {
         }
         reconnection.connector.answered(exchange, answer.contents, now: now)
         for channel in connection.channels.values { setLimit(of: channel.entry, connection) }
-        for text in contender.early { try? connection.peer.addRemoteCandidate(text) }
+        for candidate in contender.early {
+            if let candidate { reconnection.connector.learned(exchange, candidate) }
+            try? connection.peer.addRemoteCandidate(candidate?.candidate)
+        }
         contender.early = []
         if answer.contents.mode == .fast { inject(answer, reconnection, connection) }
         markDirty(connection)
@@ -112,7 +116,7 @@ extension Loop {
         else { return }
         if let candidate { reconnection.connector.learned(exchange, candidate) }
         if reconnection.connector.awaitsAnswer(exchange) {
-            if contender.early.count < Contender.maximumEarly { contender.early.append(candidate?.candidate) }
+            if contender.early.count < Contender.maximumEarly { contender.early.append(candidate) }
         } else {
             try? connection.peer.addRemoteCandidate(candidate?.candidate)
             markDirty(connection)

@@ -1,4 +1,5 @@
 import Reload
+import Signaling
 import Wire
 
 /// The loop's side of a connector.
@@ -40,8 +41,8 @@ final class Contender {
     var isConnected = false
     /// How many of the events were held back when it was open.
     var openedAfter = 0
-    /// Candidates that came before the answer.
-    var early: [String?] = []
+    /// Candidates that came before the answer; nil for the end of them.
+    var early: [CandidateInit?] = []
 
     init(owner: Reconnection, attempt: Int, isByTicket: Bool) {
         self.owner = owner

@@ -34,7 +34,8 @@ public struct Connector: Sendable {
         var attempts: [Attempt] = []
         /// Modes not tried yet, the next one first.
         var remaining: [Mode]
-        var lastFailure = Reason.timedOut
+        /// Of the last resort: every connect that fails comes to it.
+        var failure = Reason.timedOut
         var isForgotten = false
     }
 
@@ -112,7 +113,7 @@ public struct Connector: Sendable {
         }
         guard let connect, connect.attempts.isEmpty else { return }
         self.connect = nil
-        actions.append(.failed(connect.lastFailure, after: now - connect.began))
+        actions.append(.failed(connect.failure, after: now - connect.began))
     }
 
     private mutating func start(_ mode: Mode, _ conditions: Conditions, now: Instant) {
@@ -212,7 +213,7 @@ public struct Connector: Sendable {
         guard let index = connect?.attempts.firstIndex(where: { $0.id == id }),
             let attempt = connect?.attempts.remove(at: index)
         else { return }
-        connect?.lastFailure = reason
+        if attempt.mode == .normal { connect?.failure = reason }
         report(id, attempt.mode, .failed, reason, after: since(now))
         actions.append(.stop(attempt: id))
         spoil(attempt, reason)

@@ -6,12 +6,13 @@ public import Wire
 ///
 /// **Reading.** Another server may have seen the client since: so a token is always looked up in the database, and while
 /// that is away there is no answer, which means normal mode. Memory holds the sessions that have a connection here or
-/// were looked up; what comes from the database is merged into it (``Session/merged(with:)``).
+/// were looked up; what comes from the database is merged into it (``Session/merged(with:privateFrom:)``).
 ///
 /// **Writing.** At once in memory; in the database soon after, one write per session at a time, the newest state. A write
 /// names the version it is based on. If another server has written meanwhile, the database answers with that, and the
 /// two are merged and written again: an old connection that ends here does not undo what the client did elsewhere since.
-/// While the database is away, writes wait, as many as there are sessions in memory.
+/// While the database is away, writes wait, as many as there are sessions in memory. One that is there but mostly fails
+/// or is too slow is asked no more for a while (``CircuitBreaker``).
 ///
 /// **Life.** While a session has a connection here it is written again every quarter of its lifetime; so it outlives this
 /// process, killed at any time, by at least three quarters of the lifetime.
@@ -28,6 +29,8 @@ public final class CachingStore: SessionStore {
         public var maximumLookups = 1024
         /// Writes under way; more wait in memory, one per session.
         public var maximumSaves = 256
+        /// A look-up that takes longer has failed: nobody waits any more.
+        public var lookupTimeout = Duration.milliseconds(100)
         /// Pause after a write that failed.
         public var retryPause = Duration.seconds(1)
 
@@ -36,6 +39,8 @@ public final class CachingStore: SessionStore {
 
     public struct Counters: Equatable, Sendable {
         public internal(set) var lookups = 0
+        /// Look-ups that were not tried: the database is away, too slow, or has enough to do.
+        public internal(set) var unasked = 0
         public internal(set) var saves = 0
         public internal(set) var failedSaves = 0
         /// Another server had written meanwhile.
@@ -45,7 +50,7 @@ public final class CachingStore: SessionStore {
     }
 
     private enum Lookup {
-        case token(TokenDigest)
+        case token(TokenDigest, asked: Instant)
         case prefetch(ClientID)
     }
 
@@ -68,6 +73,8 @@ public final class CachingStore: SessionStore {
         /// Tokens from this generation on are not known to be in the database.
         var savedGeneration: UInt64 = 0
         var savingGeneration: UInt64 = 0
+        /// Tokens from this generation on have never been out of this process.
+        var privateGeneration: UInt64 = 0
         var conflicts = 0
         var isRefreshing = false
     }
@@ -88,12 +95,17 @@ public final class CachingStore: SessionStore {
     private var refreshes = FIFO<(client: ClientID, due: Instant)>()
     private var completions = FIFO<(LookupID, Found)>()
     private var retryAt: Instant?
+    private var breaker = CircuitBreaker()
+    /// The latest time that was handed in.
+    private var latest = Instant(nanoseconds: .min)
 
     /// False while the database is known to be away: look-ups are answered "unavailable" at once, and writes wait.
     public var isAvailable = false {
         didSet {
             if oldValue, !isAvailable { abandonLookups() }
-            if !oldValue, isAvailable { retryAt = nil }
+            guard !oldValue, isAvailable else { return }
+            retryAt = nil
+            breaker = CircuitBreaker()
         }
     }
 
@@ -113,9 +125,13 @@ public final class CachingStore: SessionStore {
     public var count: Int { memory.count }
 
     public func find(_ token: SessionToken, now: Instant) -> StoreAnswer {
-        guard isAvailable, lookups.count < configuration.maximumLookups else { return .unavailable }
+        latest = max(latest, now)
+        guard isAvailable, lookups.count < configuration.maximumLookups, breaker.mayAsk(now) else {
+            counters.unasked += 1
+            return .unavailable
+        }
         let id = newID()
-        lookups[id] = .token(TokenDigest(token))
+        lookups[id] = .token(TokenDigest(token), asked: now)
         loads.append(id)
         counters.lookups += 1
         return .pending(id)
@@ -124,6 +140,7 @@ public final class CachingStore: SessionStore {
     public func session(_ client: ClientID) -> Session? { memory.session(client) }
 
     public func save(_ session: Session, now: Instant) -> Bool {
+        latest = max(latest, now)
         let known = memory.session(session.clientID)
         guard memory.save(session, now: now) else { return false }
         // A sign of life of a session that has a connection is written with the next refresh.
@@ -134,7 +151,10 @@ public final class CachingStore: SessionStore {
     }
 
     public func remove(_ client: ClientID) {
+        // What has expired here may live on elsewhere; where it does not, the database lets it go by itself.
+        let isExpired = memory.session(client)?.expires.map { $0 <= latest } ?? false
         memory.remove(client)
+        guard !isExpired else { return }
         // One that is not removed for want of room expires.
         if removals.count < Self.maximumRemovals { removals.append(client) }
     }
@@ -143,6 +163,7 @@ public final class CachingStore: SessionStore {
     private static let refreshBatch = 256
 
     public func sweep(now: Instant) -> Int {
+        latest = max(latest, now)
         if let retry = retryAt, retry <= now { retryAt = nil }
         var refreshed = 0
         while refreshed < Self.refreshBatch, let next = refreshes.first, next.due <= now {
@@ -178,6 +199,9 @@ public final class CachingStore: SessionStore {
         }
     }
 
+    /// Whether a prefetch of this session has not been answered yet.
+    public func isPrefetching(_ client: ClientID) -> Bool { prefetching.contains(client) }
+
     public func prefetch(_ client: ClientID) {
         guard isAvailable, lookups.count < configuration.maximumLookups, prefetching.insert(client).inserted else {
             return
@@ -192,11 +216,12 @@ public final class CachingStore: SessionStore {
 
     /// What to ask the database next. Ask after every call that changed something, and after sweeping.
     public func pollRequest(now: Instant) -> BackendRequest? {
+        latest = max(latest, now)
         guard isAvailable else { return nil }
         if let client = removals.popFirst() { return BackendRequest(id: newID(), operation: .remove(client)) }
         while let id = loads.popFirst() {
             switch lookups[id] {
-            case .token(let digest): return BackendRequest(id: id, operation: .load(key: digest.key))
+            case .token(let digest, _): return BackendRequest(id: id, operation: .load(key: digest.key))
             case .prefetch(let client): return BackendRequest(id: id, operation: .loadClient(client))
             case nil: continue
             }
@@ -230,9 +255,13 @@ public final class CachingStore: SessionStore {
 
     /// The answer to a request. Unknown and repeated ones are ignored. Poll decisions afterwards, and requests.
     public func complete(_ id: LookupID, with answer: BackendAnswer, now: Instant) {
+        latest = max(latest, now)
         if let lookup = lookups.removeValue(forKey: id) {
             switch lookup {
-            case .token(let digest): completions.append((id, found(digest, answer, now)))
+            case .token(let digest, let asked):
+                breaker.answered(
+                    inTime: answer != .unavailable && now - asked <= configuration.lookupTimeout, now: now)
+                completions.append((id, found(digest, answer, now)))
             case .prefetch(let client):
                 prefetching.remove(client)
                 if case .record(let record) = answer { _ = absorb(record, now) }
@@ -263,6 +292,7 @@ public final class CachingStore: SessionStore {
         case .saved(let version):
             entry.version = version
             entry.savedGeneration = max(entry.savedGeneration, entry.savingGeneration)
+            entry.privateGeneration = max(entry.privateGeneration, entry.savingGeneration)
             entry.conflicts = 0
             entries[client] = entry
         case .conflict(let record):
@@ -273,9 +303,11 @@ public final class CachingStore: SessionStore {
             // Several servers that write at once get through in turn; more than that is no conflict of this kind.
             if entry.conflicts <= Self.maximumConflicts { entry.isDirty = true }
             entries[client] = entry
-            _ = absorb(record, now, isKnown: true)
+            _ = absorb(record, now, isConflict: true)
         default:
             counters.failedSaves += 1
+            // It may have been written all the same.
+            entry.privateGeneration = max(entry.privateGeneration, entry.savingGeneration)
             entry.isDirty = true
             entries[client] = entry
             retryAt = now + configuration.retryPause
@@ -285,8 +317,8 @@ public final class CachingStore: SessionStore {
 
     private static let maximumConflicts = 16
 
-    /// Takes what the database has into memory. `isKnown`: its version has been noted.
-    private func absorb(_ record: BackendRecord, _ now: Instant, isKnown: Bool = false) -> Found {
+    /// Takes what the database has into memory. After a conflict its version has been noted.
+    private func absorb(_ record: BackendRecord, _ now: Instant, isConflict: Bool = false) -> Found {
         let remaining = record.remaining.clamped(.zero, configuration.lifetime)
         let decoded = SessionRecord.decode(
             record.bytes, unixOffset: unixOffset, now: now, expires: now + remaining)
@@ -297,14 +329,19 @@ public final class CachingStore: SessionStore {
         let client = record.client
         guard let mine = memory.session(client) else {
             guard memory.save(theirs, now: now) else { return .session(theirs) }
-            entries[client] = Entry(version: record.version, savedGeneration: theirs.nextGeneration)
+            entries[client] = Entry(
+                version: record.version, savedGeneration: theirs.nextGeneration,
+                privateGeneration: theirs.nextGeneration)
             return .client(client)
         }
-        let version = entries[client]?.version ?? 0
-        if isKnown || version != record.version {
-            _ = memory.save(mine.merged(with: theirs), now: now)
-            entries[client, default: Entry()].version = isKnown ? version : max(version, record.version)
-        }
+        var entry = entries[client] ?? Entry()
+        guard isConflict || entry.version != record.version else { return .client(client) }
+        // Answers come in the order of requests: a write that is under way was not seen by whoever wrote this.
+        _ = memory.save(mine.merged(with: theirs, privateFrom: entry.privateGeneration), now: now)
+        entry.savedGeneration = max(entry.savedGeneration, theirs.nextGeneration)
+        entry.privateGeneration = max(entry.privateGeneration, theirs.nextGeneration)
+        if !isConflict { entry.version = max(entry.version, record.version) }
+        entries[client] = entry
         return .client(client)
     }
 

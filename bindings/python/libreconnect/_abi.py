@@ -219,6 +219,7 @@ SIGNATURES: dict[str, tuple[Sequence[Any], Any]] = {
     "reconnect_engine_set_addresses": ((EngineHandle, POINTER(c_char_p), c_size_t), c_int32),
     "reconnect_engine_set_fast_reload": ((EngineHandle, c_uint32), c_int32),
     "reconnect_engine_rotate_certificate": ((EngineHandle, *_detail), c_int32),
+    "reconnect_engine_revoke": ((EngineHandle, c_char_p), c_int32),
     "reconnect_engine_metrics": ((EngineHandle, c_char_p, c_size_t, POINTER(c_size_t)), c_int32),
     "reconnect_engine_set_log_level": ((EngineHandle, c_uint32), c_int32),
     "reconnect_engine_statistics": ((EngineHandle, POINTER(EngineStatistics)), c_int32),

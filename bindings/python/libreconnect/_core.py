@@ -24,6 +24,7 @@ from .config import (
     native_engine,
     native_number,
     native_peer,
+    native_text,
     native_texts,
 )
 from .errors import InvalidHandleError, ReconnectError, Status, error_for, reason_for
@@ -397,6 +398,9 @@ class Core(Generic[PeerT, ChannelT]):
     def rotate_certificate(self) -> None:
         detail = ctypes.create_string_buffer(DETAIL)
         check(self.library.reconnect_engine_rotate_certificate(self.handle, detail, DETAIL), detail)
+
+    def revoke(self, client_id: str) -> None:
+        check(self.library.reconnect_engine_revoke(self.handle, native_text("client_id", client_id)))
 
     def set_addresses(self, addresses: Sequence[str]) -> None:
         native = native_texts("addresses", addresses)

@@ -486,6 +486,12 @@ class Engine:
         for the file and the key only. Raises NoPermissionError or StorageError, and then nothing has changed."""
         self._core.rotate_certificate()
 
+    def revoke(self, client_id: str) -> None:
+        """Forgets a session for good, by the client_id that SessionEvent told: its peers are closed, its tokens are
+        unknown from now on and its tickets are refused by this engine. For clients that must not come back without being
+        asked. Raises InvalidArgumentError if it is no client id; an unknown one is not an error."""
+        self._core.revoke(client_id)
+
     def metrics(self) -> str:
         """All metrics of the engine in Prometheus' text format 0.0.4, to be served as METRICS_CONTENT_TYPE."""
         return self._core.metrics()
