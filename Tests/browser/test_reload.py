@@ -294,9 +294,8 @@ def far_visit(far_browser, cable):
 
         def visit(host, tickets=True):
             site = stack.enter_context(web.Site(host, inside=cable.client))
-            tab = far_browser.new_tab()
-            stack.callback(tab.close_tab)
-            page = Page(tab, site.url, tickets)
+            stack.callback(far_browser.navigate, "about:blank")
+            page = Page(far_browser, site.url, tickets)
             page.site = site
             return page
 
