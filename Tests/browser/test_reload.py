@@ -12,6 +12,7 @@ import secrets
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import zlib
 
@@ -384,6 +385,19 @@ def test_ipv6_first(far_visit, cable):
         assert counted == [2, 1]
 
 
+def test_programs_take_ipv6_first(cable):
+    """The library's own client chooses: IPv6, though the other family works as well."""
+    with (
+        cable.addresses("10.99.0.1/24", "fd99::1/64"),
+        hosts.Host("c", http="10.99.0.1:0", address=None, inside=cable.server) as host,
+    ):
+        client = [str(hosts.ROOT / "build/examples/client-c"), "--url", host.url.rstrip("/"), "--times", "3"]
+        done = subprocess.run([*cable.client.prefix, *client], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert host.metric("reconnect_connections_total", protocol="ipv6") >= 3
+        assert host.metric("reconnect_connections_total", protocol="ipv4") == 0
+
+
 # The other side's address of the path in use.
 SELECTED = """
   const reports = await reconnectDemo.peer.getStats();
@@ -693,4 +707,5 @@ def test_flood_of_forged_tickets_disturbs_nobody(visit, c_host):
     assert c_host.metric("reconnect_tickets_accepted_total") == 2
     assert c_host.metric("reconnect_requests_total") == 3
     assert sum("connecting" in line or ": connected after" in line for line in c_host.lines()) <= 6
-    assert c_host.metric("reconnect_tickets_dropped_total") <= flood.sent
+    # They were taken for what they are made to look like.
+    assert c_host.metric("reconnect_tickets_dropped_total") >= flood.LEAST / 2
