@@ -107,6 +107,6 @@ let package = Package(
         tests("Reload", ["Reload", "Signaling", "Wire"]),
         tests("Replay", ["Replay", "Wire"]),
         tests("Storage", ["Storage", "Wire"]),
-        tests("Engine", ["Engine", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "STUN", "Wire"]),
+        tests("Engine", ["Engine", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "Wire"]),
     ]
 )

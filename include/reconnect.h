@@ -263,6 +263,11 @@ reconnect_status_t reconnect_engine_set_fast_reload(reconnect_engine_t engine, u
    NO_PERMISSION or STORAGE, and then nothing has changed. Blocks for the file and the key. */
 reconnect_status_t reconnect_engine_rotate_certificate(reconnect_engine_t engine, char *detail, size_t detail_capacity);
 
+/* Forgets a session for good, by the client id that RECONNECT_EVENT_SESSION told (text that ends with NUL): its peers are
+   closed, its tokens are unknown from now on and its tickets are refused by this engine. For clients that must not come
+   back without being asked. INVALID_ARGUMENT if it is no client id; an unknown one is not an error. */
+reconnect_status_t reconnect_engine_revoke(reconnect_engine_t engine, const char *client_id);
+
 /* All metrics of the engine in Prometheus' text format 0.0.4, UTF-8, without a final NUL in `*length` but with one in
    the buffer. RECONNECT_TOO_SMALL writes a sufficient capacity to `*length`. */
 reconnect_status_t reconnect_engine_metrics(reconnect_engine_t engine, char *buffer, size_t capacity, size_t *length);

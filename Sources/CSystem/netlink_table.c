@@ -302,7 +302,8 @@ static int ask(int fd, cs_netlink_table *table, request *message, uint8_t *buffe
 }
 
 static int list_links(int fd, cs_netlink_table *table, uint8_t *buffer) {
-    request message = {.header = {.nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP, .nlmsg_seq = 1}};
+    request message = {
+        .header = {.nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP, .nlmsg_seq = 1}};
     message.header.nlmsg_len = (uint32_t)(sizeof message.header + sizeof message.body.link);
     message.body.link.ifi_family = AF_UNSPEC;
     uint32_t mask = RTEXT_FILTER_SKIP_STATS;
@@ -311,7 +312,8 @@ static int list_links(int fd, cs_netlink_table *table, uint8_t *buffer) {
 }
 
 static int list_addresses(int fd, cs_netlink_table *table, uint8_t *buffer) {
-    request message = {.header = {.nlmsg_type = RTM_GETADDR, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP, .nlmsg_seq = 2}};
+    request message = {
+        .header = {.nlmsg_type = RTM_GETADDR, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP, .nlmsg_seq = 2}};
     message.header.nlmsg_len = (uint32_t)(sizeof message.header + sizeof message.body.address);
     message.body.address.ifa_family = AF_UNSPEC;
     return ask(fd, table, &message, buffer);

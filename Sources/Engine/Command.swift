@@ -1,3 +1,4 @@
+import Reload
 import SDP
 import Wire
 
@@ -22,6 +23,7 @@ enum Command: @unchecked Sendable {
     case storeAnswered(SessionBackend.Completion)
     case storeChanged(SessionBackend.State)
     case setFastReload(FastReloadSetting)
+    case revoke(ClientID)
     case certificates(CertificateChange)
     case connector(ConnectorEntry, ConnectorCommand)
     case stop

@@ -1,5 +1,6 @@
 import CSystem
 import DTLS
+import Reload
 import SDP
 import Signaling
 import Synchronization
@@ -42,7 +43,7 @@ public final class Engine: Sendable {
     public static func create(_ configuration: Configuration) throws(Failure) -> Engine {
         cs_fork_watch()
         guard cs_forked() == 0 else { throw Failure(.forked) }
-        try checkOfferable(configuration.addresses)
+        try checkOfferable(configuration.addresses, configuration.interfaces)
         let port = try Port.open(SocketAddress(ip: configuration.bindAddress ?? .anyIPv6, port: configuration.port))
         let policy = CertificateStore.Policy(
             lifetime: configuration.certificateLifetime, overlap: configuration.sessionLifetime * 2 + .seconds(3600))
@@ -75,9 +76,9 @@ public final class Engine: Sendable {
         return engine
     }
 
-    private static func checkOfferable(_ given: [IPAddress]?) throws(Failure) {
+    private static func checkOfferable(_ given: [IPAddress]?, _ policy: InterfacePolicy) throws(Failure) {
         let isEmpty: Bool
-        if let given { isEmpty = given.isEmpty } else { isEmpty = try AddressBook.interfaces().isEmpty }
+        if let given { isEmpty = given.isEmpty } else { isEmpty = try AddressBook.interfaces(policy).isEmpty }
         guard !isEmpty else { throw Failure(.noAddress, "the machine has no address to offer") }
     }
 
@@ -120,8 +121,14 @@ public final class Engine: Sendable {
     func logs(_ level: LogLevel) -> Bool { level.rawValue <= logLevel.load(ordering: .relaxed) }
 
     public func setAddresses(_ addresses: [IPAddress]?) throws(Failure) {
-        try Engine.checkOfferable(addresses)
+        try Engine.checkOfferable(addresses, configuration.interfaces)
         inbox.push(.setAddresses(addresses))
+    }
+
+    /// Forgets the session with this client id for good.
+    public func revoke(_ client: String) throws(Failure) {
+        guard let client = ClientID(parsing: client) else { throw Failure(.invalidArgument, "not a client id") }
+        inbox.push(.revoke(client))
     }
 
     public func setFastReload(_ setting: FastReloadSetting) { inbox.push(.setFastReload(setting)) }

@@ -13,6 +13,8 @@ extension Loop {
         self.setting = setting
         if setting == .on { trip.reset(now) }
         applySwitch(kind: 0, "set by the host")
+        // Clients that got none while it was off.
+        if setting == .on { refreshAllTickets() }
     }
 
     /// Tells sessions and the host.

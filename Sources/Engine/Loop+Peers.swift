@@ -259,8 +259,25 @@ extension Loop {
         events.append(event)
     }
 
-    /// The other side is authenticated: its session is now this peer's, and whoever had it before goes.
+    /// The other side is authenticated. A client with a ticket may be, before the store has said what it knows of it.
     private func welcome(_ connection: Connection) {
+        if let client = connection.claimedClient, backend?.store.isPrefetching(client) == true {
+            lateWelcomes.append(connection)
+        } else {
+            settle(welcome: connection)
+        }
+    }
+
+    /// Every look-up is answered, if only with "unavailable".
+    func drainWelcomes() {
+        guard !lateWelcomes.isEmpty else { return }
+        let waiting = lateWelcomes
+        lateWelcomes = []
+        for connection in waiting where !connection.peer.isClosed { welcome(connection) }
+    }
+
+    /// Its session is now this peer's, and whoever had it before goes.
+    private func settle(welcome connection: Connection) {
         guard let decision = connection.session, let path = connection.peer.selectedPath,
             let fingerprint = connection.peer.provenFingerprint.flatMap({ ClientFingerprint(digest: $0.bytes) })
         else { return }
@@ -277,6 +294,10 @@ extension Loop {
         connection.client = arrival.clientID
         forgetUnproven(connection)
         attemptSucceeded(connection)
+        if connection.isControlOpen, !connection.hasTicket {
+            connection.ticketDue = now
+            markDirty(connection)
+        }
         engine.counters.sessions.store(sessions.count, ordering: .relaxed)
         for handle in arrival.replaced { replace(handle) }
         tellSession(connection, decision, arrival)

@@ -72,5 +72,6 @@ extension Loop {
         case .notice(let sentence): return log(.warning, "[STORE] \(sentence)")
         }
         events.append(event)
+        drainWelcomes()
     }
 }

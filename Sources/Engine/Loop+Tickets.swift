@@ -18,12 +18,29 @@ final class TicketOffice {
     var byUsername: [[UInt8]: Connection] = [:]
     /// Those of a client that are not authenticated yet.
     var unproven: [ClientID: [Connection]] = [:]
+    /// Whose tickets are worth nothing any more, until the last of them has expired.
+    private var revoked: [ClientID: Instant] = [:]
+    private let lifetime: Duration
 
     init(secrets: [[UInt8]], lifetime: Duration, using random: inout some RandomNumberGenerator) {
+        self.lifetime = lifetime
         keys = TicketKeys(secrets: secrets)
         limiter = SourceLimiter(using: &random)
         replays = ReplayFilter(lifetime: lifetime, using: &random)
     }
+
+    static let maximumRevoked = 100_000
+
+    func revoke(_ client: ClientID, now: Instant) {
+        if revoked.count >= TicketOffice.maximumRevoked { revoked = revoked.filter { $0.value > now } }
+        // So many at once: the one that ends first is given up.
+        if revoked.count >= TicketOffice.maximumRevoked, let first = revoked.min(by: { $0.value < $1.value }) {
+            revoked[first.key] = nil
+        }
+        revoked[client] = now + lifetime
+    }
+
+    func isRevoked(_ client: ClientID, now: Instant) -> Bool { revoked[client].map { $0 > now } ?? false }
 
     /// The first seals, all open: the host's, or what the certificates give, replaced ones included.
     static func secrets(_ configuration: Configuration, _ certificates: CertificateSet) -> [[UInt8]] {
@@ -92,6 +109,9 @@ extension Loop {
         guard let provider = certificates.context(identifiedBy: contents.certificate) else {
             return refuse(message, 438, password, from: local, to: remote, .otherCertificate)
         }
+        guard !tickets.isRevoked(contents.clientID, now: now) else {
+            return refuse(message, 403, password, from: local, to: remote, .revoked)
+        }
         // A client's fragment is new for each connection: a name whose peer is gone was copied from the wire, or comes late.
         guard !tickets.replays.isReplay(UInt64(bitPattern: Int64(name.hashValue)), 0, now: now) else {
             return dropped()
@@ -124,6 +144,8 @@ extension Loop {
         connection.username = name
         connection.wantsTicket = true
         connection.derivesInit = contents.derivesInit
+        // A store elsewhere has the three round trips of the handshake to say what it knows.
+        sessions.prefetch(contents.clientID)
         connection.session = sessions.resume(contents.clientID, fingerprint: contents.fingerprint, now: now)
         connection.claimedClient = contents.clientID
         attempted(connection)
@@ -153,6 +175,17 @@ extension Loop {
     }
 
     // MARK: Refusing
+
+    func revoke(_ client: ClientID) {
+        tickets?.revoke(client, now: now)
+        let live = connections.values.filter { $0.client == client || $0.claimedClient == client }
+        for connection in live {
+            connection.peer.close(now: now)
+            markDirty(connection)
+        }
+        sessions.forget(client)
+        engine.counters.sessions.store(sessions.count, ordering: .relaxed)
+    }
 
     /// Without a word: to whoever has not shown the ticket's password, or is not heard at all.
     private func dropped() -> Connection? {

@@ -41,6 +41,8 @@ final class Loop: @unchecked Sendable {
     var trip: Trip
     /// Answers that wait for the session store.
     var waitingAnswers: [LookupID: Connection] = [:]
+    /// Peers from tickets that were faster than the session store.
+    var lateWelcomes: [Connection] = []
 
     var events: [Event] = []
     private var commands: [Command?] = []
@@ -73,6 +75,8 @@ final class Loop: @unchecked Sendable {
         settings.lookupTimeout = engine.configuration.storeTimeout
         if let database {
             let store = Loop.cachingStore(engine.configuration, now: now, using: &random)
+            // Until it says otherwise: a file is opened before it is asked the first time.
+            store.isAvailable = true
             backend = (database, store)
             sessions = Sessions(configuration: settings, store: store, random: random)
         } else {
@@ -139,7 +143,8 @@ final class Loop: @unchecked Sendable {
 
     private func wait(_ tokens: inout [UInt64]) -> Int {
         var nanoseconds: Int64 = -1
-        if let due = nextTimeout {
+        let due = nextTimeout
+        if due < .distantFuture {
             nanoseconds = max(0, (due - Instant(nanoseconds: cs_monotonic_ns())).nanoseconds)
         }
         return tokens.withUnsafeMutableBufferPointer {
@@ -147,12 +152,12 @@ final class Loop: @unchecked Sendable {
         }
     }
 
-    private var nextTimeout: Instant? {
-        [
-            deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, certificateCheck,
-            connectorTimeout,
-        ].lazy
-            .compactMap(\.self).min()
+    private var nextTimeout: Instant {
+        var earliest = certificateCheck
+        for due in [deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, connectorTimeout] {
+            if let due { earliest = min(earliest, due) }
+        }
+        return earliest
     }
 
     private func readable(_ token: UInt64) {
@@ -426,8 +431,10 @@ final class Loop: @unchecked Sendable {
         case .storeAnswered(let answered):
             backend?.store.complete(answered.id, with: answered.answer, now: now)
             drainDecisions()
+            drainWelcomes()
         case .storeChanged(let state): storeChanged(state)
         case .setFastReload(let setting): setFastReload(setting)
+        case .revoke(let client): revoke(client)
         case .certificates(let change): adopt(change)
         case .connector(let entry, let command): perform(command, entry)
         case .stop: isRunning = false

@@ -196,6 +196,19 @@ public func reconnect_engine_rotate_certificate(
     }
 }
 
+@implementation @_cdecl("reconnect_engine_revoke")
+public func reconnect_engine_revoke(_ engine: reconnect_engine_t, _ client_id: UnsafePointer<CChar>!)
+    -> reconnect_status_t
+{
+    answering { () throws(Failure) in
+        let found = try ReconnectABI.engine(engine)
+        guard let text = try unsafe text(client_id, limit: 64, "client_id") else {
+            throw Failure(.invalidArgument, "client_id is NULL")
+        }
+        try found.revoke(text)
+    }
+}
+
 @implementation @_cdecl("reconnect_engine_metrics")
 public func reconnect_engine_metrics(
     _ engine: reconnect_engine_t, _ buffer: UnsafeMutablePointer<CChar>!, _ capacity: Int,

@@ -6,6 +6,12 @@ public struct ClientID: Hashable, Sendable, CustomStringConvertible {
 
     public init(_ value: UInt64) { self.value = value }
 
+    /// What ``description`` gives; nil for everything else.
+    public init?(parsing text: String) {
+        guard let value = UInt64(text, radix: 16), String(value, radix: 16) == text else { return nil }
+        self.value = value
+    }
+
     public var description: String { String(value, radix: 16) }
 }
 

@@ -176,6 +176,28 @@ struct Trip {
         #expect(try trip.state(.connected).detailKind == Connector.Mode.normal.rawValue)
     }
 
+    /// A host that hears that the connector is connected knows the peer and its channels.
+    @Test func tellThePeerBeforeTheyTellThatTheyAreConnected() throws {
+        let trip = try Trip(try Host(), try Trip.server()) { $0.peer.channels.append(ChannelConfiguration()) }
+        for mode in [Connector.Mode.normal, .zeroSignaling, .zeroSignaling] {
+            try trip.reference.connect()
+            if mode == .normal { try trip.exchange() }
+            var seen: [Event] = []
+            while seen.last?.kind != .connector {
+                let event = try trip.client.next()
+                if [.attempt, .peerState, .channelOpen, .connector].contains(event.kind) { seen.append(event) }
+            }
+            let peer = try #require(seen.last?.peer)
+            #expect(seen.last?.number == ConnectorState.connected.rawValue && seen.last?.detailKind == mode.rawValue)
+            let told = seen.drop { $0.kind != .attempt || $0.number != Connector.Report.Outcome.won.rawValue }
+            #expect(
+                told.filter { $0.peer == peer }.map(\.kind) == [
+                    .peerState, .peerState, .channelOpen, .channelOpen, .connector,
+                ])
+            #expect(!seen.dropLast(told.count).contains { $0.peer == peer })
+        }
+    }
+
     @Test func refuseMalformedMessagesAndIgnoreLateOnes() throws {
         let trip = try Trip(try Host(), try Trip.server()) { $0.usesTickets = false }
         try trip.reference.connect()
@@ -249,6 +271,7 @@ struct Trip {
         try PeerReference(connection.peer)?.close()
         _ = try trip.state(.lost)
         server.engine.setFastReload(.off)
+        _ = try server.next(.fastReload)
         try trip.reference.connect()
         #expect(try trip.attempt(.failed, .zeroSignaling).status == .ticketRefused)
         try trip.exchange()
@@ -324,7 +347,24 @@ struct Trip {
         for event in try client.drained() where event.kind == .log { #expect(!event.text.contains(token)) }
     }
 
-    /// A channel that the attempt's configuration opens in-band, messages right behind it, and none of it is lost or early.
+    @Test func keepIPv6First() throws {
+        func both(_ configuration: inout Configuration) {
+            configuration.addresses = [IPAddress("127.0.0.1")!, IPAddress("::1")!]
+        }
+        // Not every machine that runs tests has IPv6.
+        guard let client = try? Host({ both(&$0) }), let server = try? Trip.server({ both(&$0) }),
+            (try? AddressBook.interfaces())?.contains(where: { $0.isIPv6 && !$0.isLinkLocal }) == true
+        else { return }
+        let trip = try Trip(client, server)
+        for mode in [Connector.Mode.normal, .zeroSignaling] {
+            try trip.connect(mode)
+            let kept = try trip.cache()
+            #expect(kept.contains(" ::1 ") && kept.contains(" 127.0.0.1 "))
+            #expect(kept.member("lastSuccessfulProtocol") == "ipv6" && kept.contains("\"lastConnectedIPv6\":true"))
+        }
+    }
+
+    /// What the server sends as soon as it can: none of it is lost, and none comes too early.
     @Test(arguments: 1...20)
     func deliverWhatCameBeforeTheyWon(turn: Int) throws {
         let trip = try Trip(try Host(), try Trip.server())

@@ -58,6 +58,16 @@ final class Host {
         }
     }
 
+    /// Takes the next event, whatever it is.
+    func next(seconds: Double = 30) throws -> Event {
+        let deadline = Date(timeIntervalSinceNow: seconds)
+        while pending.isEmpty {
+            guard deadline.timeIntervalSinceNow > 0 else { throw Missing(description: "no event") }
+            try take(milliseconds: 1000)
+        }
+        return pending.removeFirst()
+    }
+
     func state(_ state: PeerState, of peer: UInt64, seconds: Double = 30) throws -> Event {
         try next(.peerState, seconds: seconds) { $0.peer == peer && $0.number == state.rawValue }
     }

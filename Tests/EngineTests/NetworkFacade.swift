@@ -8,24 +8,29 @@ import class Foundation.NSCondition
 
 @testable import Engine
 
-/// A STUN server on a loopback port, on the test's own thread: it answers when it is asked to.
-private final class Responder {
+/// A STUN server on a real port, on the test's own thread: it answers when it is asked to.
+final class Responder {
     let port: Port
     var seen: SocketAddress?
     private let receiver = cs_receiver_create()!
     private let sender = cs_sender_create()!
 
-    init() throws { port = try Port.open(SocketAddress(ip: IPAddress("127.0.0.1")!, port: 0)) }
+    let ip: IPAddress
+
+    init(_ ip: String = "127.0.0.1") throws {
+        self.ip = IPAddress(ip)!
+        port = try Port.open(SocketAddress(ip: self.ip, port: 0))
+    }
 
     deinit {
         cs_receiver_destroy(receiver)
         cs_sender_destroy(sender)
     }
 
-    var address: ServerAddress { ServerAddress(host: "127.0.0.1", port: port.number) }
+    var address: ServerAddress { ServerAddress(host: ip.description, port: port.number) }
 
-    /// Answers what has come: that it saw `outside`.
-    func answer(_ outside: SocketAddress) -> Int {
+    /// Answers what has come: that it saw `outside`, or what it really saw.
+    func answer(_ outside: SocketAddress? = nil) -> Int {
         var datagrams: UnsafePointer<cs_datagram>?
         let count = cs_receive(receiver, port.descriptor, &datagrams)
         for index in 0..<Int(max(0, count)) {
@@ -36,7 +41,7 @@ private final class Responder {
             let room = UnsafeMutableRawBufferPointer(start: cs_sender_next(sender), count: Int(CS_PACKET_ROOM))
             var output = OutputRawSpan(buffer: room, initializedCount: 0)
             var writer = MessageWriter(.success, id: request.transactionID, to: &output)
-            writer.append(.xorMappedAddress, outside, to: &output)
+            writer.append(.xorMappedAddress, outside ?? SocketAddress(datagram.from), to: &output)
             writer.finish(nil, to: &output)
             var (to, from) = (datagram.from, cs_address())
             cs_sender_commit(
@@ -49,7 +54,7 @@ private final class Responder {
 }
 
 /// What the loop does with a network.
-private final class Driver {
+final class Driver {
     let port: Port
     let network: Network
     var now = Instant(nanoseconds: 1_000_000_000)

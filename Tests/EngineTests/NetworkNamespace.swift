@@ -5,57 +5,6 @@ import Wire
 
 @testable import Engine
 
-@_silgen_name("unshare")
-private func unshare(_ flags: CInt) -> CInt
-
-/// A network namespace of its own for one closure, on a thread of its own; it ends with the thread. Only root has them.
-enum Namespace {
-    static let isPossible =
-        geteuid() == 0 && access("/usr/sbin/ip", X_OK) == 0 && (try? run { true }) == true
-
-    static func run<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) throws -> Result {
-        let outcome = Outcome<Result>()
-        let thread = Thread {
-            outcome.set(
-                Swift.Result {
-                    // CLONE_NEWNET of unshare(2): this thread only.
-                    guard unshare(0x4000_0000) == 0 else { throw Missing(description: "no namespace: \(errno)") }
-                    return try body()
-                })
-        }
-        thread.start()
-        return try outcome.wait().get()
-    }
-
-    private final class Outcome<Value: Sendable>: @unchecked Sendable {
-        private let done = DispatchSemaphore(value: 0)
-        private var result: Swift.Result<Value, any Error>?
-
-        func set(_ result: Swift.Result<Value, any Error>) {
-            self.result = result
-            done.signal()
-        }
-
-        func wait() -> Swift.Result<Value, any Error> {
-            done.wait()
-            return result!
-        }
-    }
-
-    /// Commands of ip(8), in this thread's namespace.
-    static func ip(_ commands: String...) throws {
-        try ip(commands)
-    }
-
-    static func ip(_ commands: [String]) throws {
-        // A child has the namespace of the thread that makes it.
-        guard let pipe = popen("/usr/sbin/ip -batch -", "w") else { throw Missing(description: "no pipe") }
-        fputs(commands.joined(separator: "\n") + "\n", pipe)
-        let status = pclose(pipe)
-        guard status == 0 else { throw Missing(description: "ip: status \(status) for \(commands.prefix(3))") }
-    }
-}
-
 /// A monitor on real sockets and a clock that stands still unless it is told.
 private final class Watch {
     let monitor: NetworkMonitor
@@ -134,6 +83,32 @@ private final class Watch {
             #expect(!watch.monitor.handleTimeout(now: before))
             #expect(watch.monitor.handleTimeout(now: before + NetworkMonitor.settling))
             #expect(watch.offered.contains("10.9.0.1") && watch.monitor.nextTimeout == nil)
+        }
+    }
+
+    /// As they come and go on a machine with containers.
+    @Test func interfacesWithoutAddressesAreNobodysBusiness() throws {
+        try Namespace.run {
+            try Namespace.ip("link set lo up")
+            let watch = Watch()
+            func takeAll() throws {
+                let descriptor = try #require(watch.monitor.descriptor)
+                while cs_wait_readable(descriptor, 0) == 1 { _ = watch.monitor.readable(now: watch.now) }
+            }
+            try Namespace.ip(
+                (0..<5).flatMap {
+                    [
+                        "link add x\($0) type veth peer name y\($0)", "link set x\($0) up", "link set y\($0) up",
+                        "address add fe80::99/64 dev x\($0) nodad",
+                    ]
+                })
+            #expect(cs_wait_readable(try #require(watch.monitor.descriptor), 5000) == 1)
+            try takeAll()
+            #expect(watch.monitor.nextTimeout == nil)
+            try Namespace.ip("address add 10.99.0.1/24 dev x0", "link del x1")
+            try watch.until { watch.offered.contains("10.99.0.1") }
+            try Namespace.ip("link del x0")
+            try watch.until(settles: false) { !watch.offered.contains("10.99.0.1") }
         }
     }
 
@@ -281,6 +256,21 @@ private final class Watch {
             try watch.until { watch.monitor.snapshot.routeIPv4 == nil }
             try Namespace.ip("route replace unreachable default", "route add prohibit default metric 5")
             #expect(!watch.monitor.refresh(now: watch.now) && watch.monitor.nextTimeout == nil)
+        }
+    }
+
+    /// A sandbox that has no netlink at all, not even for the C library.
+    @Test func inASandboxTheWaysOutShowTheAddresses() throws {
+        try Namespace.run {
+            try NetworkNamespace.pair()
+            try Namespace.ip("route add default via 10.9.0.2", "route add default via 2001:db8:9::2")
+            try #require(Sandbox.withoutNetlink())
+            let watch = Watch()
+            #expect(watch.monitor.descriptor == nil)
+            #expect(watch.offered == ["2001:db8:9::1", "10.9.0.1"])
+            #expect(watch.monitor.nextTimeout == watch.now + NetworkMonitor.polling)
+            let loopback = watch.monitor.snapshot.usable.filter(\.ip.isLoopback).map(\.ip.description)
+            #expect(Set(loopback) == ["127.0.0.1", "::1"])
         }
     }
 

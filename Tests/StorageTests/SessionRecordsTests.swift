@@ -35,8 +35,8 @@ private final class Database {
             redis = nil
             records = SQLiteSessions(
                 path: scratch.file("sessions.db"),
-                clock: { Int64(Date().timeIntervalSince1970 * 1000) + ahead.withLock { $0 } }
-            ) { states.append($0) }
+                clock: { Int64(Date().timeIntervalSince1970 * 1000) + ahead.withLock { $0 } },
+                onState: { states.append($0) })
         }
         try waitUntilUp()
     }

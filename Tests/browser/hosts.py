@@ -30,6 +30,10 @@ COMMANDS = {
 }
 
 
+# Tests make fast connects fail on purpose, all against one host: it must not switch fast reload off.
+STEADY = ["--trip-min", "1000000"]
+
+
 def own_address(family, elsewhere, loopback):
     """This machine's address on its default route. Firefox sends from there only, and then cannot
     reach a loopback address; that is left for machines without a network."""
@@ -64,7 +68,7 @@ class Host:
 
     def __init__(self, name, *options, http="127.0.0.1:0", udp=0, address=ADDRESS):
         self.name = name
-        command = COMMANDS[name] + ["--http", http, "--udp", str(udp), "--address", address]
+        command = COMMANDS[name] + ["--http", http, "--udp", str(udp), "--address", address, *STEADY]
         library = {"LD_LIBRARY_PATH": str(ROOT / "build/lib")}
         for part in command:
             if part.startswith(str(ROOT)) and not os.path.exists(part):

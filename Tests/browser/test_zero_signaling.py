@@ -10,7 +10,8 @@ import pytest
 import web
 from page import Page
 
-EVERYTHING = "?policy=fallback"  # one attempt at a time: what wins does not depend on the clock
+# One attempt at a time, and a patient one: what wins does not depend on the clock.
+PATIENT = "?policy=fallback&fast-timeout=20000"
 
 # A Connection of a test's own on the same page, with another key and storage in memory.
 OWN = """
@@ -51,7 +52,7 @@ def ticket(page):
 
 @pytest.mark.parametrize("policy", ["race", "fallback"])
 def test_reload_without_signaling(page, site, policy):
-    page.open(f"?policy={policy}")
+    page.open(f"?policy={policy}&fast-timeout=20000")
     first = page.ready()
     assert (first["mode"], len(site.offers)) == ("normal", 1)
     assert site.offers[0]["ticket"] is True
@@ -67,7 +68,7 @@ def test_reload_without_signaling(page, site, policy):
 
 
 def test_page_keeps_its_own_description(page, site):
-    page.open(EVERYTHING)
+    page.open(PATIENT)
     page.ready()
     site.reachable = False
     assert page.reload()["mode"] == "zero-signaling"
@@ -80,7 +81,7 @@ def test_page_keeps_its_own_description(page, site):
 
 
 def test_ticket_is_faster_than_slow_signaling(page, site):
-    page.open()
+    page.open("?fast-timeout=20000")
     page.ready()
     site.delay = 3
     result = page.reload()
@@ -94,7 +95,7 @@ def test_ticket_is_faster_than_slow_signaling(page, site):
 
 
 def test_ticket_and_token_are_renewed_over_the_channel(page, site):
-    page.open(EVERYTHING)
+    page.open(PATIENT)
     page.ready()
     first = ticket(page)
     site.reachable = False
@@ -113,7 +114,7 @@ def test_ticket_and_token_are_renewed_over_the_channel(page, site):
     # The token is one to come back with as well.
     site.reachable = True
     page.run("reconnectDemo.connection.close()")
-    page.open(EVERYTHING + "&tickets=no")
+    page.open(PATIENT + "&tickets=no")
     assert page.ready()["mode"] == "fast"
 
 
@@ -129,12 +130,12 @@ def test_heartbeat_is_answered(page):
 
 
 def test_tab_opened_after_the_first_was_left_needs_no_signaling(page, site, browser):
-    page.open(EVERYTHING)
+    page.open(PATIENT)
     page.ready()
     site.reachable = False
     page.tab.navigate("about:blank")
     later = Page(browser.new_tab(), page.url, tickets=True)
-    later.open(EVERYTHING)
+    later.open(PATIENT)
     result = later.ready()
     later.tab.close_tab()
     assert result["mode"] == "zero-signaling"
@@ -143,7 +144,7 @@ def test_tab_opened_after_the_first_was_left_needs_no_signaling(page, site, brow
 def test_two_tabs_come_back_each_with_its_own_ticket(page, site, browser):
     other = Page(browser.new_tab(), page.url, tickets=True)
     for one in (page, other):
-        one.open(EVERYTHING)
+        one.open(PATIENT)
         assert one.ready()["mode"] == "normal"
     assert ticket(page)["ufrag"] != ticket(other)["ufrag"]
     site.reachable = False
@@ -156,7 +157,7 @@ def test_two_tabs_come_back_each_with_its_own_ticket(page, site, browser):
 
 @pytest.mark.parametrize("how", ["stolen", "forged", "truncated"])
 def test_bad_ticket_falls_back(page, site, how):
-    page.open()
+    page.open(PATIENT)
     page.ready()
     seen = page.run(
         OWN
@@ -187,7 +188,7 @@ def test_bad_ticket_falls_back(page, site, how):
 
 
 def test_switched_off_page_is_normal(page, site):
-    page.open(EVERYTHING)
+    page.open(PATIENT)
     page.ready()
     modes = page.run(
         """const modes = [];
@@ -205,7 +206,7 @@ def test_host_that_was_killed_takes_its_tickets(host_name, browser, tmp_path):
     tab = browser.new_tab()
     with hosts.Host(host_name, "--certificate", certificate) as first, web.Site(first) as site:
         page = Page(tab, site.url, tickets=True)
-        page.open(EVERYTHING)
+        page.open(PATIENT)
         page.ready()
         port = int(ticket(page)["candidates"][0].split()[5])
         os.killpg(first.process.pid, signal.SIGKILL)

@@ -544,7 +544,7 @@ def test_metrics(host):
     status, headers, body = host.ask("GET", "/metrics")
     lines = body.decode().splitlines()
     assert status == 200 and lines and int(headers["content-length"]) == len(body)
-    assert all(re.fullmatch(r'#.*|[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? \S+', line) for line in lines)
+    assert all(re.fullmatch(r'#.*|[a-z0-9_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? \S+', line) for line in lines)
 
     def answered(text):
         return sum(
@@ -667,26 +667,31 @@ def test_the_environment_is_read(name, monkeypatch):
         assert host.end()[0] == 0
 
 
-def hello(host, connector, engine):
-    """Connects by the host's HTTP, and gets an echo; how it connected."""
-    connection = connector.connect()
-    (channel,) = connection.peer.channels
-    channel.send("hello")
-    events = Reader(engine)
-    assert events.until(libreconnect.MessageEvent, lambda event: event.channel is channel).data == "hello"
-    connection.peer.close()
-    events.until(libreconnect.ConnectorEvent, lambda event: event.state == libreconnect.ConnectorState.LOST)
-    return connection.mode
+class Way:
+    """A connector, and the host that it speaks to."""
 
+    def __init__(self, host, engine, **settings):
+        self.host = host
+        self.engine = engine
+        policy = libreconnect.Policy.FALLBACK
+        settings = libreconnect.ConnectorConfig(policy=policy, peer=ECHO, **settings)
+        self.connector = engine.connector(settings, self.signaling)
 
-def connector_to(host, engine, **settings):
-    def signaling(offer):
-        status, _, body = host.ask("POST", "/offer", offer.encode())
+    def signaling(self, offer):
+        status, _, body = self.host.ask("POST", "/offer", offer.encode())
         assert status == 200, body
         return body
 
-    policy = libreconnect.Policy.FALLBACK
-    return engine.connector(libreconnect.ConnectorConfig(policy=policy, peer=ECHO, **settings), signaling)
+    def hello(self):
+        """Connects and gets an echo; how it connected."""
+        connection = self.connector.connect()
+        (channel,) = connection.peer.channels
+        channel.send("hello")
+        events = Reader(self.engine)
+        assert events.until(libreconnect.MessageEvent, lambda event: event.channel is channel).data == "hello"
+        connection.peer.close()
+        events.until(libreconnect.ConnectorEvent, lambda event: event.state == libreconnect.ConnectorState.LOST)
+        return connection.mode.name
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -700,22 +705,24 @@ def test_clients_come_back_without_signaling(name, tmp_path):
         host = Host(name, *options)
         port = []
         try:
-            connector = connector_to(host, engine)
-            assert hello(host, connector, engine) == libreconnect.Mode.NORMAL
-            assert hello(host, connector, engine) == libreconnect.Mode.ZERO_SIGNALING
+            host.wait_for_line(r"^session store: there: ")  # until then answers are normal
+            way = Way(host, engine)
+            careful = Way(host, engine, key="without tickets", disable_tickets=True)
+            assert [each.hello() for each in (careful, way, careful, way)] == [
+                *("NORMAL", "NORMAL", "FAST", "ZERO_SIGNALING"),
+            ]
             host.wait_for_line(r"peer \w+: connected after \S+( ms)? \(with a ticket\)")
             host.wait_for_line(r"session \S{8} of client \w+, zero-signaling, connection 2, ")
-            careful = connector_to(host, engine, disable_tickets=True)
-            assert hello(host, careful, engine) == libreconnect.Mode.FAST
             answer, _ = connect(host, engine)
             port = re.search(r"a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1 (\d+) typ host", answer["sdp"], re.I).groups()
         finally:
             host.end(signal.SIGKILL)
-        host = Host(name, *options, "--udp", *port)
+        way.host = careful.host = host = Host(name, *options, "--udp", *port)
         try:
-            assert hello(host, connector, engine) == libreconnect.Mode.ZERO_SIGNALING
-            careful = connector_to(host, engine, disable_tickets=True)
-            assert hello(host, careful, engine) == libreconnect.Mode.FAST
+            host.wait_for_line(r"^session store: there: ")
+            assert [each.hello() for each in (way, careful)] == ["ZERO_SIGNALING", "FAST"]
+            host.wait_for_line(r"session \S{8} of client \w+, zero-signaling, connection ")
+            host.wait_for_line(r"session \S{8} of client \w+, fast, connection 3, ")
         finally:
             assert host.end()[0] == 0
 
@@ -725,9 +732,8 @@ def test_no_tickets(name):
     host = Host(name, "--no-tickets")
     try:
         with local() as engine:
-            connector = connector_to(host, engine)
-            assert hello(host, connector, engine) == libreconnect.Mode.NORMAL
-            assert hello(host, connector, engine) == libreconnect.Mode.FAST
+            way = Way(host, engine)
+            assert [way.hello(), way.hello()] == ["NORMAL", "FAST"]
     finally:
         assert host.end()[0] == 0
 

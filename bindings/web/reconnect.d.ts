@@ -343,7 +343,8 @@ export class Connection extends EventTarget {
     readonly certificate: "kept" | "new" | "not kept" | "off";
     readonly fingerprint: string | null;
   };
-  /** Connects the fastest way that works; while connecting or connected, what is there already. */
+  /** Connects the fastest way that works; while connecting or connected, what is there already. Resolves a little after
+      the `connected` event, when a new certificate has been kept. */
   connect(): Promise<ConnectedDetail>;
   /** Closes the peer and connects again. */
   reconnect(): Promise<ConnectedDetail>;

@@ -466,7 +466,15 @@ export function certificateStorage(database = "webrtc_connection", key = "dtls")
     opening.onupgradeneeded = () => opening.result.createObjectStore("certificates");
     const opened = await requested(opening);
     try {
-      return await requested(change(opened.transaction("certificates", mode).objectStore("certificates")));
+      const transaction = opened.transaction("certificates", mode);
+      const complete = new Promise((resolve, reject) => {
+        transaction.oncomplete = resolve;
+        transaction.onabort = () => reject(transaction.error || new Error("aborted"));
+      });
+      complete.catch(() => {});
+      const result = await requested(change(transaction.objectStore("certificates")));
+      if (mode === "readwrite") await complete;
+      return result;
     } finally {
       opened.close();
     }
@@ -512,7 +520,7 @@ class Identity {
     return {certificate: await this.renew(), isKnown: false};
   }
 
-  /** A new one. That it is kept is not waited for. */
+  /** A new one. That it is kept is not waited for: settled() tells. */
   async renew() {
     if (!this.#storage) return null;
     const made = this.value = await RTCPeerConnection.generateCertificate({name: "ECDSA", namedCurve: "P-256"});
@@ -523,6 +531,8 @@ class Identity {
     });
     return made;
   }
+
+  settled() { return this.#before; }
 
   async drop() {
     this.value = null;
@@ -1280,7 +1290,7 @@ export class Connection extends EventTarget {
     this.#tellAttempt(run, "normal", "started", "session-unknown");
   }
 
-  #won(run, attempt, {fallback, tokenSent, failedFrom}) {
+  async #won(run, attempt, {fallback, tokenSent, failedFrom}) {
     if (run.isOver || this.#run !== run || attempt.isOver) {
       attempt.release();
       if (this.#run === run && !run.isOver) {   // closed as soon as it was open
@@ -1296,7 +1306,8 @@ export class Connection extends EventTarget {
     this.#live = attempt;
     this.#liveSince = performance.now();
     this.#fingerprint = attempt.fingerprint;
-    this.#hasPong = attempt.mode === "zero-signaling";
+    // Who gives out tickets has the control channel.
+    this.#hasPong = attempt.mode === "zero-signaling" || answer !== null && isObject(answer.ticket);
     this.#warnings = 0;
     this.metrics.connections[attempt.mode] += 1;
     this.#tellAttempt(run, attempt.mode, "won", null);
@@ -1320,6 +1331,9 @@ export class Connection extends EventTarget {
     this.#tell("connected", result);
     for (const channel of attempt.announced.splice(0)) this.#tell("datachannel", {channel});
     this.#learn(run, attempt, result);
+    // Who reloads as soon as this resolves comes back.
+    await this.#identity.settled();
+    result.certificate = this.#identity.origin;
     return result;
   }
 

@@ -266,10 +266,12 @@ extension Loop {
             .info,
             LogLine.connect(
                 session: token, mode: ConnectionMode(mode), isIPv6: isIPv6, duration: after, result: .success))
-        // The peer is known from here on, and what happened to it until now is told.
-        tell(.connected, reconnection, mode: mode, peer: connection, after: after)
+        // The peer is known from here on, and what happened to it until now is told: its channels are open before this
+        // is, and what came after that comes after it.
         contender.stage = .won
-        events.append(contentsOf: contender.held)
+        events.append(contentsOf: contender.held.prefix(contender.openedAfter))
+        tell(.connected, reconnection, mode: mode, peer: connection, after: after)
+        events.append(contentsOf: contender.held.dropFirst(contender.openedAfter))
         contender.held = []
         guard let replaced, let old = reconnection.contenders.removeValue(forKey: replaced) else { return }
         old.isReplaced = true
@@ -296,7 +298,6 @@ extension Loop {
             for event in takeEvents(of: connection, from: first) {
                 note(event, contender)
                 if event.isEnd { ending = event }
-                contender.held.append(event)
             }
         case .lost: _ = takeEvents(of: connection, from: first)
         case .won:
@@ -322,11 +323,14 @@ extension Loop {
     }
 
     private func note(_ event: Event, _ contender: Contender) {
+        let wasOpen = contender.isOpen
         switch event.kind {
         case .peerState: if event.number == PeerState.connected.rawValue { contender.isConnected = true }
         case .channelOpen, .channelClosed: contender.closedChannels.remove(event.channel)
         default: break
         }
+        contender.held.append(event)
+        if !wasOpen, contender.isOpen { contender.openedAfter = contender.held.count }
     }
 
     /// Takes this peer's events out of the host's queue.

@@ -38,6 +38,8 @@ final class Contender {
     /// Configured channels that are not open yet.
     var closedChannels: Set<UInt64> = []
     var isConnected = false
+    /// How many of the events were held back when it was open.
+    var openedAfter = 0
     /// Candidates that came before the answer.
     var early: [String?] = []
 

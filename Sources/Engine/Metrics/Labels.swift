@@ -105,6 +105,8 @@ enum TicketRefusal: String, CaseIterable, MetricLabel {
     case expired
     /// 403: a kill switch.
     case disabled
+    /// 403: the host has revoked the session.
+    case revoked
     /// 400: of a kind that this version does not know.
     case unsupported
     /// The password was right, but the client does not hold the key of the certificate that the ticket is bound to.

@@ -5,7 +5,8 @@ import Wire
 /// outside, and what was configured. Asked of once for all peers, never for one.
 ///
 /// Belongs to the loop: watch ``descriptors``, keep ``nextTimeout``, offer it STUN answers that no peer claims, and
-/// after each of these calls take ``pollTransmit(into:now:)`` and ``pollChange()`` until both are nil.
+/// after it was made and after each of these calls take ``pollTransmit(into:now:)`` and ``pollChange()`` until both are
+/// nil. To be made and called on threads of one network namespace.
 final class Network {
     /// What is another since it was last asked.
     struct Change: OptionSet {

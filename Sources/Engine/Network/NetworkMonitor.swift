@@ -71,14 +71,16 @@ final class NetworkMonitor {
     private func note(_ changes: Slice<UnsafeMutableBufferPointer<cs_network_change>>, now: Instant) -> Bool {
         var isUrgent = false
         for change in unsafe changes {
+            guard matters(change) else { continue }
             lookAt = min(lookAt ?? .distantFuture, now + NetworkMonitor.settling)
             switch Int(change.what) {
             case CS_CHANGE_ADDRESS where change.is_gone != 0:
-                let ip = IPAddress(change.address)
-                isUrgent = isUrgent || snapshot.addresses.contains { $0.ip == ip && isOffered($0) }
+                isUrgent = isUrgent || offered.contains(IPAddress(change.address))
             case CS_CHANGE_LINK where change.is_gone != 0:
-                isUrgent =
-                    isUrgent || snapshot.addresses.contains { $0.interface == change.interface && isOffered($0) }
+                let isOffered = snapshot.addresses.contains {
+                    $0.interface == change.interface && offered.contains($0.ip)
+                }
+                isUrgent = isUrgent || isOffered
             // Messages were lost. Where they come faster than they can be read, not each time.
             case CS_CHANGE_UNKNOWN: isUrgent = isUrgent || now - lastLook >= NetworkMonitor.settling
             default: break
@@ -87,7 +89,19 @@ final class NetworkMonitor {
         return isUrgent
     }
 
-    private func isOffered(_ address: NetworkSnapshot.Address) -> Bool { offered.contains(address.ip) }
+    /// On a machine full of containers interfaces come and go all the time, with nothing but link-local addresses, and a
+    /// look takes milliseconds there. An address that one is given is a change of its own.
+    private func matters(_ change: cs_network_change) -> Bool {
+        switch Int(change.what) {
+        case CS_CHANGE_ADDRESS: return !IPAddress(change.address).isLinkLocal
+        case CS_CHANGE_LINK:
+            let leadsOut =
+                snapshot.routeIPv4?.interface == change.interface || snapshot.routeIPv6?.interface == change.interface
+            return leadsOut
+                || snapshot.addresses.contains { $0.interface == change.interface && !$0.ip.isLinkLocal }
+        default: return true
+        }
+    }
 
     var nextTimeout: Instant? { lookAt }
 

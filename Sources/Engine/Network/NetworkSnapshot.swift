@@ -85,8 +85,13 @@ extension NetworkSnapshot {
                     isTemporary: flags & CS_ADDRESS_TEMPORARY != 0, isDeprecated: flags & CS_ADDRESS_DEPRECATED != 0,
                     isTentative: flags & (CS_ADDRESS_TENTATIVE | CS_ADDRESS_DUPLICATE) != 0))
         }
-        routeIPv4 = Route(unsafe table.route4)
-        routeIPv6 = Route(unsafe table.route6)
+        routeIPv4 = Route(unsafe table.route4).flatMap { leadsAnywhere($0) ? $0 : nil }
+        routeIPv6 = Route(unsafe table.route6).flatMap { leadsAnywhere($0) ? $0 : nil }
+    }
+
+    /// The kernel keeps routes over an interface that has lost its link.
+    private func leadsAnywhere(_ route: Route) -> Bool {
+        interfaces[route.interface].map { $0.isUp && $0.isRunning && !$0.isLoopback } ?? false
     }
 
     /// Without netlink of our own: what the C library can list, and by which address the system would reach the world.
@@ -96,8 +101,13 @@ extension NetworkSnapshot {
             let count = unsafe cs_interface_addresses(buffer.baseAddress, 256)
             for index in 0..<max(0, Int(count)) { snapshot.add(unsafe buffer[index]) }
         }
+        let isListed = !snapshot.addresses.isEmpty
         snapshot.routeIPv4 = snapshot.probe(IPAddress(v4: 0xC629_0004))
         snapshot.routeIPv6 = snapshot.probe(IPAddress(high: 0x2001_0503_BA3E_0000, low: 0x0000_0000_0002_0030))
+        if !isListed {
+            _ = snapshot.probe(IPAddress(high: 0, low: 1))
+            _ = snapshot.probe(IPAddress(v4: 0x7F00_0001))
+        }
         return snapshot.addresses.isEmpty ? nil : snapshot
     }
 

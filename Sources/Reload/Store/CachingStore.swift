@@ -178,6 +178,9 @@ public final class CachingStore: SessionStore {
         }
     }
 
+    /// Whether a prefetch of this session has not been answered yet.
+    public func isPrefetching(_ client: ClientID) -> Bool { prefetching.contains(client) }
+
     public func prefetch(_ client: ClientID) {
         guard isAvailable, lookups.count < configuration.maximumLookups, prefetching.insert(client).inserted else {
             return
