@@ -131,7 +131,9 @@ async function connect(client, mode) {
   try {
     const failed = new Promise((_, reject) => {
       peer.addEventListener('connectionstatechange', () => {
-        if (peer.connectionState === 'failed') reject(new Error('the connection failed'));
+        if (peer.connectionState !== 'failed') return;
+        const dtls = peer.sctp && peer.sctp.transport ? peer.sctp.transport.state : 'none';
+        reject(new Error(`the connection failed (ICE ${peer.iceConnectionState}, DTLS ${dtls})`));
       });
     });
     peer.addEventListener('iceconnectionstatechange', () => {
@@ -177,6 +179,7 @@ async function connect(client, mode) {
     steps.ok = true;
   } catch (error) {
     steps.error = String(error);
+    steps.failed_ms = since();
   } finally {
     clearTimeout(clock);
     peer.close();

@@ -18,7 +18,7 @@ import time
 import connect
 import load
 from browsers import BrowserClient
-from connect import FAMILIES, LOSS, LOSS_RTT, TIMEOUT, WARM_UP, Matrix, fit, group, median, percentile, times
+from connect import FAMILIES, LOSS, LOSS_RTT, WARM_UP, Matrix, fit, group, median, percentile, times
 from flood import json_lines
 from hosts import HostError, NativeClient, PionClient, pion_hosts
 from netns import Link, Namespace
@@ -361,7 +361,9 @@ def cost_table(report):
     text = ["The server's processor time on loopback, microseconds (from the first packet to the end)", ""]
     for row in report["cost"]:
         if row["bench"] == "fast answer":
-            text.append(f"{'one fast answer alone':<44}{row['server_us']:>10.0f}   ({row['fast']} of {row['count']} fast)")
+            text.append(
+                f"{'one fast answer alone':<44}{row['server_us']:>10.0f}   ({row['fast']} of {row['count']} fast)"
+            )
         else:
             more = f", {row['failures']} failed" if row["failures"] else ""
             more += f", {row['other_mode']} in another mode" if row["other_mode"] else ""
