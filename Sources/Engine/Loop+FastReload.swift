@@ -52,12 +52,20 @@ extension Loop {
         connection.fastDeadline = now + configuration.fastTimeout
     }
 
+    /// A client that tries two ways at once leaves one of them: its session has connected since by the other.
+    func isOvertaken(_ connection: Connection) -> Bool {
+        guard let client = connection.session?.grant.clientID, let session = sessions.session(client) else {
+            return false
+        }
+        return session.lastConnected >= connection.peer.created
+    }
+
     func attemptEnded(_ connection: Connection, isFailure: Bool) {
         guard case .running = connection.attempt else { return }
         connection.fastDeadline = nil
         if isFailure {
             connection.attempt = .none
-            trip.failed(now)
+            if !isOvertaken(connection) { trip.failed(now) }
         } else {
             connection.attempt = .young(now)
             trip.succeeded(now)
@@ -72,7 +80,11 @@ extension Loop {
     func attemptClosed(_ connection: Connection, _ status: Status) {
         switch connection.attempt {
         case .none: break
-        case .running: attemptEnded(connection, isFailure: status != .ok && status != .replaced)
+        case .running where status == .ok || status == .replaced || status == .peerGone:
+            // Given up by one side: says nothing about the way.
+            connection.attempt = .none
+            connection.fastDeadline = nil
+        case .running: attemptEnded(connection, isFailure: true)
         case .young(let since):
             connection.attempt = .none
             let isError = status != .ok && status != .replaced && status != .peerGone

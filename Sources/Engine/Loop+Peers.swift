@@ -344,18 +344,7 @@ extension Loop {
     private func goodbye(_ connection: Connection, _ reason: Peer.CloseReason) {
         var (status, detail) = connection.isReplaced ? (Status.replaced, "the session came back") : describe(reason)
         if let failure = connection.failure { (status, detail) = (failure.status, failure.detail) }
-        if connection.peer.milestones.authenticated == nil
-            || status != .ok && status != .peerGone && status != .replaced
-        {
-            engine.counters.peersFailed.count()
-            if connection.peer.milestones.authenticated == nil, let mode = connection.session?.mode {
-                metrics.failed(mode: ConnectionMode(mode), iceFailure: status == .iceFailed || status == .timeout)
-                // A stolen ticket: its password was right.
-                if mode == .zeroSignaling, status == .fingerprintMismatch {
-                    metrics.ticket(.refused(.otherFingerprint))
-                }
-            }
-        }
+        countEnd(connection, status)
         if let pending = connection.pendingAnswer.take() {
             // Closed while the session store was asked: there will be no answer.
             var event = Event(.answer)
@@ -375,6 +364,18 @@ extension Loop {
         tell(connection, .closed, status: status, detail: detail)
         connection.entry.isClosed.store(true, ordering: .relaxed)
         HandleTable.shared.remove(connection.entry.handle)
+    }
+
+    private func countEnd(_ connection: Connection, _ status: Status) {
+        let isUnproven = connection.peer.milestones.authenticated == nil
+        guard isUnproven || status != .ok && status != .peerGone && status != .replaced else { return }
+        // The slower one of two ways is no failure.
+        guard !isUnproven || !isOvertaken(connection) else { return }
+        engine.counters.peersFailed.count()
+        guard isUnproven, let mode = connection.session?.mode else { return }
+        metrics.failed(mode: ConnectionMode(mode), iceFailure: status == .iceFailed || status == .timeout)
+        // A stolen ticket: its password was right.
+        if mode == .zeroSignaling, status == .fingerprintMismatch { metrics.ticket(.refused(.otherFingerprint)) }
     }
 
     private func describe(_ reason: Peer.CloseReason) -> (Status, String) {
