@@ -195,14 +195,7 @@ extension Loop {
     private func describe(
         _ connection: Connection, _ body: (Peer) throws(Peer.DescriptionError) -> String
     ) throws(Failure) -> String {
-        do throws(Peer.DescriptionError) {
-            return try body(connection.peer)
-        } catch {
-            switch error {
-            case .unacceptable(let reason): throw Failure(.unacceptable, reason)
-            case .wrongState(let reason): throw Failure(.wrongState, reason)
-            }
-        }
+        do throws(Peer.DescriptionError) { return try body(connection.peer) } catch { throw Failure(describing: error) }
     }
 
     /// Ends a peer that never came into being, as every peer ends: with its last event.
@@ -240,6 +233,7 @@ extension Loop {
             case .closed(let reason):
                 // What arrived before the end is still the host's.
                 drainChannelEvents(connection, isLast: true)
+                hurryWelcome(connection)
                 goodbye(connection, reason)
                 return
             }
@@ -274,6 +268,14 @@ extension Loop {
         let waiting = lateWelcomes
         lateWelcomes = []
         for connection in waiting where !connection.peer.isClosed { welcome(connection) }
+    }
+
+    /// The peer ends while the store is still asked: its client has been here all the same, and what the store knows of it
+    /// is put together with that later.
+    private func hurryWelcome(_ connection: Connection) {
+        guard let index = lateWelcomes.firstIndex(where: { $0 === connection }) else { return }
+        lateWelcomes.remove(at: index)
+        settle(welcome: connection)
     }
 
     /// Its session is now this peer's, and whoever had it before goes.
