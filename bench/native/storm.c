@@ -270,7 +270,7 @@ static void measure_reload(unsigned count) {
     static unsigned ready[MOST];
     unsigned begun = 0, done = 0, others = 0;
     make_clients(count, true);
-    connect_all(0, count, 50, seconds_now() + 25);
+    connect_all(0, count, 50, seconds_now() + 22);
     unsigned wanted = count;
     count = 0;
     for (unsigned i = 0; i < wanted; i++)
