@@ -48,6 +48,7 @@ struct dtls_connection {
     datagram_t *first, *last;
     size_t queued;
 
+    size_t mtu;
     uint32_t first_timeout_us;
     uint32_t early_records;
     bool released;
@@ -269,6 +270,7 @@ dtls_connection_t *dtls_new(SSL_CTX *context, bool is_server, size_t mtu, uint32
     dtls_connection_t *connection = OPENSSL_zalloc(sizeof *connection);
     if (connection == NULL) return NULL;
     connection->state = DTLS_IDLE;
+    connection->mtu = mtu < 256 ? 256 : mtu > 4000 ? 4000 : mtu;
     connection->first_timeout_us = first_timeout_us;
     connection->ssl = SSL_new(context);
     connection->bio = BIO_new(datagram_method);
@@ -282,7 +284,7 @@ dtls_connection_t *dtls_new(SSL_CTX *context, bool is_server, size_t mtu, uint32
     BIO_set_data(connection->bio, connection);
     SSL_set_bio(connection->ssl, connection->bio, connection->bio);
     /* The handshake is collected in a buffer of 4096 bytes that is flushed as one datagram. */
-    SSL_set_mtu(connection->ssl, (long)(mtu < 256 ? 256 : mtu > 4000 ? 4000 : mtu));
+    SSL_set_mtu(connection->ssl, (long)connection->mtu);
     DTLS_set_timer_cb(connection->ssl, next_timeout);
     if (is_server) {
         SSL_set_accept_state(connection->ssl);
@@ -479,12 +481,18 @@ size_t dtls_seal(dtls_connection_t *connection, const void *plaintext, size_t le
 size_t dtls_poll_transmit(dtls_connection_t *connection, void *buffer, size_t capacity) {
     datagram_t *datagram = connection->first;
     if (datagram == NULL || datagram->length > capacity) return 0;
-    size_t length = datagram->length;
-    memcpy(buffer, datagram->bytes, length);
-    connection->first = datagram->next;
+    size_t length = 0, limit = connection->mtu < capacity ? connection->mtu : capacity;
+    /* RFC 6347 section 4.1.1: several records may share a datagram. OpenSSL sends a flight again one record at a time;
+     * a peer that got ChangeCipherSpec and lost Finished may take the data behind them for a violation (NSS does). */
+    do {
+        memcpy((uint8_t *)buffer + length, datagram->bytes, datagram->length);
+        length += datagram->length;
+        connection->first = datagram->next;
+        connection->queued--;
+        OPENSSL_free(datagram);
+        datagram = connection->first;
+    } while (datagram != NULL && length + datagram->length <= limit);
     if (connection->first == NULL) connection->last = NULL;
-    connection->queued--;
-    OPENSSL_free(datagram);
     return length;
 }
 
