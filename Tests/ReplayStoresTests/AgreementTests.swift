@@ -68,7 +68,7 @@ struct Agreement {
             properties.negotiation = chance(20) ? .max : 0
             if chance(15) { properties.lifetime = .seconds(Int64.random(in: 0...12, using: &random)) }
             if chance(15) { properties.key = IdempotencyKey(high: UInt64.random(in: 0...2, using: &random), low: 0) }
-            let payload = [UInt8](repeating: 0x61, count: Int.random(in: 0...61, using: &random))
+            let payload = [UInt8](repeating: 0x61, count: Int.random(in: 0...60, using: &random))
             let operation = Operation.publish(
                 room: room, from: chance(90) ? one.user : nil, to: chance(40) ? two.user : nil, properties,
                 payload: payload)
