@@ -71,7 +71,7 @@ let package = Package(
         library("Storage", ["Wire", "CSystem", "COpenSSL", "CHiredis", "CSQLite"], more: [small]),
 
         // Replay's rooms in them.
-        library("ReplayStores", ["Wire", "Replay", "Storage"], more: [small]),
+        library("ReplayStores", ["Wire", "CSystem", "Replay", "Storage"], more: [small]),
 
         // Sockets, clock, threads, files; then the exports; then the link unit.
         library(

@@ -23,6 +23,10 @@ final class FinishedOperations: Sendable {
         case .success(let reply): outcome = read(reply) ?? RedisReplayReply.refusal(reply)
         case .failure(let failure): error = failure
         }
+        append(id, outcome, error)
+    }
+
+    func append(_ id: OperationID, _ outcome: Outcome, _ error: RedisFailure? = nil) {
         let isFirst = state.withLock { state in
             if let error { state.lastError = error }
             let isFirst = state.head == state.outcomes.count
