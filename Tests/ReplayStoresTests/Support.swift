@@ -29,7 +29,7 @@ final class RedisScene {
     let store: RedisReplayStore
     let server: RedisServer
     let clock: TestClock?
-    private let wake = Journal<Int>()
+    let wake = Journal<Int>()
     private let states = Journal<RedisState>()
     private var lastID: UInt64 = 0
 
