@@ -64,6 +64,7 @@ let package = Package(
             "Peer", ["Wire", "STUN", "SDP", "ICE", "DTLS", "SCTP", "DataChannel"], more: [withoutExclusivityChecks]),
 
         // What the library exists for, without I/O.
+        library("Signaling", ["Wire", "CJansson"], more: [small]),
         library("Reload", ["Wire", "Signaling", "COpenSSL"], more: [small]),
         library("Replay", ["Wire", "COpenSSL"], more: [withoutExclusivityChecks]),
 

@@ -151,6 +151,40 @@ class PionClient:
         pass
 
 
+class NativeClient:
+    """build/bench/native/reload/reload in a network namespace; one process for each call."""
+
+    def __init__(self, program, namespace):
+        self.program = program
+        self.namespace = namespace
+
+    def version(self):
+        return "libreconnect"
+
+    def open(self, url):
+        pass
+
+    def reload(self, url, mode, count, lanes=1, timeout=15.0, prepare=0):
+        """A process prepares its clients itself."""
+        if not count:
+            return []
+        address = self.namespace.ipv6 if "[" in url else self.namespace.ipv4
+        command = [self.program, "--url", url, "--address", address, "--mode", mode]
+        command += ["--count", str(count), "--parallel", str(lanes)]
+        process = self.namespace.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            output, errors = process.child.communicate(timeout=60 + count * (timeout + 5) / lanes)
+        finally:
+            process.end()
+        results = [json.loads(line) for line in output.splitlines()]
+        while len(results) < count:
+            results.append({"ok": False, "error": errors.strip()[:200] or "the client ended"})
+        return results
+
+    def close(self):
+        pass
+
+
 def pion_hosts(binaries):
     program = os.path.join(binaries, "pionhost")
     return [

@@ -90,7 +90,7 @@ enum {
     RECONNECT_FAST_DISABLED = -53,       /* fast reload is switched off, or tripped */
     RECONNECT_NETWORK_CHANGED = -54,     /* the machine's addresses changed since */
     RECONNECT_OVERTAKEN = -55,           /* another attempt was connected first */
-    RECONNECT_SIGNALING_FAILED = -56,    /* the host reported that a message could not be exchanged, or no answer came */
+    RECONNECT_SIGNALING_FAILED = -56,    /* the host said that a message could not be exchanged, or no answer came */
     RECONNECT_TICKET_REFUSED = -57,      /* the other side refused the ticket: expired, or of keys it no longer has */
 
     /* Reasons why a channel closed, in RECONNECT_EVENT_CHANNEL_CLOSED. RECONNECT_OK: either side closed it.
@@ -150,7 +150,7 @@ typedef struct reconnect_engine_config {
     const char *const *addresses;   /* IP addresses to offer as host candidates; NULL: those of the machine's
                                        interfaces that are up, IPv6 first, loopback only if there is no other */
     size_t address_count;
-    const char *certificate_path;   /* PEM file for key and certificate, made (mode 0600) if missing; NULL: in memory only */
+    const char *certificate_path;   /* PEM file for key and certificate, made (mode 0600) if missing; NULL: memory */
     uint16_t port;                  /* UDP port; 0: any free one */
     uint16_t reserved0;
     uint32_t log_level;             /* RECONNECT_LOG_... */
@@ -165,28 +165,28 @@ typedef struct reconnect_engine_config {
     uint32_t disconnect_timeout_ms; /* silence before RECONNECT_PEER_DISCONNECTED; default 5000, and 8000
                                        with ICE Lite, which only hears the other side's checks */
     uint32_t failed_timeout_ms;     /* silence before the peer is given up (RFC 7675: 30000); default 30000 */
-    uint32_t session_ttl_ms;        /* how long after its last sign of life a session can return fast; default 300000 */
+    uint32_t session_ttl_ms;        /* how long a session can return after its last sign of life; default 300000 */
     uint32_t max_sessions;          /* remembered sessions; the oldest go first; default 100000 */
     uint32_t disable_fast_reload;   /* nonzero: every answer is normal, as RECONNECT_FAST_RELOAD_OFF */
 
     /* Since 1.1. */
-    const char *session_store;      /* where sessions are kept: NULL: in memory; "sqlite:PATH": a file, made (mode 0600) if
-                                       missing; "redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]", "rediss://..." with TLS,
-                                       "redis+unix:PATH": shared by several engines. A store that is away, slow or
-                                       broken means normal answers, never an error */
+    const char *session_store;      /* where sessions are kept: NULL: in memory; "sqlite:PATH": a file, made (mode
+                                       0600) if missing; "redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]",
+                                       "rediss://..." with TLS, "redis+unix:PATH": shared by several engines. A store
+                                       that is away, slow or broken means normal answers, never an error */
     const char *session_prefix;     /* of keys in Redis; default "webrtc:reconnect:" */
     uint32_t store_timeout_ms;      /* how long an answer waits for the store; default 100 */
     uint32_t disable_tickets;       /* nonzero: no tickets for zero-signaling are given out or accepted */
-    const void *ticket_secret;      /* 32 to 256 bytes from which the keys of tickets are derived, shared by engines that
-                                       shall accept each other's (they must share the certificate too); NULL: derived
-                                       from the certificate's private key */
+    const void *ticket_secret;      /* 32 to 256 bytes from which the keys of tickets are derived, shared by engines
+                                       that shall accept each other's (they must share the certificate too); NULL:
+                                       derived from the certificate's private key */
     size_t ticket_secret_size;
     const void *old_ticket_secret;  /* accepted, not used for new tickets: for a change without a gap; may be NULL */
     size_t old_ticket_secret_size;
-    const struct reconnect_peer_config *returning_peer; /* how peers are made that come back with a ticket, without a call
-                                       of the host: their tag and negotiated channels; NULL: none */
-    const char *const *stun_servers; /* "stun:HOST:PORT" or "HOST:PORT": asked from the engine's own port for the address
-                                       it has outside; all at once */
+    const struct reconnect_peer_config *returning_peer; /* how peers are made that come back with a ticket,
+                                       without a call of the host: their tag and negotiated channels; NULL: none */
+    const char *const *stun_servers; /* "stun:HOST:PORT" or "HOST:PORT", at most 32: asked from the engine's own port
+                                       for the address it has outside; all at once */
     size_t stun_server_count;
     const char *const *public_addresses; /* "203.0.113.5", "203.0.113.5:4000" or "[2001:db8::1]:4000": offered as
                                        server-reflexive candidates; the engine's port if none is named */
@@ -195,7 +195,7 @@ typedef struct reconnect_engine_config {
     uint32_t certificate_days;      /* the certificate is replaced at this age; default 30; UINT32_MAX: never */
     uint32_t fast_timeout_ms;       /* a fast answer that has not connected by then counts as failed; default 2000 */
     uint32_t trip_window_ms;        /* failures are counted over this time; default 60000 */
-    uint32_t trip_failure_percent;  /* of fast connects that fail: above it fast reload switches itself off; default 30 */
+    uint32_t trip_failure_percent;  /* of fast connects that fail: above it fast reload goes off; default 30 */
     uint32_t trip_unstable_percent; /* of fast connections that end by an error within 10 s; default 20 */
     uint32_t trip_min_attempts;     /* fast attempts in the window before it is judged; default 20 */
     uint32_t trip_rearm_ms;         /* how long it stays off before it is tried again; default 60000, doubled at each
@@ -205,8 +205,8 @@ typedef struct reconnect_engine_config {
 } reconnect_engine_config_t;
 
 /* reconnect_engine_config_t.interfaces: bits. Left out by default: temporary IPv6 addresses (RFC 8981) where the
-   interface has a stable one, deprecated ones, and addresses of bridges and container networks. Link-local addresses are
-   never offered to pages: candidates cannot carry their zone. */
+   interface has a stable one, deprecated ones, and addresses of bridges and container networks. Link-local addresses
+   are never offered to pages: candidates cannot carry their zone. */
 enum {
     RECONNECT_INTERFACES_TEMPORARY = 1,
     RECONNECT_INTERFACES_DEPRECATED = 2,
@@ -222,9 +222,9 @@ reconnect_status_t reconnect_engine_create(const reconnect_engine_config_t *conf
                                            char *detail, size_t detail_capacity);
 
 /* As reconnect_engine_create(), and what `config` leaves at its default is taken from the environment:
-   ENABLE_FAST_RELOAD ("false", "0", "no", "off": RECONNECT_FAST_RELOAD_OFF; "partial": ..._PARTIAL), STUN_URLS (separated by commas) and REDIS_URL
-   (session_store). Nothing else of the library reads the environment. A value that cannot be used gives
-   INVALID_ARGUMENT, with its name in the detail. */
+   ENABLE_FAST_RELOAD ("false", "0", "no", "off": RECONNECT_FAST_RELOAD_OFF; "partial": ..._PARTIAL), STUN_URLS
+   (separated by commas) and REDIS_URL (session_store). Nothing else of the library reads the environment. A value
+   that cannot be used gives INVALID_ARGUMENT, with its name in the detail. */
 reconnect_status_t reconnect_engine_create_from_env(const reconnect_engine_config_t *config, reconnect_engine_t *engine,
                                                     char *detail, size_t detail_capacity);
 
@@ -244,27 +244,30 @@ enum { RECONNECT_SHA256 = 0, RECONNECT_SHA384 = 1, RECONNECT_SHA512 = 2 };
 reconnect_status_t reconnect_engine_fingerprint(reconnect_engine_t engine, uint32_t hash, char *buffer,
                                                 size_t capacity, size_t *length);
 
-/* Replaces the addresses offered from now on, IPv6 first, otherwise in the order given. `addresses` NULL with count 0: back to the machine's own. */
+/* Replaces the addresses offered from now on, IPv6 first, otherwise in the order given. `addresses` NULL and `count`
+   0: back to the machine's own. */
 reconnect_status_t reconnect_engine_set_addresses(reconnect_engine_t engine, const char *const *addresses, size_t count);
 
 /* The kill switch of fast reload. */
 enum {
     RECONNECT_FAST_RELOAD_OFF = 0,    /* every answer is normal, tickets are refused; known sessions stay, unused */
     RECONNECT_FAST_RELOAD_ON = 1,
-    RECONNECT_FAST_RELOAD_PARTIAL = 2 /* sessions and the certificate go on, every answer is normal, tickets are refused */
+    RECONNECT_FAST_RELOAD_PARTIAL = 2 /* as OFF, but sessions go on: clients stay known, and later return fast */
 };
 
-/* Throws the kill switch while running; answers and connects under way are finished as they were begun. ON also re-arms a tripped switch.
-   RECONNECT_EVENT_FAST_RELOAD tells what became of it. */
+/* Throws the kill switch while running; answers and connects under way are finished as they were begun. ON also
+   re-arms a tripped switch. RECONNECT_EVENT_FAST_RELOAD tells what became of it. */
 reconnect_status_t reconnect_engine_set_fast_reload(reconnect_engine_t engine, uint32_t setting);
 
-/* Replaces the certificate now, on disk too if certificate_path was given. The previous one stays in use for peers that
-   are up and for tickets that were issued with it, until they expire. RECONNECT_EVENT_CERTIFICATE follows. Fails with
-   NO_PERMISSION or STORAGE, and then nothing has changed. Blocks for the file and the key. */
+/* Replaces the certificate now, on disk too if certificate_path was given. The previous one stays in use for peers
+   that are up and for tickets that were issued with it, until they expire. RECONNECT_EVENT_CERTIFICATE follows. Fails
+   with NO_PERMISSION or STORAGE, and then nothing has changed. Blocks for the file and the key. */
 reconnect_status_t reconnect_engine_rotate_certificate(reconnect_engine_t engine, char *detail, size_t detail_capacity);
 
-/* Forgets a session for good, by the client id that RECONNECT_EVENT_SESSION told (text that ends with NUL): its peers are
-   closed, its tokens are unknown from now on and its tickets are refused by this engine. For clients that must not come
+/* Forgets a session for good, by the client id that RECONNECT_EVENT_SESSION told (text that ends with NUL): its peers
+   are closed, its tokens are unknown from now on, and this engine refuses its tickets as long as it runs. After a
+   restart, and by other engines with the same certificate and secret, they are taken until they expire, at most 1.25
+   times session_ttl_ms after they were issued; other ticket secrets end all tickets. For clients that must not come
    back without being asked. INVALID_ARGUMENT if it is no client id; an unknown one is not an error. */
 reconnect_status_t reconnect_engine_revoke(reconnect_engine_t engine, const char *client_id);
 
@@ -304,8 +307,9 @@ enum {
     /* data: the line; number: RECONNECT_LOG_... */
     RECONNECT_EVENT_LOG = 1,
 
-    /* The result of reconnect_answer(); after a failure the peer's handle is invalid. status; data: on success the answer as JSON, otherwise a sentence;
-       number: RECONNECT_MODE_...; duration_ns: time from the call to the finished answer. tag: the call's. */
+    /* The result of reconnect_answer(); after a failure the peer's handle is invalid. status; data: on success the
+       answer as JSON, otherwise a sentence; number: RECONNECT_MODE_...; duration_ns: time from the call to the
+       finished answer. tag: the call's. */
     RECONNECT_EVENT_ANSWER = 2,
 
     /* The result of reconnect_peer_offer(). status; data: the offer as JSON, or a sentence. tag: the call's. */
@@ -345,13 +349,14 @@ enum {
     /* The addresses that answers offer have changed. data: the new ones, separated by spaces. */
     RECONNECT_EVENT_ADDRESSES = 12,
 
-    /* A connector has a message for the other side. data: JSON, an offer or a candidate; number: the exchange it belongs
-       to: answers and candidates of the other side go to reconnect_connector_message() with that number.
+    /* A connector has a message for the other side. data: JSON, an offer or a candidate; number: the exchange it
+       belongs to: answers and candidates of the other side go to reconnect_connector_message() with that number.
        connector, tag: the connector's. */
     RECONNECT_EVENT_SIGNAL = 13,
 
-    /* What became of one of a connector's attempts. number: RECONNECT_ATTEMPT_...; kind: RECONNECT_MODE_...; status and
-       data: why, as a sentence; duration_ns: since reconnect_connector_connect(). connector, tag: the connector's. */
+    /* What became of one of a connector's attempts. number: RECONNECT_ATTEMPT_...; kind: RECONNECT_MODE_...; status
+       and data: why, as a sentence; duration_ns: since reconnect_connector_connect(). connector, tag: the
+       connector's. */
     RECONNECT_EVENT_ATTEMPT = 14,
 
     /* A connector's state. number: RECONNECT_CONNECTOR_...; kind: RECONNECT_MODE_... of the winner; peer: the
@@ -366,7 +371,8 @@ enum {
     /* The engine has a new certificate. data: its SHA-256 fingerprint as in SDP. */
     RECONNECT_EVENT_CERTIFICATE = 17,
 
-    /* The session store. number: 1: it answers; 0: it is away, and answers are normal until it is back; data: a sentence. */
+    /* The session store. number: 1: it answers; 0: it is away, and answers are normal until it is back. data: a
+       sentence. */
     RECONNECT_EVENT_STORE = 18
 };
 
@@ -380,7 +386,7 @@ enum {
 /* States of a peer. */
 enum {
     RECONNECT_PEER_CONNECTING = 1,   /* the first check came: ICE has a path, DTLS has begun */
-    RECONNECT_PEER_CONNECTED = 2,    /* DTLS is finished: the other side is authenticated. Again after DISCONNECTED. */
+    RECONNECT_PEER_CONNECTED = 2,    /* DTLS is finished: the other side is authenticated; again after DISCONNECTED */
     RECONNECT_PEER_DISCONNECTED = 3, /* silent for disconnect_timeout_ms; may come back by itself */
     RECONNECT_PEER_CLOSED = 4        /* the end; the handle is invalid */
 };
@@ -396,7 +402,7 @@ enum {
     RECONNECT_FLAG_REMOTE = 2,
     RECONNECT_FLAG_UNORDERED = 4,
     RECONNECT_FLAG_PARTIAL = 8,      /* limited retransmits or lifetime */
-    RECONNECT_FLAG_TICKET = 16       /* RECONNECT_EVENT_PEER_STATE: the peer came with a ticket, the host did not make it */
+    RECONNECT_FLAG_TICKET = 16       /* RECONNECT_EVENT_PEER_STATE: made by the library, for a client with a ticket */
 };
 
 /* One event, 128 bytes on 64-bit systems. `data` and `extra` belong to the library and live until the event's
@@ -447,8 +453,8 @@ typedef struct reconnect_channel_config {
     uint32_t reliability_value;     /* retransmissions, or milliseconds */
     uint32_t negotiated;            /* nonzero: both sides open the channel with the same id (RFC 8832 is not used) */
     uint32_t id;                    /* 0 to 65534; only if negotiated */
-    uint64_t low_water;             /* RECONNECT_EVENT_BUFFERED_LOW when the queue falls to this; default: a quarter of
-                                       send_high_water, and only after RECONNECT_WOULD_BLOCK */
+    uint64_t low_water;             /* RECONNECT_EVENT_BUFFERED_LOW when the queue falls to this; default: a quarter
+                                       of send_high_water, and only after RECONNECT_WOULD_BLOCK */
     uint64_t tag;                   /* comes with the channel's events */
 } reconnect_channel_config_t;
 
@@ -458,7 +464,7 @@ enum { RECONNECT_RELIABLE = 0, RECONNECT_MAX_RETRANSMITS = 1, RECONNECT_MAX_LIFE
 
 typedef struct reconnect_peer_config {
     uint32_t struct_size;
-    uint32_t dtls_active;           /* answering: nonzero takes the DTLS client's part where the offer lets us choose */
+    uint32_t dtls_active;           /* answering: nonzero takes the DTLS client's part where the offer allows it */
     uint64_t tag;                   /* comes with the peer's events */
     const reconnect_channel_config_t *channels; /* negotiated channels to open with the peer; their tags come with
                                        RECONNECT_EVENT_CHANNEL_OPEN */
@@ -539,7 +545,7 @@ reconnect_status_t reconnect_channel_close(reconnect_channel_t channel);
 
 /* A connector makes and remakes the connection of a client to one server, the fastest way that works:
 
-     zero-signaling  with the ticket that the server gave out during the last connection: nothing is exchanged beforehand
+     zero-signaling  with the ticket that the server gave out in the last connection: nothing is exchanged beforehand
      fast            one offer and one answer, the session token in it
      normal          one offer and one answer
 
@@ -549,27 +555,27 @@ reconnect_status_t reconnect_channel_close(reconnect_channel_t channel);
 
 /* reconnect_connector_config_t.policy */
 enum {
-    RECONNECT_RACE = 0,       /* the signaling exchange starts with the ticket attempt; whichever is connected first wins */
-    RECONNECT_FALLBACK = 1    /* one attempt at a time: the next begins when the one before has failed, or had fast_timeout_ms */
+    RECONNECT_RACE = 0,       /* the signaling exchange starts with the ticket attempt; the first to connect wins */
+    RECONNECT_FALLBACK = 1    /* one attempt at a time: the next begins when the one before has failed or timed out */
 };
 
 typedef struct reconnect_connector_config {
     uint32_t struct_size;
     uint32_t policy;                /* RECONNECT_RACE or RECONNECT_FALLBACK */
     const char *key;                /* names the server in the cache, 1 to 256 bytes; NULL: "default" */
-    const char *cache_path;         /* JSON file for what is kept, made (mode 0600) if missing, for many keys; a second file
-                                       PATH.tickets holds the tickets; NULL: in the engine's memory */
+    const char *cache_path;         /* JSON file for what is kept, made (mode 0600) if missing, for many keys; a
+                                       second file PATH.tickets holds the tickets; NULL: in the engine's memory */
     uint32_t fast_timeout_ms;       /* for an attempt by ticket or session; default 2000 */
     uint32_t normal_timeout_ms;     /* for one in normal mode, the answer included; default 20000 */
     uint32_t max_cache_age_ms;      /* default 300000 */
     uint32_t disable_tickets;       /* nonzero: never without signaling */
-    const reconnect_peer_config_t *peer; /* for the peers it makes: negotiated channels with their tags, tag; NULL: none */
+    const reconnect_peer_config_t *peer; /* for the peers it makes: tag, negotiated channels; NULL: none */
     uint64_t tag;                   /* comes with the connector's events */
 } reconnect_connector_config_t;
 
 /* RECONNECT_EVENT_CONNECTOR.number */
 enum {
-    RECONNECT_CONNECTOR_CONNECTED = 1, /* the peer's channels are open (its DTLS handshake is finished, if it has none) */
+    RECONNECT_CONNECTOR_CONNECTED = 1, /* the peer's channels are open; without any, its DTLS handshake is finished */
     RECONNECT_CONNECTOR_FAILED = 2,    /* no attempt worked; reconnect_connector_connect() may be called again */
     RECONNECT_CONNECTOR_LOST = 3,      /* the winner closed; reconnect_connector_connect() may be called again */
     RECONNECT_CONNECTOR_CLOSED = 4     /* the end; the handle is invalid */
@@ -584,25 +590,25 @@ enum {
     RECONNECT_ATTEMPT_STOPPED = 4      /* another one won */
 };
 
-/* Makes a connector. It does nothing until reconnect_connector_connect(). A cache file that cannot be used is a warning
-   in the log, never an error. Fails with INVALID_ARGUMENT, LIMIT. */
+/* Makes a connector. It does nothing until reconnect_connector_connect(). A cache file that cannot be used is a
+   warning in the log, never an error. Fails with INVALID_ARGUMENT, LIMIT. */
 reconnect_status_t reconnect_connector_create(reconnect_engine_t engine, const reconnect_connector_config_t *config,
                                               reconnect_connector_t *connector, char *detail, size_t detail_capacity);
 
-/* Connects, or connects again: a peer that is up stays so until its successor is, then closes with RECONNECT_REPLACED.
-   RECONNECT_WRONG_STATE while a connect is under way. */
+/* Connects, or connects again: a peer that is up stays so until its successor is, then closes with
+   RECONNECT_REPLACED. RECONNECT_WRONG_STATE while a connect is under way. */
 reconnect_status_t reconnect_connector_connect(reconnect_connector_t connector);
 
-/* Hands in a message of the other side: the answer to the offer of this exchange, or a candidate. Malformed input is refused
-   at once and changes nothing; one of an exchange that is over is ignored. */
+/* Hands in a message of the other side: the answer to the offer of this exchange, or a candidate. Malformed input is
+   refused at once and changes nothing; one of an exchange that is over is ignored. */
 reconnect_status_t reconnect_connector_message(reconnect_connector_t connector, int64_t exchange, const char *message,
                                                size_t size, char *detail, size_t detail_capacity);
 
 /* Says that an exchange will have no answer: the signaling connection is down. The attempt fails at once. */
 reconnect_status_t reconnect_connector_signaling_failed(reconnect_connector_t connector, int64_t exchange);
 
-/* Writes the cache entry of the connector's key as JSON (its fields: docs/formats.md), as reconnect_engine_metrics() does. An empty text
-   if there is none. */
+/* Writes the cache entry of the connector's key as JSON (its fields: docs/formats.md), as reconnect_engine_metrics()
+   does; an empty text if there is none. The session token is in it: nothing for logs. */
 reconnect_status_t reconnect_connector_cache(reconnect_connector_t connector, char *buffer, size_t capacity,
                                              size_t *length);
 

@@ -12,34 +12,34 @@ extension Loop {
     func setFastReload(_ setting: FastReloadSetting) {
         self.setting = setting
         if setting == .on { trip.reset(now) }
-        applySwitch(kind: 0, "set by the host")
+        applySwitch(.host, "set by the host")
         // Clients that got none while it was off.
         if setting == .on { refreshAllTickets() }
     }
 
     /// Tells sessions and the host.
-    private func applySwitch(kind: UInt32, _ sentence: String) {
+    private func applySwitch(_ thrower: SwitchThrower, _ sentence: String) {
         let effective = effectiveFastReload
         sessions.configuration.fastReload = FastReload(effective)
         var event = Event(.fastReload)
         event.number = Int64(effective.rawValue)
-        event.detailKind = kind
+        event.detailKind = thrower.rawValue
         event.data = .text(sentence)
         events.append(event)
-        switch kind {
-        case 1: metrics.tripped()
-        case 2: metrics.rearmed()
-        default: metrics.setSwitch(setting)
+        switch thrower {
+        case .host: metrics.setSwitch(setting)
+        case .trip: metrics.tripped()
+        case .rearm: metrics.rearmed()
         }
-        let level: LogLevel = kind == 1 ? .warning : .info
-        log(level, "[FAST_RELOAD] Action=switch Setting=\(effective) Reason=\(["host", "trip", "rearm"][Int(kind)])")
+        let level: LogLevel = thrower == .trip ? .warning : .info
+        log(level, "[FAST_RELOAD] Action=switch Setting=\(effective) Reason=\(thrower)")
     }
 
     func drainTrip() {
         while let change = trip.pollChange() {
             switch change {
-            case .tripped(let sentence): applySwitch(kind: 1, sentence)
-            case .rearmed: applySwitch(kind: 2, "tried again")
+            case .tripped(let sentence): applySwitch(.trip, sentence)
+            case .rearmed: applySwitch(.rearm, "tried again")
             }
         }
     }
@@ -52,12 +52,20 @@ extension Loop {
         connection.fastDeadline = now + configuration.fastTimeout
     }
 
+    /// A client that tries two ways at once leaves one of them: its session has connected since by the other.
+    func isOvertaken(_ connection: Connection) -> Bool {
+        guard let client = connection.session?.grant.clientID, let session = sessions.session(client) else {
+            return false
+        }
+        return session.lastConnected >= connection.peer.created
+    }
+
     func attemptEnded(_ connection: Connection, isFailure: Bool) {
         guard case .running = connection.attempt else { return }
         connection.fastDeadline = nil
         if isFailure {
             connection.attempt = .none
-            trip.failed(now)
+            if !isOvertaken(connection) { trip.failed(now) }
         } else {
             connection.attempt = .young(now)
             trip.succeeded(now)
@@ -72,7 +80,11 @@ extension Loop {
     func attemptClosed(_ connection: Connection, _ status: Status) {
         switch connection.attempt {
         case .none: break
-        case .running: attemptEnded(connection, isFailure: status != .ok && status != .replaced)
+        case .running where status == .ok || status == .replaced || status == .peerGone:
+            // Given up by one side: says nothing about the way.
+            connection.attempt = .none
+            connection.fastDeadline = nil
+        case .running: attemptEnded(connection, isFailure: true)
         case .young(let since):
             connection.attempt = .none
             let isError = status != .ok && status != .replaced && status != .peerGone
@@ -80,6 +92,13 @@ extension Loop {
             if isError, connection.peer.lastHeard - since < Loop.unstableAge { trip.unstable(now) }
         }
     }
+}
+
+/// `RECONNECT_SWITCH_...`
+private enum SwitchThrower: UInt32 {
+    case host = 0
+    case trip = 1
+    case rearm = 2
 }
 
 extension Mode {

@@ -195,14 +195,7 @@ extension Loop {
     private func describe(
         _ connection: Connection, _ body: (Peer) throws(Peer.DescriptionError) -> String
     ) throws(Failure) -> String {
-        do throws(Peer.DescriptionError) {
-            return try body(connection.peer)
-        } catch {
-            switch error {
-            case .unacceptable(let reason): throw Failure(.unacceptable, reason)
-            case .wrongState(let reason): throw Failure(.wrongState, reason)
-            }
-        }
+        do throws(Peer.DescriptionError) { return try body(connection.peer) } catch { throw Failure(describing: error) }
     }
 
     /// Ends a peer that never came into being, as every peer ends: with its last event.
@@ -240,6 +233,7 @@ extension Loop {
             case .closed(let reason):
                 // What arrived before the end is still the host's.
                 drainChannelEvents(connection, isLast: true)
+                hurryWelcome(connection)
                 goodbye(connection, reason)
                 return
             }
@@ -274,6 +268,14 @@ extension Loop {
         let waiting = lateWelcomes
         lateWelcomes = []
         for connection in waiting where !connection.peer.isClosed { welcome(connection) }
+    }
+
+    /// The peer ends while the store is still asked: its client has been here all the same, and what the store knows of it
+    /// is put together with that later.
+    private func hurryWelcome(_ connection: Connection) {
+        guard let index = lateWelcomes.firstIndex(where: { $0 === connection }) else { return }
+        lateWelcomes.remove(at: index)
+        settle(welcome: connection)
     }
 
     /// Its session is now this peer's, and whoever had it before goes.
@@ -344,18 +346,7 @@ extension Loop {
     private func goodbye(_ connection: Connection, _ reason: Peer.CloseReason) {
         var (status, detail) = connection.isReplaced ? (Status.replaced, "the session came back") : describe(reason)
         if let failure = connection.failure { (status, detail) = (failure.status, failure.detail) }
-        if connection.peer.milestones.authenticated == nil
-            || status != .ok && status != .peerGone && status != .replaced
-        {
-            engine.counters.peersFailed.count()
-            if connection.peer.milestones.authenticated == nil, let mode = connection.session?.mode {
-                metrics.failed(mode: ConnectionMode(mode), iceFailure: status == .iceFailed || status == .timeout)
-                // A stolen ticket: its password was right.
-                if mode == .zeroSignaling, status == .fingerprintMismatch {
-                    metrics.ticket(.refused(.otherFingerprint))
-                }
-            }
-        }
+        countEnd(connection, status)
         if let pending = connection.pendingAnswer.take() {
             // Closed while the session store was asked: there will be no answer.
             var event = Event(.answer)
@@ -375,6 +366,18 @@ extension Loop {
         tell(connection, .closed, status: status, detail: detail)
         connection.entry.isClosed.store(true, ordering: .relaxed)
         HandleTable.shared.remove(connection.entry.handle)
+    }
+
+    private func countEnd(_ connection: Connection, _ status: Status) {
+        let isUnproven = connection.peer.milestones.authenticated == nil
+        guard isUnproven || status != .ok && status != .peerGone && status != .replaced else { return }
+        // The slower one of two ways is no failure.
+        guard !isUnproven || !isOvertaken(connection) else { return }
+        engine.counters.peersFailed.count()
+        guard isUnproven, let mode = connection.session?.mode else { return }
+        metrics.failed(mode: ConnectionMode(mode), iceFailure: status == .iceFailed || status == .timeout)
+        // A stolen ticket: its password was right.
+        if mode == .zeroSignaling, status == .fingerprintMismatch { metrics.ticket(.refused(.otherFingerprint)) }
     }
 
     private func describe(_ reason: Peer.CloseReason) -> (Status, String) {

@@ -53,6 +53,9 @@ extension Loop {
 
     func pumpSessions() {
         guard let backend else { return }
+        // The wall clock may have been set since.
+        let offset = Duration.nanoseconds(cs_unix_ns() &- now.nanoseconds)
+        if abs((offset - backend.store.unixOffset).milliseconds) > 1000 { backend.store.unixOffset = offset }
         backend.database.pump(backend.store, now: now)
     }
 

@@ -22,9 +22,12 @@ final class TicketOffice {
     private var revoked: [ClientID: Instant] = [:]
     private let lifetime: Duration
 
+    /// `lifetime`: no ticket lives longer.
     init(secrets: [[UInt8]], lifetime: Duration, using random: inout some RandomNumberGenerator) {
         self.lifetime = lifetime
-        keys = TicketKeys(secrets: secrets)
+        var settings = TicketKeys.Configuration()
+        settings.maximumLifetime = max(settings.maximumLifetime, lifetime.milliseconds / 1000 + 1)
+        keys = TicketKeys(secrets: secrets, configuration: settings)
         limiter = SourceLimiter(using: &random)
         replays = ReplayFilter(lifetime: lifetime, using: &random)
     }
@@ -55,10 +58,8 @@ extension Loop {
     // MARK: Giving out
 
     /// A ticket outlives the connection by the session's life, whenever the connection ends between two refreshes.
-    var ticketRefreshInterval: Duration { configuration.sessionLifetime / 4 }
+    var ticketRefreshInterval: Duration { max(configuration.sessionLifetime / 4, .milliseconds(100)) }
     private var ticketLifetime: Duration { configuration.sessionLifetime + ticketRefreshInterval }
-
-    private var wallClock: Int64 { cs_unix_ns() / 1_000_000_000 }
 
     func makeTicket(for client: ClientID, _ fingerprint: ClientFingerprint, _ connection: Connection) -> Ticket? {
         guard let tickets, effectiveFastReload == .on else { return nil }
@@ -70,7 +71,7 @@ extension Loop {
             // RFC 8841 section 6.1: zero takes any size.
             maximumMessageSize: UInt32(clamping: connection.peer.remoteMessageLimit.map { $0 == .max ? 0 : $0 } ?? 0),
             derivesInit: connection.derivesInit)
-        guard let sealed = tickets.keys.seal(contents, wallClock: wallClock, using: &random) else { return nil }
+        guard let sealed = tickets.keys.seal(contents, wallClock: Engine.wallClock, using: &random) else { return nil }
         metrics.ticket(.issued)
         return Ticket(
             ufrag: sealed.ufrag, password: sealed.password, fingerprint: own.description,
@@ -93,11 +94,11 @@ extension Loop {
         guard let message = try? Message(datagram), message.messageClass == .request,
             message.method == MessageType.binding, let ufrag = message.receiverUfrag,
             let clientUfrag = message.senderUfrag,
-            let password = tickets.keys.password(for: ufrag, wallClock: wallClock),
+            let password = tickets.keys.password(for: ufrag, wallClock: Engine.wallClock),
             message.isAuthentic(IntegrityKey(password: password))
         else { return dropped() }
         let contents: TicketContents
-        switch tickets.keys.open(ufrag, wallClock: wallClock) {
+        switch tickets.keys.open(ufrag, wallClock: Engine.wallClock) {
         case .contents(let opened): contents = opened
         case .expired: return refuse(message, 438, password, from: local, to: remote, .expired)
         case .unknownVersion: return refuse(message, 400, password, from: local, to: remote, .unsupported)
@@ -178,6 +179,7 @@ extension Loop {
 
     func revoke(_ client: ClientID) {
         tickets?.revoke(client, now: now)
+        lateWelcomes.removeAll { $0.claimedClient == client }
         let live = connections.values.filter { $0.client == client || $0.claimedClient == client }
         for connection in live {
             connection.peer.close(now: now)

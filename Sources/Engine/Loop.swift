@@ -131,6 +131,7 @@ final class Loop: @unchecked Sendable {
             serviceDirty()
             drainNetwork()
             pumpSessions()
+            drainTrip()  // before it waits: nothing else may happen until it is tried again
             publish()
             guard isRunning, engine.inbox.mayWait() else { continue }
             let count = wait(&tokens)

@@ -6,7 +6,7 @@ import Wire
 @testable import Engine
 
 /// A client with a connector, and the server it connects to.
-struct Journey {
+struct Trip {
     let client: Host
     let server: Host
     var connector: UInt64 = 0
@@ -28,7 +28,7 @@ struct Journey {
         var configuration = ConnectorConfiguration()
         configuration.tag = tag
         configuration.peer.tag = 78
-        configuration.peer.channels = [Journey.chat(tag: 79)]
+        configuration.peer.channels = [Trip.chat(tag: 79)]
         configure(&configuration)
         connector = try client.engine.createConnector(configuration)
     }
@@ -50,7 +50,7 @@ struct Journey {
         let offer = try client.next(.signal) { $0.connector == connector }
         #expect(offer.tag == tag)
         var configuration = PeerConfiguration()
-        configuration.channels = [Journey.chat()]
+        configuration.channels = [Trip.chat()]
         let peer = try server.answer(offer.text, configuration, tag: 5)
         let answer = try server.next(.answer) { $0.peer == peer }
         try #require(answer.status == .ok, "\(answer.text)")
@@ -87,7 +87,7 @@ struct Journey {
 
 @Suite struct Connectors {
     @Test func connectNormallyThenFast() throws {
-        let trip = try Journey(try Host(), try Journey.server()) { $0.usesTickets = false }
+        let trip = try Trip(try Host(), try Trip.server()) { $0.usesTickets = false }
         #expect(try trip.cache() == "")
         let first = try trip.connect(.normal)
         #expect(try trip.attempt(.skipped, .fast).status == .notCached)
@@ -109,7 +109,7 @@ struct Journey {
     }
 
     @Test func connectWithoutSignaling() throws {
-        let trip = try Journey(try Host(), try Journey.server())
+        let trip = try Trip(try Host(), try Trip.server())
         let first = try trip.connect(.normal)
         // The signaling server is stopped: nobody carries the offer.
         let second = try trip.connect(.zeroSignaling)
@@ -124,7 +124,7 @@ struct Journey {
     }
 
     @Test func tellWhyTheyFail() throws {
-        let trip = try Journey(try Host(), try Journey.server()) { $0.usesTickets = false }
+        let trip = try Trip(try Host(), try Trip.server()) { $0.usesTickets = false }
         let connection = try trip.connect(.normal)
         try PeerReference(connection.peer)?.close()
         #expect(try trip.state(.lost).peer == connection.peer)
@@ -144,17 +144,17 @@ struct Journey {
     }
 
     @Test func goOnNormallyWhereTheSessionIsUnknown() throws {
-        let (client, first, second) = (try Host(), try Journey.server(), try Journey.server())
-        let home = try Journey(client, first) { $0.usesTickets = false }
+        let (client, first, second) = (try Host(), try Trip.server(), try Trip.server())
+        let home = try Trip(client, first) { $0.usesTickets = false }
         try home.connect(.normal)
-        let away = try Journey(client, second) { $0.usesTickets = false }
+        let away = try Trip(client, second) { $0.usesTickets = false }
         // Both have the same key.
         try away.connect(.normal)
         #expect(try away.attempt(.failed, .fast).status == .sessionUnknown)
     }
 
     @Test func fallBackWhenAFastAnswerLeadsNowhere() throws {
-        let trip = try Journey(try Host(), try Journey.server()) {
+        let trip = try Trip(try Host(), try Trip.server()) {
             $0.usesTickets = false
             $0.fastTimeout = .milliseconds(200)
         }
@@ -178,7 +178,7 @@ struct Journey {
 
     /// A host that hears that the connector is connected knows the peer and its channels.
     @Test func tellThePeerBeforeTheyTellThatTheyAreConnected() throws {
-        let trip = try Journey(try Host(), try Journey.server()) { $0.peer.channels.append(ChannelConfiguration()) }
+        let trip = try Trip(try Host(), try Trip.server()) { $0.peer.channels.append(ChannelConfiguration()) }
         for mode in [Connector.Mode.normal, .zeroSignaling, .zeroSignaling] {
             try trip.reference.connect()
             if mode == .normal { try trip.exchange() }
@@ -199,7 +199,7 @@ struct Journey {
     }
 
     @Test func refuseMalformedMessagesAndIgnoreLateOnes() throws {
-        let trip = try Journey(try Host(), try Journey.server()) { $0.usesTickets = false }
+        let trip = try Trip(try Host(), try Trip.server()) { $0.usesTickets = false }
         try trip.reference.connect()
         func message(_ text: String, _ exchange: Int64) throws {
             try trip.reference.message(Array(text.utf8).span.bytes, exchange: exchange)
@@ -216,7 +216,7 @@ struct Journey {
     }
 
     @Test func takeCandidatesBeforeAndAfterTheAnswer() throws {
-        let trip = try Journey(try Host(), try Journey.server()) { $0.usesTickets = false }
+        let trip = try Trip(try Host(), try Trip.server()) { $0.usesTickets = false }
         try trip.reference.connect()
         func candidate(_ address: String) throws {
             let text = #"{"candidate":{"candidate":"candidate:7 1 udp 1 \#(address) 9 typ host","sdpMid":"0"}}"#
@@ -226,7 +226,7 @@ struct Journey {
         let offer = try trip.client.next(.signal)
         #expect(offer.number == 1)
         var configuration = PeerConfiguration()
-        configuration.channels = [Journey.chat()]
+        configuration.channels = [Trip.chat()]
         let peer = try trip.server.answer(offer.text, configuration)
         let answer = try trip.server.next(.answer) { $0.peer == peer }
         try trip.reference.message(answer.bytes.span.bytes, exchange: 1)
@@ -243,7 +243,7 @@ struct Journey {
     }
 
     @Test func failWithAnAnswerThatDoesNotFit() throws {
-        let trip = try Journey(try Host(), try Journey.server()) { $0.usesTickets = false }
+        let trip = try Trip(try Host(), try Trip.server()) { $0.usesTickets = false }
         try trip.reference.connect()
         try trip.exchange { $0.replacing("a=setup:passive", with: "a=setup:actpass") }
         #expect(try trip.attempt(.failed, .normal).status == .unacceptable)
@@ -253,7 +253,7 @@ struct Journey {
     }
 
     @Test func forget() throws {
-        let trip = try Journey(try Host(), try Journey.server())
+        let trip = try Trip(try Host(), try Trip.server())
         try trip.connect(.normal)
         #expect(try trip.cache() != "")
         try trip.reference.forget()
@@ -263,7 +263,7 @@ struct Journey {
     }
 
     @Test func endWithTheirLastEvent() throws {
-        let trip = try Journey(try Host(), try Journey.server())
+        let trip = try Trip(try Host(), try Trip.server())
         let connection = try trip.connect(.normal)
         let reference = try trip.reference
         try reference.close()
@@ -272,7 +272,7 @@ struct Journey {
         #expect(ConnectorReference(trip.connector) == nil)
         _ = try trip.client.state(.closed, of: connection.peer)
         // While an attempt is under way, too.
-        let other = try Journey(trip.client, trip.server) { $0.key = "other" }
+        let other = try Trip(trip.client, trip.server) { $0.key = "other" }
         try other.reference.connect()
         _ = try other.client.next(.signal) { $0.connector == other.connector }
         try other.reference.close()
@@ -283,7 +283,7 @@ struct Journey {
     }
 
     @Test func hideTheirAttempts() throws {
-        let trip = try Journey(try Host(), try Journey.server())
+        let trip = try Trip(try Host(), try Trip.server())
         let first = try trip.connect(.normal)
         // Both connect; one of them wins, and the other is never seen.
         try trip.reference.connect()
@@ -298,8 +298,8 @@ struct Journey {
     }
 
     @Test func hearQuicklyThatTheirTicketIsRefused() throws {
-        let server = try Journey.server()
-        let trip = try Journey(try Host(), server) {
+        let server = try Trip.server()
+        let trip = try Trip(try Host(), server) {
             $0.policy = .fallback
             // What ends the attempt is the server's word.
             $0.fastTimeout = .seconds(1000)
@@ -318,17 +318,17 @@ struct Journey {
 
     @Test func findAnotherServerWhereTheirsIsGone() throws {
         let client = try Host()
-        let trip = try Journey(client, try Journey.server()) { $0.fastTimeout = .milliseconds(300) }
+        let trip = try Trip(client, try Trip.server()) { $0.fastTimeout = .milliseconds(300) }
         let connection = try trip.connect(.normal)
         #expect(trip.server.engine.destroy() == .ok)
         _ = try trip.state(.lost)
         _ = try client.state(.closed, of: connection.peer)
         try trip.reference.connect()
         // What the first server gave out leads nowhere; the second one answers the offer.
-        let second = try Journey.server()
+        let second = try Trip.server()
         let offer = try client.next(.signal)
         var configuration = PeerConfiguration()
-        configuration.channels = [Journey.chat()]
+        configuration.channels = [Trip.chat()]
         let peer = try second.answer(offer.text, configuration)
         let answer = try second.next(.answer) { $0.peer == peer }
         try trip.reference.message(answer.bytes.span.bytes, exchange: offer.number)
@@ -337,7 +337,7 @@ struct Journey {
     }
 
     @Test func doNothingFastWhereThatIsSwitchedOff() throws {
-        let trip = try Journey(try Host(), try Journey.server())
+        let trip = try Trip(try Host(), try Trip.server())
         try trip.connect(.normal)
         let kept = try trip.cache()
         trip.client.engine.setFastReload(.partial)
@@ -350,7 +350,7 @@ struct Journey {
     }
 
     @Test func seeThatTheNetworkHasChanged() throws {
-        let trip = try Journey(try Host(), try Journey.server()) { $0.usesTickets = false }
+        let trip = try Trip(try Host(), try Trip.server()) { $0.usesTickets = false }
         try trip.connect(.normal)
         try trip.client.engine.setAddresses([IPAddress("127.0.0.1")!, IPAddress("127.0.0.2")!])
         _ = try trip.client.next(.addresses)
@@ -362,7 +362,7 @@ struct Journey {
 
     @Test func writeTheLinesOfTheLog() throws {
         let client = try Host { $0.logLevel = .info }
-        let trip = try Journey(client, try Journey.server()) { $0.usesTickets = false }
+        let trip = try Trip(client, try Trip.server()) { $0.usesTickets = false }
         func line(_ start: String) throws -> String { try client.next(.log) { $0.text.hasPrefix(start) }.text }
         try trip.connect(.normal)
         let token = try #require(try trip.cache().member("sessionId"))
@@ -389,10 +389,10 @@ struct Journey {
             configuration.addresses = [IPAddress("127.0.0.1")!, IPAddress("::1")!]
         }
         // Not every machine that runs tests has IPv6.
-        guard let client = try? Host({ both(&$0) }), let server = try? Journey.server({ both(&$0) }),
+        guard let client = try? Host({ both(&$0) }), let server = try? Trip.server({ both(&$0) }),
             (try? AddressBook.interfaces())?.contains(where: { $0.isIPv6 && !$0.isLinkLocal }) == true
         else { return }
-        let trip = try Journey(client, server)
+        let trip = try Trip(client, server)
         for mode in [Connector.Mode.normal, .zeroSignaling] {
             try trip.connect(mode)
             let kept = try trip.cache()
@@ -404,7 +404,7 @@ struct Journey {
     /// What the server sends as soon as it can: none of it is lost, and none comes too early.
     @Test(arguments: 1...20)
     func deliverWhatCameBeforeTheyWon(turn: Int) throws {
-        let trip = try Journey(try Host(), try Journey.server())
+        let trip = try Trip(try Host(), try Trip.server())
         let first = try trip.connect(.normal)
         _ = try trip.server.next(.channelOpen)
         try trip.reference.connect()
@@ -419,9 +419,9 @@ struct Journey {
     }
 
     @Test func mayBeManyAtOnce() throws {
-        let (client, server) = (try Host(), try Journey.server())
+        let (client, server) = (try Host(), try Trip.server())
         let trips = try (0..<20).map { index in
-            try Journey(client, server) { $0.key = "key \(index)" }
+            try Trip(client, server) { $0.key = "key \(index)" }
         }
         for round in 0..<2 {
             for trip in trips { try trip.reference.connect() }

@@ -1,3 +1,4 @@
+import Foundation
 import Reload
 import Testing
 import Wire
@@ -36,6 +37,29 @@ import Wire
         #expect(try fail(1, client, server, token: link.token) == [true])
         let metrics = try server.engine.metrics()
         #expect(metrics.contains("reconnect_fast_reload_trips_total 1"))
+    }
+
+    /// A client that races leaves an answer unused each time; that says nothing against fast reload.
+    @Test func theSlowerOfTwoWaysIsNoFailure() throws {
+        let client = try Host()
+        let server = try Trip.server {
+            $0.fastTimeout = .milliseconds(20)
+            $0.trip.minimumAttempts = 3
+        }
+        let trip = try Trip(client, server)
+        _ = try trip.connect(.normal)
+        var fast = 0
+        for _ in 0..<8 {
+            try trip.reference.connect()
+            // The answer is lost; the ticket connects.
+            let peer = try server.answer(try client.next(.signal).text)
+            fast += Int(try server.next(.answer) { $0.peer == peer }.number)
+            #expect(try trip.state(.connected).detailKind == Connector.Mode.zeroSignaling.rawValue)
+        }
+        #expect(fast >= 3)
+        let deadline = Date(timeIntervalSinceNow: 0.2)
+        while deadline.timeIntervalSinceNow > 0 { try server.take(milliseconds: 20) }
+        #expect(try !server.engine.metrics().contains("reconnect_fast_reload_trips_total 1"))
     }
 
     @Test func theHostsWordCounts() throws {

@@ -137,6 +137,12 @@ private func errorCode(_ bytes: [UInt8], signedWith password: String) throws -> 
         #expect(issuer.host.engine.statistics().datagramsDropped == 10_000)
     }
 
+    @Test func liveAsLongAsSessionsDo() throws {
+        let trip = try Trip(try Host(), try Trip.server { $0.sessionLifetime = .seconds(40 * 86_400) })
+        _ = try trip.connect(.normal)
+        _ = try trip.connect(.zeroSignaling)
+    }
+
     @Test func whatCannotBeUsedIsRefusedToItsHolder() throws {
         let issuer = try Issuer()
         let (socket, port) = (try UDP(), issuer.host.engine.portNumber)

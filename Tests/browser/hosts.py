@@ -4,6 +4,8 @@
         host.url                       # "http://127.0.0.1:40123/"
         host.get("ping")               # (status, text, headers)
         host.post("offer", {...})      # the same
+        host.metric("reconnect_peers") # one number of its metrics
+    Host("c", inside=namespace)        # in a network namespace of bench/netns.py
 
 RECONNECT_TEST_HOSTS selects hosts by name, comma-separated; `name=command line` adds one of one's
 own. Without it all hosts are tested, and one that is not built is a failure.
@@ -13,9 +15,12 @@ default is this machine's own.
 
 import json
 import os
+import re
 import shlex
+import signal
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -63,17 +68,30 @@ def selected():
     return names
 
 
+def until(condition, what, timeout=20.0):
+    """What `condition` returns as soon as that is true; a test waits for nothing else."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited too long for {what() if callable(what) else what}"
+        time.sleep(0.01)
+    return value
+
+
 class Host:
     """A running example host, ready to take offers."""
 
-    def __init__(self, name, *options, http="127.0.0.1:0", udp=0, address=ADDRESS):
+    def __init__(self, name, *options, http="127.0.0.1:0", udp=0, address=ADDRESS, inside=None):
         self.name = name
-        command = COMMANDS[name] + ["--http", http, "--udp", str(udp), "--address", address, *STEADY]
+        self.inside = inside
+        command = COMMANDS[name] + ["--http", http, "--udp", str(udp), *STEADY]
+        if address:
+            command += ["--address", address]
         library = {"LD_LIBRARY_PATH": str(ROOT / "build/lib")}
         for part in command:
             if part.startswith(str(ROOT)) and not os.path.exists(part):
                 raise FileNotFoundError(f"the {name} host is not built: {part} is missing")
-        self.process = drivers.Process(command + list(options), library)
+        prefix = list(inside.prefix) if inside else []
+        self.process = drivers.Process(prefix + command + list(options), library)
         try:
             self.url = self.process.wait_for(r"listening on (http://\S+)", 30).group(1)
         except BaseException:
@@ -92,7 +110,39 @@ class Host:
         """What the host has printed."""
         return self.process.lines
 
-    def _ask(self, path, data=None, headers=None):
+    def wait_for(self, pattern, timeout=20):
+        """The match of the first line that fits."""
+        return self.process.wait_for(pattern, timeout)
+
+    def signal(self, number):
+        os.kill(self.process.pid, number)
+
+    def kill(self):
+        """Without a chance to put anything in order."""
+        self.signal(signal.SIGKILL)
+        until(lambda: not self.alive(), "the host's end")
+
+    def metrics(self):
+        """Its numbers by series, `name{label="value",...}`."""
+        status, text, _ = self.get("metrics")
+        assert status == 200
+        lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+        return {series: float(value) for series, _, value in lines}
+
+    def metric(self, name, **labels):
+        """The sum over the series of this name that have these labels."""
+        total, found = 0.0, False
+        for series, value in self.metrics().items():
+            bare, _, rest = series.partition("{")
+            if bare == name and labels.items() <= dict(re.findall(r'(\w+)="([^"]*)"', rest)).items():
+                total, found = total + value, True
+        assert found, f"no series {name} with {labels}"
+        return total
+
+    def _ask(self, *request):
+        return self.inside.call(self._ask_here, *request) if self.inside else self._ask_here(*request)
+
+    def _ask_here(self, path, data=None, headers=None):
         request = urllib.request.Request(self.url + path, data, headers or {})
         try:
             with urllib.request.urlopen(request, timeout=10) as response:

@@ -1,10 +1,11 @@
 """A web server for the browser client's tests: the page, the module, and signaling that can be cut.
 
-with Site(host) as site:        # or Site() with no host behind it
+with Site(host) as site:        # or Site() with no host behind it; inside=namespace serves there
     site.url                    # the example page; site.url + "blank" is an empty one
     site.offers                 # the offers that came, as dicts
     site.reachable = False      # connections to /offer are closed without a word
     site.delay = 0.5            # seconds until an offer is answered
+    site.gate.clear()           # offers wait until it is set
     site.socket                 # the address of the same signaling over a WebSocket
 """
 
@@ -15,8 +16,6 @@ import json
 import struct
 import threading
 import time
-import urllib.error
-import urllib.request
 
 import hosts
 
@@ -29,8 +28,10 @@ ACCEPT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
 
 class Site:
-    def __init__(self, host=None):
+    def __init__(self, host=None, inside=None):
         self.host = host
+        self.gate = threading.Event()
+        self.gate.set()
         self.offers = []
         self.sockets = 0
         self.reachable = True
@@ -41,7 +42,8 @@ class Site:
             pass
 
         Handler.site = site
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        made = (http.server.ThreadingHTTPServer, ("127.0.0.1", 0), Handler)
+        self._server = inside.call(*made) if inside else made[0](*made[1:])
         self._server.daemon_threads = True
         port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{port}/"
@@ -53,13 +55,9 @@ class Site:
         """What the host says to an offer: status and body."""
         self.offers.append(json.loads(offer))
         time.sleep(self.delay)
-        request = urllib.request.Request(self.host.url + "offer", offer, {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                return response.status, response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
+        self.gate.wait(20)
+        status, answer, _ = self.host.post("offer", offer)
+        return status, answer.encode()
 
     def end(self):
         self._server.shutdown()

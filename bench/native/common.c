@@ -90,13 +90,15 @@ char *receive_text(int socket, uint64_t *tag, size_t *size) {
 
 /* -------------------------------------------------------------------- library */
 
-reconnect_engine_t make_engine(void) {
+reconnect_engine_t make_engine(void) { return make_engine_with((reconnect_engine_config_t){0}); }
+
+reconnect_engine_t make_engine_with(reconnect_engine_config_t config) {
     static const char *const addresses[] = {"127.0.0.1"};
-    reconnect_engine_config_t config = {.struct_size = sizeof config,
-                                        .bind_address = "127.0.0.1",
-                                        .addresses = addresses,
-                                        .address_count = 1,
-                                        .log_level = RECONNECT_LOG_NONE};
+    config.struct_size = sizeof config;
+    config.bind_address = "127.0.0.1";
+    config.addresses = addresses;
+    config.address_count = 1;
+    config.log_level = RECONNECT_LOG_NONE;
     reconnect_engine_t engine;
     char detail[256] = "";
     if (reconnect_engine_create(&config, &engine, detail, sizeof detail) != RECONNECT_OK) fail("the engine", detail);
@@ -110,8 +112,9 @@ reconnect_channel_t open_channel(reconnect_peer_t peer, uint64_t tag) {
     return channel;
 }
 
-void serve_echo(int socket) {
-    reconnect_engine_t engine = make_engine();
+void serve_echo(int socket) { serve(socket, make_engine(), NULL); }
+
+void serve(int socket, reconnect_engine_t engine, const reconnect_peer_config_t *peers) {
     reconnect_event_t events[BATCH];
     struct pollfd polled[2] = {{.events = POLLIN}, {.fd = socket, .events = POLLIN}};
     check(reconnect_event_fd(engine, &polled[0].fd), "reconnect_event_fd");
@@ -121,7 +124,7 @@ void serve_echo(int socket) {
             size_t size;
             char *offer = receive_text(socket, &tag, &size), detail[256] = "";
             reconnect_peer_t peer;
-            if (reconnect_answer(engine, offer, size, NULL, tag, &peer, detail, sizeof detail) != RECONNECT_OK)
+            if (reconnect_answer(engine, offer, size, peers, tag, &peer, detail, sizeof detail) != RECONNECT_OK)
                 fail("the offer", detail);
             free(offer);
         }

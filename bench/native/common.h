@@ -31,8 +31,9 @@ void end(process_t process);
 void send_text(int socket, uint64_t tag, const void *text, size_t size);
 char *receive_text(int socket, uint64_t *tag, size_t *size);
 
-/* An engine on 127.0.0.1, without log events. */
+/* An engine on 127.0.0.1, without log events; `make_engine_with` leaves what else is set as it is. */
 reconnect_engine_t make_engine(void);
+reconnect_engine_t make_engine_with(reconnect_engine_config_t config);
 reconnect_channel_t open_channel(reconnect_peer_t peer, uint64_t tag);
 
 double seconds_now(void);
@@ -40,7 +41,9 @@ double seconds_now(void);
 double cpu_seconds(pid_t process);
 long resident_kib(pid_t process);
 
-/* Serves offers from the socket and echoes every message, until the socket closes. */
+/* Serves offers from the socket and echoes every message, until the socket closes; `serve` with this engine, and these
+   channels for each peer. */
 void serve_echo(int socket);
+void serve(int socket, reconnect_engine_t engine, const reconnect_peer_config_t *peers);
 
 #endif

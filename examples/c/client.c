@@ -114,6 +114,7 @@ static void *carry(void *context) {
     struct exchange *exchange = context;
     size_t size = 0;
     char *answer = post(exchange, &size), detail[256];
+    if (!answer) fprintf(stderr, "client-c: %s:%s gave no answer\n", host, port);
     if (!answer || reconnect_connector_message(exchange->connector, exchange->number, answer, size, detail,
                                                sizeof detail) != RECONNECT_OK)
         reconnect_connector_signaling_failed(exchange->connector, exchange->number); /* ignored if it is over */
@@ -175,9 +176,12 @@ static void take(const reconnect_event_t *event) {
         signal_out(event);
         break;
     case RECONNECT_EVENT_ATTEMPT:
-        fprintf(stderr, "%s %s after %.1f ms%s%s\n", modes[event->kind % 3], states[event->number % 5],
-                (double)event->duration_ns / 1e6, event->status ? ": " : "",
-                event->status ? reconnect_status_name(event->status) : "");
+        fprintf(stderr, "%s %s after %.1f ms", modes[event->kind % 3], states[event->number % 5],
+                (double)event->duration_ns / 1e6);
+        if (event->status)
+            fprintf(stderr, ": %s: %.*s", reconnect_status_name(event->status), (int)event->size,
+                    (const char *)event->data);
+        fputc('\n', stderr);
         break;
     case RECONNECT_EVENT_CHANNEL_OPEN:
         open_channels[opened % 8].peer = event->peer;
@@ -185,7 +189,12 @@ static void take(const reconnect_event_t *event) {
         greet();
         break;
     case RECONNECT_EVENT_CONNECTOR:
-        if (event->number == RECONNECT_CONNECTOR_FAILED) fail("connecting", reconnect_status_name(event->status));
+        if (event->number == RECONNECT_CONNECTOR_FAILED) {
+            char sentence[512];
+            snprintf(sentence, sizeof sentence, "%s: %.*s", reconnect_status_name(event->status), (int)event->size,
+                     (const char *)event->data);
+            fail("connecting", sentence);
+        }
         if (event->number != RECONNECT_CONNECTOR_CONNECTED) break;
         now.mode = modes[event->kind % 3];
         now.opened = (double)event->duration_ns / 1e6;
@@ -245,6 +254,7 @@ int main(int argc, char **argv) {
         }
     }
     take_url(url);
+    setvbuf(stdout, NULL, _IOLBF, 0); /* in order with what goes to standard error, into a pipe too */
 
     /* What is kept can be used with the same certificate only. */
     reconnect_engine_config_t config = {.struct_size = sizeof config, .log_level = RECONNECT_LOG_WARNING};

@@ -44,7 +44,11 @@ async def tell(events: aio.Events) -> None:
 
 async def run(options: argparse.Namespace) -> None:
     async def signaling(offer: str) -> bytes:
-        return await asyncio.to_thread(post, f"{options.url}/offer", offer)
+        try:
+            return await asyncio.to_thread(post, f"{options.url}/offer", offer)
+        except OSError as error:  # the connector says only that it failed, not why
+            print(f"client.py: {options.url}: {error}", file=sys.stderr)
+            raise
 
     # What is kept can be used with the same certificate only.
     certificate = f"{options.cache}.pem" if options.cache else None
@@ -70,7 +74,7 @@ async def run(options: argparse.Namespace) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="client.py", description="Connects to an answerer host, again and again.")
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the answerer host")
+    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the answerer host (default %(default)s)")
     parser.add_argument(
         "--cache",
         metavar="FILE",

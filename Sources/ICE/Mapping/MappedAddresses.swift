@@ -47,7 +47,7 @@ public final class MappedAddresses {
         case changed
     }
 
-    public static let maximumServers = 16
+    public static let maximumServers = 32
     private static let addressesPerFamily = 2
     /// A change that one server reports makes the others be asked at once, but not more often than this.
     private static let askingAgain = Duration.seconds(5)

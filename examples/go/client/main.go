@@ -4,6 +4,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -14,25 +15,33 @@ import (
 	"reconnect"
 )
 
-// post is the signaling: one HTTP request for each offer.
-func post(url string) reconnect.SignalerFunc {
+// signaling is one HTTP request for each offer. The connector says only that it failed, not why.
+func signaling(url string) reconnect.SignalerFunc {
 	return func(ctx context.Context, offer []byte) ([]byte, error) {
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(offer))
-		if err != nil {
-			return nil, err
-		}
-		request.Header.Set("Content-Type", "application/json")
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return nil, err
-		}
-		defer response.Body.Close()
-		answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-		if err == nil && response.StatusCode != http.StatusOK {
-			err = fmt.Errorf("%s: %s: %s", url, response.Status, answer)
+		answer, err := post(ctx, url, offer)
+		if err != nil && ctx.Err() == nil {
+			fmt.Fprintf(os.Stderr, "client-go: %v\n", err)
 		}
 		return answer, err
 	}
+}
+
+func post(ctx context.Context, url string, offer []byte) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(offer))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", url, response.Status, answer)
+	}
+	return answer, err
 }
 
 // read gives echoes to whoever waits for them, and says what the connector does.
@@ -46,7 +55,7 @@ func read(events <-chan reconnect.Event, echoes chan<- string) {
 			if event.Reason != nil {
 				reason = ": " + event.Reason.Error()
 			}
-			fmt.Fprintf(os.Stderr, "%v %v after %v%s\n", event.Mode, event.State, event.Elapsed, reason)
+			fmt.Fprintf(os.Stderr, "%v %v after %.1f ms%s\n", event.Mode, event.State, event.Elapsed.Seconds()*1000, reason)
 		}
 	}
 }
@@ -78,7 +87,7 @@ func run(url, cache, address string, times int) error {
 	defer cancel()
 	for i := 0; i < times; i++ {
 		started := time.Now()
-		connection, err := connector.Dial(ctx, post(url+"/offer"))
+		connection, err := connector.Dial(ctx, signaling(url+"/offer"))
 		if err != nil {
 			return err
 		}
@@ -96,14 +105,37 @@ func run(url, cache, address string, times int) error {
 	return connector.Close()
 }
 
+const usage = `usage: client-go [--url http://HOST:PORT] [--cache FILE] [--address ADDR] [--times N]
+
+Connects to an answerer host, again and again.
+
+  --url URL      the answerer host (default http://127.0.0.1:8080)
+  --cache FILE   for what is needed to come back after a restart; FILE.pem is the certificate (default: in memory)
+  --address ADDR IP address to offer (default: those of the machine's interfaces)
+  --times N      how often to connect (default 3)
+  --help         this text
+`
+
 func main() {
-	url := flag.String("url", "http://127.0.0.1:8080", "the answerer host")
-	cache := flag.String("cache", "", "`file` for what is needed to come back after a restart; FILE.pem is the certificate (default: in memory)")
-	address := flag.String("address", "", "IP `address` to offer (default: those of the machine's interfaces)")
-	times := flag.Int("times", 3, "how often to connect")
-	flag.Parse()
+	set := flag.NewFlagSet("client-go", flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	url := set.String("url", "http://127.0.0.1:8080", "")
+	cache := set.String("cache", "", "")
+	address := set.String("address", "", "")
+	times := set.Int("times", 3, "")
+	switch err := set.Parse(os.Args[1:]); {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(usage)
+		return
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "client-go: %v\n", err)
+		os.Exit(2)
+	case set.NArg() > 0:
+		fmt.Fprintf(os.Stderr, "client-go: there is nothing to do with %q\n", set.Arg(0))
+		os.Exit(2)
+	}
 	if err := run(*url, *cache, *address, *times); err != nil {
-		fmt.Fprintf(os.Stderr, "client: %v\n", err)
+		fmt.Fprintf(os.Stderr, "client-go: %v\n", err)
 		os.Exit(1)
 	}
 }
