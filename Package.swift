@@ -71,6 +71,9 @@ let package = Package(
         // Databases: threads and sockets of their own.
         library("Storage", ["Wire", "CSystem", "COpenSSL", "CHiredis", "CSQLite"], more: [small]),
 
+        // Replay's rooms in them.
+        library("ReplayStores", ["Wire", "CSystem", "Replay", "Storage"], more: [small]),
+
         // Sockets, clock, threads, files; then the exports; then the link unit.
         library(
             "Engine",
@@ -107,6 +110,7 @@ let package = Package(
         tests("Reload", ["Reload", "Signaling", "Wire"]),
         tests("Replay", ["Replay", "Wire"]),
         tests("Storage", ["Storage", "Wire"]),
+        tests("ReplayStores", ["ReplayStores", "Replay", "Storage", "Wire"]),
         tests("Engine", ["Engine", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "Wire"]),
     ]
 )

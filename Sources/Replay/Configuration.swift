@@ -41,7 +41,8 @@ public struct Configuration: Sendable {
 
     public init() {}
 
-    var bounded: Configuration {
+    /// With every value in its range.
+    public var bounded: Configuration {
         var bounded = self
         bounded.window = min(max(window, 1), 1 << 16)
         bounded.maximumWindow = min(max(maximumWindow, bounded.window), 1 << 16)

@@ -2,11 +2,11 @@ import CSystem
 
 /// A value behind a lock. POSIX's, because ThreadSanitizer does not see through the standard library's Mutex and would
 /// report everything it protects.
-final class Guarded<Value>: @unchecked Sendable {
+package final class Guarded<Value>: @unchecked Sendable {
     private let mutex: OpaquePointer
     private var value: Value
 
-    init(_ value: Value) {
+    package init(_ value: Value) {
         mutex = unsafe cs_mutex_create()
         self.value = value
     }
@@ -14,7 +14,7 @@ final class Guarded<Value>: @unchecked Sendable {
     deinit { unsafe cs_mutex_destroy(mutex) }
 
     /// `body` must not come back here.
-    func withLock<Result>(_ body: (inout Value) -> Result) -> Result {
+    package func withLock<Result>(_ body: (inout Value) -> Result) -> Result {
         unsafe cs_mutex_lock(mutex)
         defer { unsafe cs_mutex_unlock(mutex) }
         return body(&value)

@@ -1,0 +1,569 @@
+import Replay
+import Storage
+
+/// What the server does, one script per operation. All of them begin with the same words: limits, the time, the room.
+///
+/// A room is three keys, in this order:
+/// 1. buffer: a stream, ids `<sequence>-0`; h: published, expires, from, to, kind, flags, negotiation (MessagePack),
+///    p: the bytes. Messages put aside stay where they are: they are those up to `kt`.
+/// 2. state: a hash; each user's name: serial, token, generation, connected, last seen, acknowledged or -1, last
+///    sequence, quality, connections (MessagePack). Names have no zero byte, so fields with one are the room's own: its
+///    incarnation, and the idempotency keys.
+/// 3. seq: standing and counts (MessagePack).
+///
+/// Any of them may be gone (evicted, flushed, expired), or be something else. Without the third, or with a second one of
+/// another incarnation, there is no room. A stream of another length than the counts say is worth nothing: it is
+/// deleted, and all its numbers are below the floor. Something else makes the script fail; a reset removes it.
+///
+/// Times are microseconds of the server's clock, which all who use it share; sequences stay below 2^53. Numbers of 64
+/// bits are hexadecimal text, and only ever compared.
+struct RedisReplayScripts: Sendable {
+    let publish: RedisScript
+    let join: RedisScript
+    let recover: RedisScript
+    let acknowledge: RedisScript
+    let drop: RedisScript
+    let leave: RedisScript
+    let state: RedisScript
+    let quality: RedisScript
+    let reset: RedisScript
+    let touch: RedisScript
+
+    var all: [RedisScript] { [publish, join, recover, acknowledge, drop, leave, state, quality, reset, touch] }
+
+    init(_ configuration: Replay.Configuration, lifetimes: RedisReplayLifetimes, resetsWhenBehind: Bool) {
+        let limits = [
+            ("L", lifetimes.message), ("S", lifetimes.state), ("BT", lifetimes.bufferKey), ("MT", lifetimes.stateKey),
+            ("W", Int64(configuration.window)), ("MW", Int64(configuration.maximumWindow)),
+            ("RB", Int64(configuration.maximumRoomBytes)), ("KB", Int64(configuration.maximumRoomBytes / 4)),
+            ("KN", Int64(configuration.maximumKept)), ("MB", Int64(configuration.maximumBatch)),
+            ("MBB", Int64(configuration.maximumBatchBytes)), ("MK", Int64(configuration.maximumKeys)),
+            ("KL", lifetimes.key), ("MM", Int64(configuration.maximumMembersPerRoom)),
+            ("KOL", configuration.replaysKeptOnLoss ? 1 : 0), ("NT", configuration.needsToken ? 1 : 0),
+            ("RS", resetsWhenBehind ? 1 : 0),
+        ]
+        let head =
+            limits.map { "local \($0.0) = \($0.1)\n" }.joined()
+            + "local TRIMMED, EXPIRED, EPOCH = \(LossReason.trimmed.rawValue), \(LossReason.expired.rawValue), "
+            + "\(LossReason.epoch.rawValue)\n" + Self.room
+        publish = RedisScript(head + Self.history + Self.publishing)
+        join = RedisScript(head + Self.history + Self.resetting + Self.replaying + Self.joining)
+        recover = RedisScript(head + Self.history + Self.resetting + Self.replaying + Self.recovering)
+        acknowledge = RedisScript(head + Self.acknowledging)
+        drop = RedisScript(head + Self.dropping)
+        leave = RedisScript(head + Self.leaving)
+        state = RedisScript(head + Self.stating)
+        quality = RedisScript(head + Self.judging)
+        reset = RedisScript(head + Self.resetting + Self.restarting)
+        touch = RedisScript(
+            "redis.call('PEXPIRE', KEYS[1], \(lifetimes.stateKey)) redis.call('PEXPIRE', KEYS[2], \(lifetimes.stateKey)) "
+                + "return 'done'")
+    }
+}
+
+/// Microseconds; those of keys milliseconds, as the server wants them.
+struct RedisReplayLifetimes: Sendable {
+    static let longest: Int64 = 1 << 50
+
+    let message: Int64
+    let state: Int64
+    let key: Int64
+    /// A safety net: messages are dropped by their age.
+    let bufferKey: Int64
+    /// Long after the messages, somebody who missed nothing can still be told so.
+    let stateKey: Int64
+
+    init(_ configuration: Replay.Configuration) {
+        message = min(max(configuration.messageLifetime.microseconds, 1), Self.longest)
+        state = min(max(configuration.stateLifetime.microseconds, 1), Self.longest)
+        key = min(max(configuration.keyLifetime.microseconds, 0), Self.longest)
+        bufferKey = message / 500 &+ 1_000
+        stateKey = max(state / 500, bufferKey &* 10) &+ 1_000
+    }
+}
+
+extension RedisReplayScripts {
+    /// Reads the room, writes it back, forgets members that stayed away.
+    private static let room = #"""
+        local buffer, state, seq = KEYS[1], KEYS[2], KEYS[3]
+        local FOREVER = 9007199254740991
+        local pack, unpacked, call = cmsgpack.pack, cmsgpack.unpack, redis.call
+        local wall
+        if ARGV[1] ~= '' then
+            wall = tonumber(ARGV[1])
+        else
+            local t = call('TIME')
+            wall = t[1] * 1000000 + t[2]
+        end
+        local time = wall
+        local m
+
+        local function text(number) return string.format('%.0f', number) end
+
+        local function save()
+            m.c = time
+            if wall >= m.x or wall < m.x - L then
+                m.x = wall + math.floor(L / 4)
+                call('SET', seq, pack(m), 'PX', MT)
+                call('PEXPIRE', state, MT)
+            else
+                call('SET', seq, pack(m), 'KEEPTTL')
+            end
+        end
+
+        local function member(raw)
+            if not raw then return nil end
+            local u = unpacked(raw)
+            if u[4] == 0 and u[5] + S <= time then return nil end
+            return u
+        end
+
+        local function sweep()
+            if m.w == 0 or time < m.w then return true end
+            local all = call('HGETALL', state)
+            local left, due = 0, 0
+            for index = 1, #all, 2 do
+                if string.byte(all[index]) ~= 0 then
+                    local u = unpacked(all[index + 1])
+                    if u[4] == 0 and u[5] + S <= time then
+                        call('HDEL', state, all[index])
+                    else
+                        left = left + 1
+                        if u[4] == 0 and (due == 0 or u[5] + S < due) then due = u[5] + S end
+                    end
+                end
+            end
+            if left == 0 then
+                call('DEL', buffer, state, seq)
+                return false
+            end
+            m.mc = left
+            m.w = due == 0 and 0 or math.max(due, time + 1000000)
+            return true
+        end
+
+        local function load()
+            local raw = call('GET', seq)
+            if not raw then return false end
+            m = unpacked(raw)
+            if type(m) ~= 'table' or m.v ~= 1 then error('not a room') end
+            if call('HGET', state, '\0') ~= m.id then return false end
+            if m.c > time then time = m.c end
+            return sweep()
+        end
+
+        local function touched(u)
+            if u[4] == 1 then u[5] = time end
+        end
+
+        local function put(name, u) call('HSET', state, name, pack(u)) end
+
+        local function checked()
+            if not load() then return nil, 'unknownRoom' end
+            local u = member(call('HGET', state, ARGV[2]))
+            if not u then return nil, 'unknownUser' end
+            if u[3] ~= ARGV[3] then return nil, 'stale' end
+            return u
+        end
+
+        """#
+
+    /// Messages that go.
+    private static let history = #"""
+        local function parsed(item)
+            local fields = item[2]
+            local p, x, from, to, kind, flags, negotiation = unpacked(fields[2])
+            return tonumber(string.match(item[1], '^(%d+)-')), p, x, from, to, kind, flags, negotiation, fields[4]
+        end
+
+        local function iskept(kind, flags) return kind == 1 or kind == 2 or flags >= 2 end
+
+        local function forget(s, x, payload, reason)
+            m.b = m.b - #payload
+            if x > time and s > m.f then
+                m.f = s
+                m.fr = reason
+            end
+        end
+
+        -- The stream and the counts must agree; if not, nothing in it proves anything.
+        local function compare()
+            if call('XLEN', buffer) == m.n + m.kn then return end
+            call('DEL', buffer)
+            if m.t > m.f then
+                m.f = m.t
+                m.fr = (m.lp + L <= time) and EXPIRED or TRIMMED
+            end
+            m.n, m.kn, m.b, m.kb, m.kt, m.r, m.ng = 0, 0, 0, 0, 0, 0, 0
+        end
+
+        local function dropkept(reason)
+            local items = call('XRANGE', buffer, '-', '+', 'COUNT', 1)
+            local s, _, x, _, _, _, _, _, payload = parsed(items[1])
+            call('XDEL', buffer, items[1][1])
+            m.kn = m.kn - 1
+            m.kb = m.kb - #payload
+            forget(s, x, payload, reason)
+        end
+
+        local function expire()
+            if m.n + m.kn == 0 or m.ft + L > time then return end
+            while m.n + m.kn > 0 do
+                for _, item in ipairs(call('XRANGE', buffer, '-', '+', 'COUNT', 16)) do
+                    local s, p, x, _, _, kind, flags, _, payload = parsed(item)
+                    if p + L > time then
+                        m.ft = p
+                        return
+                    end
+                    call('XDEL', buffer, item[1])
+                    if s <= m.kt then
+                        m.kn = m.kn - 1
+                        m.kb = m.kb - #payload
+                    else
+                        m.n = m.n - 1
+                        m.r = 0
+                        if kind ~= 0 then m.ng = m.ng - 1 end
+                    end
+                    forget(s, x, payload, EXPIRED)
+                end
+            end
+        end
+
+        """#
+
+    private static let publishing = #"""
+        local fromname, toname, kind, flags, negotiation = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+        local payload, key = ARGV[9], ARGV[8]
+        if not load() then return 'unknownRoom' end
+        local from, to = 0, 0
+        if fromname ~= '' then
+            local u = member(call('HGET', state, fromname))
+            if not u then return 'unknownUser' end
+            from = u[1]
+            if time - u[5] >= 1000000 then
+                touched(u)
+                put(fromname, u)
+            end
+        end
+        if toname ~= '' then
+            local u = member(call('HGET', state, toname))
+            if not u then return 'unknownRecipient' end
+            to = u[1]
+        end
+        local field = '\0k' .. key .. fromname
+        if key ~= '' then
+            local known = call('HGET', state, field)
+            if known then
+                local s, x = unpacked(known)
+                if x > time then return {'p', m.e, s, 1} end
+            end
+        end
+        if m.t >= FOREVER - 1 then error('no numbers are left') end
+        if m.t == 0 then call('DEL', buffer) end
+        compare()
+        expire()
+
+        -- A newer offer replaces the older one and its candidates, a newer answer the older one.
+        if (kind == 1 or kind == 2) and (m.ng > 0 or m.kn > 0) then
+            for _, item in ipairs(call('XRANGE', buffer, '-', '+')) do
+                local s, _, _, f, t, k, _, n, bytes = parsed(item)
+                if f == from and t == to and n == negotiation and (k == kind or k == 3 and kind == 1) then
+                    call('XDEL', buffer, item[1])
+                    m.b = m.b - #bytes
+                    if s <= m.kt then
+                        m.kn = m.kn - 1
+                        m.kb = m.kb - #bytes
+                    else
+                        m.n = m.n - 1
+                        m.ng = m.ng - 1
+                        if s == m.r then m.r = 0 end
+                    end
+                end
+            end
+        end
+
+        m.t = m.t + 1
+        local expires = math.min(time + tonumber(ARGV[7]), FOREVER)
+        call('XADD', buffer, text(m.t) .. '-0', 'h', pack(time, expires, from, to, kind, flags, negotiation), 'p', payload)
+        call('PEXPIRE', buffer, BT)
+        if m.n + m.kn == 0 then m.ft = time end
+        m.lp = time
+        if m.n == 0 then m.r = m.t end
+        m.n = m.n + 1
+        m.b = m.b + #payload
+        if kind ~= 0 then m.ng = m.ng + 1 end
+
+        if m.r == 0 then m.r = (parsed(call('XRANGE', buffer, text(m.kt + 1), '+', 'COUNT', 1)[1])) end
+        while m.n > m.win or m.b > RB or m.t - m.r >= 4 * m.win do
+            if m.n > 1 then
+                local items = call('XRANGE', buffer, text(m.kt + 1), '+', 'COUNT', 2)
+                local s, _, x, _, _, k, f, _, bytes = parsed(items[1])
+                m.n = m.n - 1
+                if k ~= 0 then m.ng = m.ng - 1 end
+                if iskept(k, f) and KN > 0 and x > time then
+                    m.kt = s
+                    m.kn = m.kn + 1
+                    m.kb = m.kb + #bytes
+                    while m.kn > KN or m.kb > KB do dropkept(TRIMMED) end
+                else
+                    call('XDEL', buffer, items[1][1])
+                    forget(s, x, bytes, TRIMMED)
+                end
+                m.r = (parsed(items[2]))
+            elseif m.kn > 0 then
+                dropkept(TRIMMED)
+            else
+                break
+            end
+        end
+
+        if key ~= '' and MK > 0 then
+            local slot = '\0r' .. text(m.ki % MK)
+            local old = call('HGET', state, slot)
+            if old then
+                local known = call('HGET', state, old)
+                if known then
+                    local _, _, at = unpacked(known)
+                    if at == m.ki % MK then call('HDEL', state, old) end
+                end
+            end
+            call('HSET', state, field, pack(m.t, math.min(time + KL, FOREVER), m.ki % MK), slot, field)
+            m.ki = m.ki + 1
+        end
+        save()
+        if ARGV[10] ~= '' then
+            call('PUBLISH', ARGV[10], table.concat({
+                m.e, text(m.t), text(kind), text(flags), negotiation, text(#fromname), text(#toname),
+            }, ' ') .. '\n' .. fromname .. toname .. payload)
+        end
+        return {'p', m.e, m.t, 0}
+        """#
+
+    /// A new epoch, with nothing in it; members stay.
+    private static let resetting = #"""
+        local function reset(epoch, reason)
+            call('DEL', buffer)
+            if m.t > 0 or m.ee == '' then m.ee = m.e end
+            m.er = reason
+            m.e = epoch
+            m.t, m.f, m.n, m.kn, m.b, m.kb, m.kt, m.r, m.ng, m.ki = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+            local all = call('HGETALL', state)
+            for index = 1, #all, 2 do
+                if string.byte(all[index]) ~= 0 then
+                    local u = unpacked(all[index + 1])
+                    u[6], u[7] = -1, 0
+                    put(all[index], u)
+                elseif all[index] ~= '\0' then
+                    call('HDEL', state, all[index])
+                end
+            end
+        end
+
+        """#
+
+    /// `presented` at ARGV[at]: n, u or p, then epoch and sequence.
+    private static let replaying = #"""
+        local function standing() return {m.e, m.t, m.f, m.fr, m.ee, m.er} end
+
+        local function adapt(kind, epoch, sequence, acknowledged)
+            if MW <= W then return end
+            local since
+            if kind == 'p' and epoch == m.e then
+                since = sequence
+            elseif kind == 'n' then
+                since = acknowledged >= 0 and acknowledged or m.t
+            end
+            if not since or since > m.t then return end
+            m.gap = math.max(m.t - since, m.gap - math.floor((m.gap + 15) / 16))
+            local wanted = m.gap > MW and m.gap or m.gap + math.floor(m.gap / 4)
+            m.win = math.min(math.max(wanted, W), MW)
+        end
+
+        -- nil if it is more than one batch may carry.
+        local function collect(serial, since, onlykept)
+            local out, count, total, skipped = {}, 0, 0, 0
+            local start = text(since + 1)
+            while true do
+                local items = call('XRANGE', buffer, start, '+', 'COUNT', 128)
+                local last
+                for _, item in ipairs(items) do
+                    local s, _, x, from, to, kind, flags, negotiation, payload = parsed(item)
+                    last = s
+                    if (to == 0 or to == serial) and from ~= serial then
+                        if x <= time then
+                            skipped = skipped + 1
+                        elseif not onlykept or iskept(kind, flags) then
+                            if count >= MB or total + #payload > MBB then return nil, 0 end
+                            count = count + 1
+                            total = total + #payload
+                            out[#out + 1] = s
+                            out[#out + 1] = kind
+                            out[#out + 1] = flags
+                            out[#out + 1] = negotiation
+                            out[#out + 1] = payload
+                        end
+                    end
+                end
+                if #items < 128 then return out, skipped end
+                start = text(last + 1)
+            end
+        end
+
+        -- What the caller needs for its verdict: the standing, where the client goes on, what it had acknowledged,
+        -- how the replay went (0: none, 1: complete, 2: too much), and the messages.
+        local function replay(u, at, epoch)
+            compare()
+            expire()
+            local kind, presented, sequence = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+            local acknowledged = u[6]
+            adapt(kind, presented, sequence, acknowledged)
+            local known = standing()
+            local since
+            if kind == 'p' and presented == m.e and sequence <= m.t then
+                since = sequence
+            elseif kind == 'n' and acknowledged >= 0 then
+                since = acknowledged
+            end
+            local mode, out, skipped = 0, {}, 0
+            if since then
+                local all
+                if since >= m.f then
+                    all, skipped = collect(u[1], since, false)
+                    mode = all and 1 or 2
+                end
+                if not all and KOL == 1 then all = collect(u[1], since, true) end
+                if mode ~= 1 then skipped = 0 end
+                out = all or out
+            end
+            if kind == 'p' and presented == m.e and sequence > m.t and RS == 1 then
+                -- The numbers went back, by a failover: nothing that was said of them holds.
+                put(ARGV[2], u)
+                reset(epoch, EPOCH)
+                u[6] = -1
+            end
+            u[7] = m.t
+            return {known, m.e, m.t, acknowledged, mode, skipped, out}
+        end
+
+        """#
+
+    private static let joining = #"""
+        local name, generation, token, epoch = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+        if not load() then
+            call('DEL', buffer, state, seq)
+            time = wall
+            m = {
+                v = 1, id = epoch, e = epoch, t = 0, f = 0, fr = TRIMMED, ee = '', er = EPOCH, n = 0, b = 0, kn = 0,
+                kb = 0, kt = 0, r = 0, ft = 0, ng = 0, c = 0, w = 0, x = 0, ns = 1, mc = 0, ki = 0, win = W, gap = 0,
+                lp = 0,
+            }
+            call('HSET', state, '\0', m.id)
+        end
+        local raw = call('HGET', state, name)
+        local u = member(raw)
+        local function unproven() return {standing(), m.e, m.t, -1, 3, 0, {}} end
+        if not u then
+            if not raw then
+                if m.mc >= MM then return 'tooManyMembers' end
+                m.mc = m.mc + 1
+            end
+            u = {m.ns, token, generation, 1, time, -1, m.t, 0, 1}
+            m.ns = m.ns + 1
+            put(name, u)
+            save()
+            return {'j', unproven(), generation, token, 0, 0, 0, ''}
+        end
+        local wasconnected, age, before = u[4], time - u[5], u[3]
+        u[3], u[4], u[5], u[9] = generation, 1, time, u[9] + 1
+        local result
+        if ARGV[6] == '1' and (ARGV[7] == u[2] or ARGV[7] == '' and NT == 0) then
+            result = replay(u, 8, epoch)
+        else
+            u[1], u[2], u[6], u[7] = m.ns, token, -1, m.t
+            m.ns = m.ns + 1
+            result = unproven()
+        end
+        put(name, u)
+        save()
+        return {'j', result, generation, u[2], 1, wasconnected, age, before}
+        """#
+
+    private static let recovering = #"""
+        local u, refusal = checked()
+        if not u then return refusal end
+        touched(u)
+        local result = replay(u, 5, ARGV[4])
+        put(ARGV[2], u)
+        save()
+        return {'r', result}
+        """#
+
+    private static let acknowledging = #"""
+        local u, refusal = checked()
+        if not u then return refusal end
+        touched(u)
+        local sequence = tonumber(ARGV[6])
+        if ARGV[4] == 'p' and ARGV[5] == m.e and sequence <= m.t then
+            u[6] = math.max(u[6], sequence)
+            u[7] = math.max(u[7], sequence)
+        end
+        put(ARGV[2], u)
+        save()
+        return 'done'
+        """#
+
+    private static let dropping = #"""
+        local u, refusal = checked()
+        if not u then return refusal end
+        if u[4] == 1 then
+            u[4], u[5] = 0, time
+            put(ARGV[2], u)
+            if m.w == 0 or time + S < m.w then m.w = time + S end
+        end
+        save()
+        return 'done'
+        """#
+
+    private static let leaving = #"""
+        local u, refusal = checked()
+        if not u then return refusal end
+        m.mc = m.mc - 1
+        if m.mc <= 0 then
+            call('DEL', buffer, state, seq)
+        else
+            call('HDEL', state, ARGV[2])
+            save()
+        end
+        return 'done'
+        """#
+
+    private static let stating = #"""
+        if not load() then return 'unknownRoom' end
+        local u = member(call('HGET', state, ARGV[2]))
+        if not u then return 'unknownUser' end
+        return {'s', u[4], time - u[5], u[7], u[8], u[9]}
+        """#
+
+    /// ARGV[3...6]: the new quality, for each that the last one may have been.
+    private static let judging = #"""
+        if not load() then return 'unknownRoom' end
+        local u = member(call('HGET', state, ARGV[2]))
+        if not u then return 'unknownUser' end
+        local before = u[8]
+        u[8] = tonumber(ARGV[3 + before])
+        put(ARGV[2], u)
+        return {'q', before}
+        """#
+
+    /// What is not a room is removed: otherwise nothing could ever be said under its name again.
+    private static let restarting = #"""
+        local isfine, isthere = pcall(load)
+        if isfine and isthere then isfine = pcall(reset, ARGV[2], tonumber(ARGV[3])) end
+        if not isfine or not isthere then
+            call('DEL', buffer, state, seq)
+            return 'unknownRoom'
+        end
+        save()
+        return 'done'
+        """#
+}
