@@ -357,6 +357,12 @@ private final class NameServer: @unchecked Sendable {
 }
 
 @Suite struct NetworkResolver {
+    /// As many as a configuration may name.
+    @Test func keepsAllServers() {
+        let servers = (1...32).map { ServerAddress(host: "192.0.2.\($0)", port: 3478) }
+        #expect(Resolver(servers, now: Instant(nanoseconds: 0)).servers.flatMap(\.self).count == 32)
+    }
+
     private let now = Instant(nanoseconds: 1_000_000_000)
 
     private func results(_ resolver: Resolver, _ now: Instant) throws -> Bool {

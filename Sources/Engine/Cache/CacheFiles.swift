@@ -108,7 +108,7 @@ extension Engine {
         var lines = sentences.map { sentence in
             var event = Event(.log)
             event.number = Int64(LogLevel.warning.rawValue)
-            event.data = .text("[CACHE] The cache file is not used: \(sentence)")
+            event.data = .text("[CACHE] The cache file: \(sentence)")
             return event
         }
         events.append(&lines)

@@ -1,4 +1,5 @@
 import CSystem
+import ICE
 import Wire
 
 /// Turns names of servers into addresses, each name on a thread of its own that lives as long as the system's resolver
@@ -37,7 +38,7 @@ final class Resolver {
         _ servers: [ServerAddress], now: Instant,
         lookUp: @escaping @Sendable (String) -> [IPAddress] = { Resolver.system($0) }
     ) {
-        names = servers.prefix(16).map { server in
+        names = servers.prefix(MappedAddresses.maximumServers).map { server in
             let literal = IPAddress(server.host)
             return Name(server: server, needsLookup: literal == nil, addresses: literal.map { [$0] } ?? [])
         }
