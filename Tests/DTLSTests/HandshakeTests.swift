@@ -190,6 +190,23 @@ import Wire
         #expect(link.isConnected)
     }
 
+    /// A peer that gets ChangeCipherSpec and then data, because Finished was lost between them, ends the connection.
+    @Test func repeatsChangeCipherSpecTogetherWithFinished() {
+        let link = Link()
+        link.server.start(now: realNow())
+        link.client.start(now: realNow())
+        while let datagram = link.client.transmit() { link.server.receive(datagram, now: realNow()) }
+        while let datagram = link.server.transmit() { link.client.receive(datagram, now: realNow()) }
+        while let datagram = link.client.transmit() { link.server.receive(datagram, now: realNow()) }
+        #expect(link.server.state == .connected)
+        while link.server.transmit() != nil {}
+        link.run(for: .seconds(5)) { link.isConnected }
+        #expect(link.isConnected)
+        // Content type 20 is ChangeCipherSpec, 14 bytes with its header.
+        let repeated = link.log.map(\.bytes).filter { $0.first == 20 }
+        #expect(!repeated.isEmpty && repeated.allSatisfy { $0.count > 14 }, "\(repeated.map(\.count))")
+    }
+
     @Test(arguments: UInt64(1)...10)
     func connectsThroughLossDuplicationAndReordering(seed: UInt64) {
         let link = Link(mtu: 500, seed: seed)
