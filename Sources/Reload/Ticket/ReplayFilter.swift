@@ -2,7 +2,8 @@ public import Wire
 
 /// Remembers the checks that made a peer, so that a copy of one makes no second peer.
 ///
-/// What is kept of a STUN transaction id is a keyed hash of 64 bits, in two generations of a fixed size: when the
+/// A check is known by an id of the caller's: here its USERNAME, since a client's user fragment is new for each
+/// connection. What is kept of an id is a keyed hash of 64 bits, in two generations of a fixed size: when the
 /// young one is full, or as old as the lifetime, it becomes the old one and the old one is forgotten. So an id is
 /// remembered for at least the lifetime, or until at least `capacity` others came after it.
 ///
@@ -34,7 +35,7 @@ public final class ReplayFilter {
         old = young
     }
 
-    /// True if the id was here before; from now on it was. The two numbers are the id's 96 bits in any fixed way.
+    /// True if the id was here before; from now on it was. The two numbers are the id in any fixed way.
     public func isReplay(_ high: UInt64, _ low: UInt64, now: Instant) -> Bool {
         rotate(now)
         let entry = entry(high, low)
