@@ -15,12 +15,13 @@ final class FileScene {
     private var lastID: UInt64 = 0
 
     init(
-        _ path: String, clock: TestClock = TestClock(), isDurable: Bool = false,
+        _ path: String, clock: TestClock = TestClock(), isDurable: Bool = false, resetsWhenBehind: Bool = false,
         _ rooms: Replay.Configuration = Replay.Configuration()
     ) throws {
         self.clock = clock
         var configuration = SQLiteReplayStore.Configuration(path: path, rooms: rooms)
         configuration.isDurable = isDurable
+        configuration.resetsWhenBehind = resetsWhenBehind
         configuration.clock = { clock.microseconds * 1_000 }
         let wake = wake
         let states = states
@@ -115,6 +116,21 @@ extension StoresAgree {
             #expect(back.joined.isReconnection && back.joined.replaced == nil)
             #expect(back.joined.token == bob.joined.token && back.joined.generation != bob.joined.generation)
         }
+    }
+
+    /// An old copy of the file must not be taken for the whole story.
+    @Test func thatIsBehindBeginANewEpoch() throws {
+        let scratch = try Scratch()
+        let scene = try FileScene(scratch.file("a.db"), resetsWhenBehind: true)
+        let ann = try scene.join("ann")
+        _ = try scene.publish("one", from: ann)
+        let two = Position(epoch: ann.position.epoch, sequence: 2)
+        let back = try scene.join("ann", resume: ann.resume(at: two))
+        #expect(back.joined.recovery.verdict == .lost(.epoch) && back.joined.recovery.problem == .futurePosition)
+        #expect(back.position.epoch != ann.position.epoch && back.position.sequence == 0 && back.batch.isEmpty)
+        for number in 1...2 as ClosedRange<UInt64> { #expect(try scene.publish("new", from: back) == number) }
+        let again = try scene.join("ann", resume: back.resume(at: two))
+        #expect(again.joined.recovery.verdict == .lost(.epoch) && again.batch.isEmpty)
     }
 
     @Test func areSweptFromTheFile() throws {

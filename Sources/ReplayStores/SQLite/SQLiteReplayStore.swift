@@ -19,6 +19,9 @@ public final class SQLiteReplayStore: ReplayStore {
         public var isDurable = true
         /// No other process has this file: whoever is still in it as connected is dropped at the start.
         public var isAlone = true
+        /// A room whose numbers turn out to be behind a position that was given out (the file is an old copy, or was not
+        /// durable) gets a new epoch.
+        public var resetsWhenBehind = true
         /// Nanoseconds since 1970.
         public var clock: @Sendable () -> Int64 = { cs_unix_ns() }
 
@@ -33,6 +36,7 @@ public final class SQLiteReplayStore: ReplayStore {
         let epoch: UInt64
         let generation: UInt64
         let token: ResumeToken
+        let resetsWhenBehind: Bool
     }
 
     private let configuration: Configuration
@@ -94,7 +98,8 @@ public final class SQLiteReplayStore: ReplayStore {
         if nextSweep == nil { nextSweep = now + Self.sweepInterval }
         let dice = Dice(
             epoch: random.next() & ~1, generation: random.next(),
-            token: ResumeToken(high: random.next(), low: random.next()))
+            token: ResumeToken(high: random.next(), low: random.next()),
+            resetsWhenBehind: configuration.resetsWhenBehind)
         let wall = configuration.clock()
         let (limits, classifier, finished) = (limits, classifier, finished)
         database.perform(.write) { connection throws(SQLiteFailure) in
@@ -139,7 +144,7 @@ public final class SQLiteReplayStore: ReplayStore {
                 return .refused(.unknownUser)
             }
             if let generation = operation.generation, generation != member.generation { return .refused(.stale) }
-            return try perform(operation, &room, &member, classifier, now: now)
+            return try perform(operation, &room, &member, classifier, dice, now: now)
         }
     }
 
@@ -194,7 +199,7 @@ public final class SQLiteReplayStore: ReplayStore {
         var batch = Batch()
         let recovery: Recovery
         if let resume, resume.token == member.token || resume.token == nil && !room.limits.needsToken {
-            recovery = try room.replay(&member, resume.position, &batch)
+            recovery = try replay(&room, &member, resume.position, &batch, dice)
         } else {
             member.serial = room.serial
             room.serial &+= 1
@@ -212,6 +217,19 @@ public final class SQLiteReplayStore: ReplayStore {
                 replaced: before.isConnected ? before.generation : nil, recovery: recovery), batch)
     }
 
+    private static func replay(
+        _ room: inout SQLiteRoom, _ member: inout SQLiteMember, _ presented: Presented, _ batch: inout Batch,
+        _ dice: Dice
+    ) throws(SQLiteFailure) -> Recovery {
+        var recovery = try room.replay(&member, presented, &batch)
+        guard dice.resetsWhenBehind, recovery.problem == .futurePosition else { return recovery }
+        try room.reset(dice.epoch, because: .epoch)
+        member.acknowledged = nil
+        member.last = 0
+        recovery.position = room.standing.position
+        return recovery
+    }
+
     private static func unproven(_ resume: Resume?, _ room: SQLiteRoom) -> Recovery {
         var recovery = Recovery(verdict: .fresh, position: room.standing.position)
         guard let resume, case .lost(let reason, let problem) = room.standing.judgeUnproven(resume.position) else {
@@ -224,14 +242,15 @@ public final class SQLiteReplayStore: ReplayStore {
 
     private static func perform(
         _ operation: Operation, _ room: inout SQLiteRoom, _ member: inout SQLiteMember,
-        _ classifier: QualityClassifier, now: Instant
+        _ classifier: QualityClassifier, _ dice: Dice, now: Instant
     ) throws(SQLiteFailure) -> Outcome {
         var outcome = Outcome.done
         switch operation {
         case .recover(_, _, let presented):
             member.touch(room.time)
             var batch = Batch()
-            outcome = .recovered(try room.replay(&member, presented, &batch), batch)
+            let recovery = try replay(&room, &member, presented, &batch, dice)
+            outcome = .recovered(recovery, batch)
         case .acknowledge(_, _, let presented):
             member.touch(room.time)
             if case .position(let position) = presented, position.epoch == room.standing.epoch,
