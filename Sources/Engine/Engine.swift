@@ -230,6 +230,8 @@ public final class Engine: Sendable {
         return entry.handle
     }
 
+    var hasRoom: Bool { counters.peers.load(ordering: .relaxed) < configuration.maximumPeers }
+
     func makeEntry(_ peer: PeerConfiguration) throws(Failure) -> PeerEntry {
         guard !isStopped.load(ordering: .relaxed) else { throw Failure(.invalidHandle) }
         guard counters.peers.wrappingAdd(1, ordering: .relaxed).newValue <= configuration.maximumPeers else {

@@ -113,6 +113,8 @@ extension Loop {
         guard !tickets.isRevoked(contents.clientID, now: now) else {
             return refuse(message, 403, password, from: local, to: remote, .revoked)
         }
+        // Asked before the filter: a client that finds no room may try again.
+        guard engine.hasRoom else { return dropped() }
         // A client's fragment is new for each connection: a name whose peer is gone was copied from the wire, or comes late.
         guard !tickets.replays.isReplay(UInt64(bitPattern: Int64(name.hashValue)), 0, now: now) else {
             return dropped()

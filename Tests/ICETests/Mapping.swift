@@ -110,10 +110,10 @@ import Wire
         }
         world.mapping.setServers(groups, now: world.now)
         world.flush()
-        #expect(world.sent == 16 * 4)
+        #expect(world.sent == MappedAddresses.maximumServers * 4)
         world.mapping.setServers([[address("0.0.0.0", 3478), address("224.0.0.1", 3478)], []], now: world.now)
         world.flush()
-        #expect(world.sent == 16 * 4 && world.mapping.nextTimeout == nil)
+        #expect(world.sent == MappedAddresses.maximumServers * 4 && world.mapping.nextTimeout == nil)
     }
 
     // MARK: Keeping

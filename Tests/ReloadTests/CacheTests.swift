@@ -93,15 +93,4 @@ import Wire
         records.set("", .sample(at: 5))
         #expect(records.records.count == 1024)
     }
-
-    @Test func countSuccessesForEachProtocol() {
-        var history = ProtocolHistory()
-        #expect(history.ipv6.successRate == nil && history.ipv6.time == nil)
-        history.succeeded(isIPv6: true, after: .milliseconds(100))
-        history.succeeded(isIPv6: true, after: .milliseconds(500))
-        history.failed(isIPv6: true)
-        history.failed(isIPv6: false)
-        #expect(history.ipv6.successes == 2 && history.ipv6.attempts == 3 && history.ipv6.time == .milliseconds(200))
-        #expect(history.ipv4.successRate == 0)
-    }
 }

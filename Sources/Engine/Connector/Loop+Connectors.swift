@@ -264,7 +264,6 @@ extension Loop {
         reconnection.entry.isConnecting.store(false, ordering: .sequentiallyConsistent)
         let isIPv6 = family(of: connection) ?? false
         let token = reconnection.connector.connectedToken
-        reconnection.history.succeeded(isIPv6: isIPv6, after: after)
         engine.series.client.connected(mode: ConnectionMode(mode), isIPv6: isIPv6, duration: after)
         log(
             .info,
@@ -419,7 +418,6 @@ extension Loop {
         case (.failed, let mode):
             let isIPv6 =
                 reconnection.contenders[report.attempt].flatMap(family) ?? firstFamily(mode, reconnection)
-            if let isIPv6 { reconnection.history.failed(isIPv6: isIPv6) }
             if mode != .normal { reconnection.obstacle = (status, isIPv6) }
             log(
                 .info,

@@ -8,7 +8,6 @@ final class Reconnection: Scheduled {
     var connector: Connector
     /// The peers of its attempts, and the one that won.
     var contenders: [Int: Connection] = [:]
-    var history = ProtocolHistory()
     /// Why the connect under way is not fast, or not without signaling.
     var obstacle: (status: Status, isIPv6: Bool?)?
     var isDriving = false

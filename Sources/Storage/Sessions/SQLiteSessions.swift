@@ -1,5 +1,5 @@
 import CSystem
-public import Wire
+import Wire
 
 /// Records of sessions in a file: they survive the process and, but for the last moments, a power failure.
 public final class SQLiteSessions: SessionRecords {
