@@ -373,7 +373,9 @@ public final class ResilientStore: ReplayStore {
             _ = send(.reset(nil, .degraded), .reset(nil), ticket, now: now)
             return
         }
-        while let room = waiting.last, resets < configuration.maximumResets, allDegraded == nil {
+        // Each at most once: at the end of time there is no later to wait for.
+        for _ in 0..<waiting.count {
+            guard let room = waiting.last, resets < configuration.maximumResets, allDegraded == nil else { return }
             guard let ticket = breaker.admit(now: now) else { return }
             pollBreaker()
             waiting.removeLast()
