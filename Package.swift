@@ -93,6 +93,8 @@ let package = Package(
                     "-Xlinker", "-z", "-Xlinker", "nodelete",
                     "-Xlinker", "--gc-sections",
                     "-Xlinker", "--icf=safe",
+                    // Half a megabyte of names of Unicode characters that nobody asks for: CSystem/unicode_names.c.
+                    "-Xlinker", "--wrap=_swift_stdlib_getScalarName",
                     // Half a megabyte less; needs glibc 2.36, Debian 12's.
                     "-Xlinker", "-z", "-Xlinker", "pack-relative-relocs",
                 ])
