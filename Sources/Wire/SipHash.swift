@@ -23,7 +23,7 @@ public struct SipHash: Sendable {
     public func hash<let count: Int>(_ words: InlineArray<count, UInt64>) -> UInt64 {
         var state = State(self)
         for index in words.indices { state.absorb(words[index]) }
-        return state.finish(tail: 0, length: count &* 8)
+        return state.finish(State.lastWord(length: count &* 8))
     }
 
     @inlinable
@@ -59,6 +59,7 @@ public struct SipHash: Sendable {
 
         /// "Compression": two rounds for each word.
         @inlinable
+        @inline(__always)
         mutating func absorb(_ word: UInt64) {
             v3 ^= word
             round()
@@ -74,27 +75,31 @@ public struct SipHash: Sendable {
                 absorb(word.byteSwapped)
                 offset &+= 8
             }
-            var tail: UInt64 = 0
+            var last = Self.lastWord(length: length)
             var shift: UInt64 = 0
             while let byte: UInt8 = bytes.load(bigEndianAt: offset) {
-                tail |= UInt64(byte) &<< shift
+                last |= UInt64(byte) &<< shift
                 shift &+= 8
                 offset &+= 1
             }
-            return finish(tail: tail, length: length)
+            return finish(last)
         }
 
-        /// The last word has the bytes that fill no word, and the length modulo 256 in its highest byte; then
+        /// The last word begins with the bytes that fill no word, and ends with the length modulo 256.
+        @inlinable
+        static func lastWord(length: Int) -> UInt64 { UInt64(truncatingIfNeeded: length) &<< 56 }
+
         /// "Finalization": four rounds.
         @inlinable
-        mutating func finish(tail: UInt64, length: Int) -> UInt64 {
-            absorb(tail | UInt64(truncatingIfNeeded: length) &<< 56)
+        mutating func finish(_ last: UInt64) -> UInt64 {
+            absorb(last)
             v2 ^= 0xFF
             for _ in 0..<4 { round() }
             return v0 ^ v1 ^ v2 ^ v3
         }
 
         @inlinable
+        @inline(__always)
         mutating func round() {
             v0 &+= v1
             v1 = (v1 &<< 13 | v1 &>> 51) ^ v0
