@@ -1,6 +1,7 @@
 import CSystem
 import Reload
 import Signaling
+import Storage
 import Synchronization
 
 /// What connectors with one cache path keep, or those without one together.
@@ -32,7 +33,7 @@ final class CacheFiles: Sendable {
     private struct State {
         var memory: Cache?
         var files: [String: Cache] = [:]
-        var thread: cs_thread?
+        var thread: Worker?
         var isStopped = false
     }
 
@@ -97,7 +98,7 @@ final class CacheFiles: Sendable {
         guard let thread else { return }
         isStopped.store(true, ordering: .sequentiallyConsistent)
         changed()
-        _ = cs_thread_join(thread)
+        thread.join()
     }
 }
 

@@ -1,5 +1,6 @@
 import Reload
 import Signaling
+import Storage
 
 /// What is kept by key, in memory and, if there is a path, in a file that other processes use too.
 ///
