@@ -141,21 +141,21 @@ enum RedisReplayReply {
 
     private static func batch(_ items: [RedisReply]) -> Batch? {
         var batch = Batch()
-        guard items.count % 2 == 0 else { return nil }
-        for start in stride(from: 0, to: items.count, by: 2) {
-            guard case .bytes(let bytes) = items[start], let header = RedisReplayHeader(bytes),
-                case .bytes(let payload) = items[start + 1]
+        for item in items {
+            guard case .bytes(let message) = item, let header = RedisReplayHeader(message),
+                let payload = message.span.bytes.slice(
+                    at: RedisReplayHeader.length, count: message.count - RedisReplayHeader.length)
             else { return nil }
             let properties = MessageProperties(
                 header.kind, isText: header.flags & 1 != 0, isPriority: header.flags & 2 != 0,
                 negotiation: header.negotiation)
-            batch.append(sequence: header.sequence, properties, payload: payload.span.bytes)
+            batch.append(sequence: header.sequence, properties, payload: payload)
         }
         return batch
     }
 }
 
-/// What is stored beside a message's bytes, as Lua's struct writes it: big-endian doubles (sequence, published, expires,
+/// What is stored before a message's bytes, as Lua's struct writes it: big-endian doubles (sequence, published, expires,
 /// bytes of the epoch so far, serials of sender and recipient), kind, flags, and the negotiation in 16 digits.
 struct RedisReplayHeader {
     static let length = 66
@@ -166,10 +166,11 @@ struct RedisReplayHeader {
     let negotiation: UInt64
 
     init?(_ bytes: [UInt8]) {
+        guard bytes.count >= Self.length else { return nil }
         let span = bytes.span.bytes
-        guard bytes.count == Self.length, let word: UInt64 = span.load(bigEndianAt: 0),
+        guard let word: UInt64 = span.load(bigEndianAt: 0),
             let sequence = UInt64(exactly: Double(bitPattern: word)), let kind = MessageKind(rawValue: bytes[48]),
-            let negotiation = Hexadecimal.value(bytes[50...])
+            let negotiation = Hexadecimal.value(bytes[50..<Self.length])
         else { return nil }
         self.sequence = sequence
         self.kind = kind

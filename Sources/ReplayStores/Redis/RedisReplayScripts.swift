@@ -4,8 +4,8 @@ import Storage
 /// What the server does, one script per operation. All of them begin with the same words: limits, the time, the room.
 ///
 /// A room is three keys, in this order:
-/// 1. buffer: a stream, ids `<sequence>-0`; h: ``RedisReplayHeader``, p: the bytes. Messages put aside stay where they
-///    are: they are those up to `m.kt`.
+/// 1. buffer: a stream, ids `<sequence>-0`; m: ``RedisReplayHeader`` and the bytes. Messages put aside stay where they are:
+///    they are those up to `m.kt`.
 /// 2. state: a hash; each user's name: serial, token, generation, connected, last seen, acknowledged or -1, last
 ///    sequence, quality, connections (MessagePack). Names have no zero byte, so fields with one are the room's own: its
 ///    incarnation, and the idempotency keys.
@@ -240,15 +240,15 @@ extension RedisReplayScripts {
         local HEADER = '>ddddddBBc16'
 
         local function parsed(item)
-            local fields = item[2]
-            local s, p, x, q, from, to, kind, flags, negotiation = struct.unpack(HEADER, fields[2])
-            return s, p, x, from, to, kind, flags, negotiation, fields[4], q
+            local message = item[2][2]
+            local s, p, x, q, from, to, kind, flags, negotiation = struct.unpack(HEADER, message)
+            return s, p, x, from, to, kind, flags, negotiation, #message - 66, q
         end
 
         local function iskept(kind, flags) return kind == 1 or kind == 2 or flags >= 2 end
 
-        local function forget(s, x, payload, reason)
-            m.b = m.b - #payload
+        local function forget(s, x, size, reason)
+            m.b = m.b - size
             if x > time and s > m.f then
                 m.f = s
                 m.fr = reason
@@ -258,13 +258,13 @@ extension RedisReplayScripts {
         -- Cuts off what does not count any more. It is all at the beginning, and its numbers have no gaps.
         local function flush()
             if m.lz == 0 then return end
-            local _, _, _, _, _, _, _, _, payload, before = parsed(call('XRANGE', buffer, '-', '+', 'COUNT', 1)[1])
+            local _, _, _, _, _, _, _, _, size, before = parsed(call('XRANGE', buffer, '-', '+', 'COUNT', 1)[1])
             local after = before
             if m.lz > 1 then
                 _, _, _, _, _, _, _, _, _, after = parsed(call('XRANGE', buffer, m.r - 1, m.r - 1)[1])
             end
             call('XTRIM', buffer, 'MINID', '=', m.r)
-            m.b = m.b - #payload - (after - before)
+            m.b = m.b - size - (after - before)
             m.lz = 0
         end
 
@@ -281,11 +281,11 @@ extension RedisReplayScripts {
 
         local function dropkept(reason)
             local items = call('XRANGE', buffer, '-', '+', 'COUNT', 1)
-            local s, _, x, _, _, _, _, _, payload = parsed(items[1])
+            local s, _, x, _, _, _, _, _, size = parsed(items[1])
             call('XDEL', buffer, items[1][1])
             m.kn = m.kn - 1
-            m.kb = m.kb - #payload
-            forget(s, x, payload, reason)
+            m.kb = m.kb - size
+            forget(s, x, size, reason)
         end
 
         local function expire()
@@ -293,7 +293,7 @@ extension RedisReplayScripts {
             flush()
             while m.n + m.kn > 0 do
                 for _, item in ipairs(call('XRANGE', buffer, '-', '+', 'COUNT', 16)) do
-                    local s, p, x, _, _, kind, flags, _, payload = parsed(item)
+                    local s, p, x, _, _, kind, flags, _, size = parsed(item)
                     if p + L > time then
                         m.ft = p
                         return
@@ -301,13 +301,13 @@ extension RedisReplayScripts {
                     call('XDEL', buffer, item[1])
                     if s <= m.kt then
                         m.kn = m.kn - 1
-                        m.kb = m.kb - #payload
+                        m.kb = m.kb - size
                     else
                         m.n = m.n - 1
                         m.r = 0
                         if kind ~= 0 then m.ng = m.ng - 1 end
                     end
-                    forget(s, x, payload, EXPIRED)
+                    forget(s, x, size, EXPIRED)
                 end
             end
         end
@@ -354,13 +354,13 @@ extension RedisReplayScripts {
         -- A newer offer replaces the older one and its candidates, a newer answer the older one.
         if (kind == 1 or kind == 2) and (m.ng > 0 or m.kn > 0) then
             for _, item in ipairs(call('XRANGE', buffer, '-', '+')) do
-                local s, _, _, f, t, k, _, n, bytes = parsed(item)
+                local s, _, _, f, t, k, _, n, size = parsed(item)
                 if f == from and t == to and n == negotiation and (k == kind or k == 3 and kind == 1) then
                     call('XDEL', buffer, item[1])
-                    m.b = m.b - #bytes
+                    m.b = m.b - size
                     if s <= m.kt then
                         m.kn = m.kn - 1
-                        m.kb = m.kb - #bytes
+                        m.kb = m.kb - size
                     else
                         m.n = m.n - 1
                         m.ng = m.ng - 1
@@ -372,8 +372,8 @@ extension RedisReplayScripts {
 
         m.t = m.t + 1
         m.q = m.q + #payload
-        call('XADD', buffer, m.t, 'h', struct.pack(HEADER, m.t, time, expires, m.q, from, to, kind, flags, negotiation),
-            'p', payload)
+        call('XADD', buffer, m.t, 'm',
+            struct.pack(HEADER, m.t, time, expires, m.q, from, to, kind, flags, negotiation) .. payload)
         -- The key outlives the messages by as much again, so it need not be told each time.
         if m.n + m.kn + m.lz == 0 or wall >= m.bx or wall < m.bx - L then
             call('PEXPIRE', buffer, BT)
@@ -398,17 +398,17 @@ extension RedisReplayScripts {
             flush()
             if m.n > 1 then
                 local items = call('XRANGE', buffer, m.kt + 1, '+', 'COUNT', 2)
-                local s, _, x, _, _, k, f, _, bytes = parsed(items[1])
+                local s, _, x, _, _, k, f, _, size = parsed(items[1])
                 m.n = m.n - 1
                 if k ~= 0 then m.ng = m.ng - 1 end
                 if iskept(k, f) and KN > 0 and x > time then
                     m.kt = s
                     m.kn = m.kn + 1
-                    m.kb = m.kb + #bytes
+                    m.kb = m.kb + size
                     while m.kn > KN or m.kb > KB do dropkept(TRIMMED) end
                 else
                     call('XDEL', buffer, items[1][1])
-                    forget(s, x, bytes, TRIMMED)
+                    forget(s, x, size, TRIMMED)
                 end
                 m.r = (parsed(items[2]))
             elseif m.kn > 0 then
@@ -489,17 +489,16 @@ extension RedisReplayScripts {
                 local items = call('XRANGE', buffer, start, '+', 'COUNT', 128)
                 local last
                 for _, item in ipairs(items) do
-                    local s, _, x, from, to, kind, flags, negotiation, payload = parsed(item)
+                    local s, _, x, from, to, kind, flags, _, size = parsed(item)
                     last = s
                     if (to == 0 or to == serial) and from ~= serial then
                         if x <= time then
                             skipped = skipped + 1
                         elseif not onlykept or iskept(kind, flags) then
-                            if count >= MB or total + #payload > MBB then return nil, 0 end
+                            if count >= MB or total + size > MBB then return nil, 0 end
                             count = count + 1
-                            total = total + #payload
-                            out[2 * count - 1] = item[2][2]
-                            out[2 * count] = payload
+                            total = total + size
+                            out[count] = item[2][2]
                         end
                     end
                 end
