@@ -1,4 +1,4 @@
-public import Wire
+import Wire
 
 /// Why a name is not one.
 public enum NameError: Error, Hashable, Sendable {

@@ -21,7 +21,7 @@ final class Place {
 
     func write(_ text: String, mode: Int = 0o600) {
         try? FileManager.default.removeItem(atPath: file)
-        FileManager.default.createFile(
+        _ = FileManager.default.createFile(
             atPath: file, contents: Data(text.utf8), attributes: [.posixPermissions: mode])
     }
 
