@@ -21,12 +21,7 @@ public struct Credentials: Hashable, Sendable {
     }
 
     private static func isValid(_ text: String, _ lengths: ClosedRange<Int>) -> Bool {
-        lengths.contains(text.utf8.count) && text.utf8.allSatisfy(isICECharacter)
-    }
-
-    /// RFC 8839 section 5.1: ice-char is a letter, a digit, "+" or "/".
-    static func isICECharacter(_ character: UInt8) -> Bool {
-        Base64Alphabet.standard.value(of: character) != nil
+        lengths.contains(text.utf8.count) && text.utf8.allSatisfy(\.isICECharacter)
     }
 
     private static func text(_ length: Int, _ random: inout some RandomNumberGenerator) -> String {

@@ -49,18 +49,18 @@ package struct Worker: Sendable {
 }
 
 /// Wakes a thread that waits for descriptors.
-final class WakeDescriptor: Sendable {
-    let fd: Int32
+package final class WakeDescriptor: Sendable {
+    package let fd: Int32
 
-    init?() {
+    package init?() {
         fd = cs_eventfd_create()
         guard fd >= 0 else { return nil }
     }
 
     deinit { cs_close(fd) }
 
-    func signal() { cs_eventfd_signal(fd) }
-    func clear() { cs_eventfd_clear(fd) }
+    package func signal() { cs_eventfd_signal(fd) }
+    package func clear() { cs_eventfd_clear(fd) }
 }
 
 extension String {

@@ -11,10 +11,16 @@ extension UInt8 {
     }
 }
 
+extension UInt8 {
+    /// RFC 8839 section 5.1: ice-char is a letter, a digit, "+" or "/".
+    @inlinable
+    public var isICECharacter: Bool { Base64Alphabet.standard.value(of: self) != nil }
+}
+
 /// The 64 digits of base 64 (RFC 4648).
 @frozen
 public enum Base64Alphabet: Sendable {
-    /// Section 4, with "+" and "/": also those of ICE (RFC 8839 section 5.1, ice-char).
+    /// Section 4, with "+" and "/".
     case standard
     /// Section 5, with "-" and "_".
     case url

@@ -66,9 +66,7 @@ public struct PositionKey: Sendable {
         guard text.byteCount == Self.textLength else { throw .malformed }
         var words: (UInt64, UInt64, UInt64) = (0, 0, 0)
         for offset in 0..<Self.textLength {
-            guard let character: UInt8 = text.load(bigEndianAt: offset),
-                let digit = Base64Alphabet.url.value(of: character)
-            else {
+            guard let character: UInt8 = text.load(bigEndianAt: offset), let digit = Base64URL.value(character) else {
                 throw .malformed
             }
             words.0 = words.0 &<< 6 | words.1 &>> 58

@@ -32,7 +32,7 @@ public struct ResumeToken: Equatable, Sendable {
         guard bytes.count == Self.textLength else { return nil }
         var words: (UInt64, UInt64) = (0, 0)
         for (index, character) in bytes.enumerated() {
-            guard let digit = Base64Alphabet.url.value(of: character) else { return nil }
+            guard let digit = Base64URL.value(character) else { return nil }
             // 22 digits are 132 bits: the last four must be zero.
             if index == Self.textLength &- 1 {
                 guard digit & 15 == 0 else { return nil }

@@ -87,7 +87,7 @@ extension JSON {
             throw .member(path + ".sdpMid", .forbiddenCharacter)
         }
         let fragment = try string("usernameFragment", path, maximum: 256)
-        guard fragment.map({ $0.utf8.count >= 4 && $0.utf8.allSatisfy(isICECharacter) }) != false else {
+        guard fragment.map({ $0.utf8.count >= 4 && $0.utf8.allSatisfy(\.isICECharacter) }) != false else {
             throw .member(path + ".usernameFragment", .malformed)
         }
         return CandidateInit(
