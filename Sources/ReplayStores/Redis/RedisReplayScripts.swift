@@ -67,8 +67,10 @@ struct RedisReplayScripts: Sendable {
             limits.map { "local \($0.0) = \($0.1)\n" }.joined()
             + "local TRIMMED, EXPIRED, EPOCH = \(LossReason.trimmed.rawValue), \(LossReason.expired.rawValue), "
             + "\(LossReason.epoch.rawValue)\n"
-            + "local LIVE, LIMITS, PREFIX = \(Self.literal(prefix + "live:")), \(Self.literal(prefix + "limits:")), "
-            + "\(Self.literal(prefix))\n" + Self.room
+            + "local LIVE, PREFIX = \(Self.literal(prefix + "live:")), \(Self.literal(prefix))\n"
+            + ["rooms", "used", "absent", "usage"].map {
+                "local \($0.uppercased()) = \(Self.literal(prefix + "limits:" + $0))\n"
+            }.joined() + Self.room
         publish = RedisScript(RedisReplayRoomField.indexed(head + Self.history + Self.limiting + Self.publishing))
         join = RedisScript(
             RedisReplayRoomField.indexed(
@@ -183,15 +185,7 @@ extension RedisReplayScripts {
 
         -- What all rooms together have: a list of rooms by their last sign of life, one of those with messages by their last
         -- use, one of users by when they dropped out, and what is accounted for each room and for all.
-        local ROOMS, USED, ABSENT, USAGE = LIMITS .. 'rooms', LIMITS .. 'used', LIMITS .. 'absent', LIMITS .. 'usage'
-        local NAME = string.sub(buffer, NA, -2)
-
-        local function keyof(kind, name) return PREFIX .. kind .. ':{' .. name .. '}' end
-
-        local function prolong()
-            if AL == 0 then return end
-            call('ZADD', ROOMS, wall, NAME)
-        end
+        local function own() return string.sub(buffer, NA, -2) end
 
         -- A room's share grows and shrinks in steps, so that few publishes have to write it.
         local function account()
@@ -203,39 +197,71 @@ extension RedisReplayScripts {
             if m.mc ~= m.am then call('HINCRBY', USAGE, '\0m', m.mc - m.am) end
             if share ~= m.ab or m.mc ~= m.am then
                 m.ab, m.am = share, m.mc
-                call('HSET', USAGE, NAME, share .. ' ' .. m.mc)
+                call('HSET', USAGE, own(), share .. ' ' .. m.mc)
             end
         end
 
-        -- The room is no more.
-        local function release(name)
-            if AL == 0 then return end
-            local share, members = string.match(call('HGET', USAGE, name) or '0 0', '^(%d+) (%d+)$')
-            if share ~= '0' then call('HINCRBY', USAGE, '\0b', -share) end
-            if members ~= '0' then call('HINCRBY', USAGE, '\0m', -members) end
-            call('HDEL', USAGE, name)
-            call('ZREM', USED, name)
-            call('ZREM', ROOMS, name)
-            if call('ZCARD', ROOMS) == 0 then call('DEL', USAGE, ABSENT, USED) end
-        end
+        -- What is seldom wanted, made when it is: a function takes time to make even if nobody calls it.
+        local function seldom()
+            local it = {}
 
-        local function total(what) return tonumber(call('HGET', USAGE, what) or 0) end
+            -- The room is no more.
+            function it.release(name)
+                if AL == 0 then return end
+                local share, members = string.match(call('HGET', USAGE, name) or '0 0', '^(%d+) (%d+)$')
+                if share ~= '0' then call('HINCRBY', USAGE, '\0b', -share) end
+                if members ~= '0' then call('HINCRBY', USAGE, '\0m', -members) end
+                call('HDEL', USAGE, name)
+                call('ZREM', USED, name)
+                call('ZREM', ROOMS, name)
+                if call('ZCARD', ROOMS) == 0 then call('DEL', USAGE, ABSENT, USED) end
+            end
 
-        local function remove()
-            call('DEL', buffer, state, seq)
-            release(NAME)
-        end
+            function it.remove()
+                call('DEL', buffer, state, seq)
+                it.release(own())
+            end
 
-        local function absent(name, since)
-            if AL == 0 then return end
-            if since then call('ZADD', ABSENT, since, NAME .. '\0' .. name) else call('ZREM', ABSENT, NAME .. '\0' .. name) end
+            -- Of this room; since when, or not any more.
+            function it.absent(user, since)
+                if AL == 0 then return end
+                local about = own() .. '\0' .. user
+                if since then call('ZADD', ABSENT, since, about) else call('ZREM', ABSENT, about) end
+            end
+
+            -- False if that was the last member.
+            function it.sweep()
+                local all = call('HGETALL', state)
+                local left, due = 0, 0
+                for index = 1, #all, 2 do
+                    if string.byte(all[index]) ~= 0 then
+                        local u = unpacked(all[index + 1])
+                        if u[4] == 0 and u[5] + S <= time then
+                            call('HDEL', state, all[index])
+                            it.absent(all[index])
+                        else
+                            left = left + 1
+                            if u[4] == 0 and (due == 0 or u[5] + S < due) then due = u[5] + S end
+                        end
+                    end
+                end
+                if left == 0 then
+                    it.remove()
+                    return false
+                end
+                m.mc = left
+                m.w = due == 0 and 0 or math.max(due, time + 1000000)
+                return true
+            end
+
+            return it
         end
 
         local function save()
             m.c = time
             account()
             if wall >= m.x or wall < m.x - L then
-                prolong()
+                if AL == 1 then call('ZADD', ROOMS, wall, own()) end
                 m.x = wall + math.floor(L / 4)
                 call('SET', seq, pack(m), 'PX', MT)
                 call('PEXPIRE', state, MT)
@@ -251,31 +277,6 @@ extension RedisReplayScripts {
             return u
         end
 
-        local function sweep()
-            if m.w == 0 or time < m.w then return true end
-            local all = call('HGETALL', state)
-            local left, due = 0, 0
-            for index = 1, #all, 2 do
-                if string.byte(all[index]) ~= 0 then
-                    local u = unpacked(all[index + 1])
-                    if u[4] == 0 and u[5] + S <= time then
-                        call('HDEL', state, all[index])
-                        absent(all[index])
-                    else
-                        left = left + 1
-                        if u[4] == 0 and (due == 0 or u[5] + S < due) then due = u[5] + S end
-                    end
-                end
-            end
-            if left == 0 then
-                remove()
-                return false
-            end
-            m.mc = left
-            m.w = due == 0 and 0 or math.max(due, time + 1000000)
-            return true
-        end
-
         local function load()
             local raw = call('GET', seq)
             if not raw then return false end
@@ -283,7 +284,8 @@ extension RedisReplayScripts {
             if type(m) ~= 'table' or m.v ~= 2 then error('not a room') end
             if call('HGET', state, '\0') ~= m.id then return false end
             if m.c > time then time = m.c end
-            return sweep()
+            if m.w == 0 or time < m.w then return true end
+            return seldom().sweep()
         end
 
         local function touched(u)
@@ -383,52 +385,57 @@ extension RedisReplayScripts {
 
     /// Room for what comes, at the cost of what was not used for longest.
     private static let limiting = #"""
+        local function keyof(kind, name) return PREFIX .. kind .. ':{' .. name .. '}' end
+        local function total(what) return tonumber(call('HGET', USAGE, what) or 0) end
+
         local function use()
             if AL == 0 or wall >= m.lu and wall < m.lu + 1000000 then return end
             m.lu = wall
-            call('ZADD', USED, wall, NAME)
-        end
-
-        -- All messages of another room.
-        local function evict(name)
-            local mine, own = m, buffer
-            local raw = call('GET', keyof('seq', name))
-            call('ZREM', USED, name)
-            if not raw then return release(name) end
-            m, buffer = unpacked(raw), keyof('buffer', name)
-            call('DEL', buffer)
-            if m.t > m.f then m.f, m.fr = m.t, TRIMMED end
-            m.n, m.kn, m.b, m.kb, m.kt, m.r, m.ng, m.lz, m.sp, m.lu = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-            if m.ab > 0 then call('HINCRBY', USAGE, '\0b', -m.ab) end
-            m.ab = 0
-            call('HSET', USAGE, name, '0 ' .. m.am)
-            call('SET', keyof('seq', name), pack(m), 'KEEPTTL')
-            m, buffer = mine, own
+            call('ZADD', USED, wall, own())
         end
 
         local function makespace(size)
-            if AL == 0 then return end
-            local function needed()
+            if AL == 0 or m.b + size + OVERHEAD * (m.n + m.kn + m.lz + 1) <= m.ab then return end
+
+            local function isfull()
                 local cost = m.b + size + OVERHEAD * (m.n + m.kn + m.lz + 1)
-                return cost <= m.ab and 0 or math.ceil(cost / STEP) * STEP - m.ab
+                return total('\0b') + math.max(math.ceil(cost / STEP) * STEP - m.ab, 0) > MAXBYTES
             end
-            if needed() == 0 or total('\0b') + needed() <= MAXBYTES then return end
+
+            -- All messages of another room.
+            local function evict(name)
+                local mine, here = m, buffer
+                local raw = call('GET', keyof('seq', name))
+                call('ZREM', USED, name)
+                if not raw then return seldom().release(name) end
+                m, buffer = unpacked(raw), keyof('buffer', name)
+                call('DEL', buffer)
+                if m.t > m.f then m.f, m.fr = m.t, TRIMMED end
+                m.n, m.kn, m.b, m.kb, m.kt, m.r, m.ng, m.lz, m.sp, m.lu = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+                if m.ab > 0 then call('HINCRBY', USAGE, '\0b', -m.ab) end
+                m.ab = 0
+                call('HSET', USAGE, name, '0 ' .. m.am)
+                call('SET', keyof('seq', name), pack(m), 'KEEPTTL')
+                m, buffer = mine, here
+            end
+
+            if not isfull() then return end
             flush()
-            while total('\0b') + needed() > MAXBYTES do
+            while isfull() do
                 local oldest = call('ZRANGE', USED, 0, 1)
                 local name = oldest[1]
-                if name == NAME then name = oldest[2] end
+                if name == own() then name = oldest[2] end
                 if name then
                     evict(name)
                 elseif m.kn > 0 then
                     dropkept(TRIMMED)
                 elseif m.n > 0 then
                     local item = call('XRANGE', buffer, m.kt + 1, '+', 'COUNT', 1)[1]
-                    local s, _, x, _, _, k, _, _, size = parsed(item)
+                    local s, _, x, _, _, k, _, _, bytes = parsed(item)
                     call('XDEL', buffer, item[1])
                     m.n, m.r = m.n - 1, 0
                     if k ~= 0 then m.ng = m.ng - 1 end
-                    forget(s, x, size, TRIMMED)
+                    forget(s, x, bytes, TRIMMED)
                 else
                     break
                 end
@@ -448,7 +455,7 @@ extension RedisReplayScripts {
             call('ZREM', ABSENT, oldest)
             local raw, about = call('GET', keyof('seq', name)), call('HGET', keyof('state', name), user)
             if not raw then
-                release(name)
+                seldom().release(name)
             elseif about and unpacked(about)[4] == 0 then
                 local mine = m
                 m = unpacked(raw)
@@ -456,7 +463,7 @@ extension RedisReplayScripts {
                 m.mc = m.mc - 1
                 if m.mc <= 0 then
                     call('DEL', keyof('buffer', name), keyof('state', name), keyof('seq', name))
-                    release(name)
+                    seldom().release(name)
                 else
                     if m.mc ~= m.am then call('HINCRBY', USAGE, '\0m', m.mc - m.am) end
                     m.am = m.mc
@@ -471,7 +478,7 @@ extension RedisReplayScripts {
         -- Rooms whose keys have expired, a few at a time.
         local function reap(count)
             for _, name in ipairs(call('ZRANGE', ROOMS, 0, count - 1)) do
-                if call('EXISTS', keyof('seq', name)) == 0 then release(name) end
+                if call('EXISTS', keyof('seq', name)) == 0 then seldom().release(name) end
             end
         end
 
@@ -489,7 +496,7 @@ extension RedisReplayScripts {
         local function hasmemberplace()
             if AL == 0 or total('\0m') < MAXMEMBERS then return true end
             reap(16)
-            if total('\0m') >= MAXMEMBERS then forgetoldest(NAME) end
+            if total('\0m') >= MAXMEMBERS then forgetoldest(own()) end
             return total('\0m') < MAXMEMBERS
         end
 
@@ -631,7 +638,7 @@ extension RedisReplayScripts {
             m.e = epoch
             m.t, m.f, m.n, m.kn, m.b, m.kb, m.kt, m.r, m.ng, m.ki = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
             m.lz, m.sp, m.q, m.lu = 0, 0, 0, 0
-            if AL == 1 then call('ZREM', USED, NAME) end
+            if AL == 1 then call('ZREM', USED, own()) end
             local all = call('HGETALL', state)
             for index = 1, #all, 2 do
                 if string.byte(all[index]) ~= 0 then
@@ -733,7 +740,7 @@ extension RedisReplayScripts {
     private static let joining = #"""
         local name, generation, token, epoch = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
         if not load() then
-            remove()
+            seldom().remove()
             if not hasroomplace() then return 'tooManyRooms' end
             time = wall
             m = {}
@@ -747,12 +754,12 @@ extension RedisReplayScripts {
         if not u then
             if not raw then
                 if m.mc >= MM or not hasmemberplace() then
-                    if m.mc == 0 then remove() end
+                    if m.mc == 0 then seldom().remove() end
                     return 'tooManyMembers'
                 end
                 m.mc = m.mc + 1
             end
-            if raw then absent(name) end
+            if raw then seldom().absent(name) end
             u = {m.ns, token, generation, 1, time, -1, m.t, 0, 1}
             m.ns = m.ns + 1
             put(name, u)
@@ -760,7 +767,7 @@ extension RedisReplayScripts {
             return {'j', unproven(), generation, token, 0, 0, 0, ''}
         end
         local wasconnected, age, before = u[4], time - u[5], u[3]
-        if wasconnected == 0 then absent(name) end
+        if wasconnected == 0 then seldom().absent(name) end
         u[3], u[4], u[5], u[9] = generation, 1, time, u[9] + 1
         local result
         if ARGV[6] == '1' and (ARGV[7] == u[2] or ARGV[7] == '' and NT == 0) then
@@ -805,7 +812,7 @@ extension RedisReplayScripts {
         if u[4] == 1 then
             u[4], u[5] = 0, time
             put(ARGV[2], u)
-            absent(ARGV[2], time)
+            seldom().absent(ARGV[2], time)
             if m.w == 0 or time + S < m.w then m.w = time + S end
         end
         save()
@@ -816,9 +823,9 @@ extension RedisReplayScripts {
         local u, refusal = checked()
         if not u then return refusal end
         m.mc = m.mc - 1
-        absent(ARGV[2])
+        seldom().absent(ARGV[2])
         if m.mc <= 0 then
-            remove()
+            seldom().remove()
         else
             call('HDEL', state, ARGV[2])
             save()
@@ -865,7 +872,7 @@ extension RedisReplayScripts {
         local isfine, isthere = pcall(load)
         if isfine and isthere then isfine = pcall(reset, ARGV[2], tonumber(ARGV[3])) end
         if not isfine or not isthere then
-            pcall(remove)
+            pcall(seldom().remove)
             call('DEL', buffer, state, seq)
             return 'unknownRoom'
         end
