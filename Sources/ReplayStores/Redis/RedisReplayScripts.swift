@@ -35,6 +35,8 @@ struct RedisReplayScripts: Sendable {
     let reset: RedisScript
     let touch: RedisScript
     let announce: RedisScript
+    /// Run at each connect.
+    let greet: RedisScript
 
     var all: [RedisScript] {
         [publish, join, recover, acknowledge, drop, leave, state, quality, reset, touch, announce]
@@ -70,22 +72,28 @@ struct RedisReplayScripts: Sendable {
             + "local LIVE, PREFIX = \(Self.literal(prefix + "live:")), \(Self.literal(prefix))\n"
             + ["rooms", "used", "absent", "usage"].map {
                 "local \($0.uppercased()) = \(Self.literal(prefix + "limits:" + $0))\n"
-            }.joined() + Self.room
+            }.joined() + "local SERVER = \(Self.literal(prefix + "limits:server"))\n" + Self.room
         publish = RedisScript(RedisReplayRoomField.indexed(head + Self.history + Self.limiting + Self.publishing))
         join = RedisScript(
             RedisReplayRoomField.indexed(
-                head + Self.history + Self.limiting + Self.admitting + Self.resetting + Self.replaying
+                head + Self.history + Self.limiting + Self.admitting + Self.replaying
                     + Self.joining))
         recover = RedisScript(
             RedisReplayRoomField.indexed(
-                head + Self.history + Self.limiting + Self.resetting + Self.replaying + Self.recovering))
+                head + Self.history + Self.limiting + Self.replaying + Self.recovering))
         acknowledge = RedisScript(RedisReplayRoomField.indexed(head + Self.acknowledging))
         drop = RedisScript(RedisReplayRoomField.indexed(head + Self.dropping))
         leave = RedisScript(RedisReplayRoomField.indexed(head + Self.leaving))
         state = RedisScript(RedisReplayRoomField.indexed(head + Self.stating))
         quality = RedisScript(RedisReplayRoomField.indexed(head + Self.judging))
-        reset = RedisScript(RedisReplayRoomField.indexed(head + Self.resetting + Self.restarting))
+        reset = RedisScript(RedisReplayRoomField.indexed(head + Self.restarting))
         announce = RedisScript(RedisReplayRoomField.indexed(head + Self.announcing))
+        greet = RedisScript(
+            """
+            local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+            if run then redis.call('SET', KEYS[1], string.sub(run, 1, 16)) end
+            return 'done'
+            """)
         touch = RedisScript(
             "redis.call('PEXPIRE', KEYS[1], \(lifetimes.stateKey)) redis.call('PEXPIRE', KEYS[2], \(lifetimes.stateKey)) "
                 + "return 'done'")
@@ -111,6 +119,8 @@ enum RedisReplayRoomField: String, CaseIterable {
     case bx, lz, sp, q
     /// Bytes and members accounted among those of all rooms; the last use that is.
     case ab, am, lu
+    /// The server's run in which it was last used.
+    case g
 
     /// The script with `m.name` written as `m[index]`.
     static func indexed(_ script: String) -> String {
@@ -201,6 +211,8 @@ extension RedisReplayScripts {
             end
         end
 
+        local save
+
         -- What is seldom wanted, made when it is: a function takes time to make even if nobody calls it.
         local function seldom()
             local it = {}
@@ -254,10 +266,41 @@ extension RedisReplayScripts {
                 return true
             end
 
+            -- A new epoch, with nothing in it; members stay.
+            function it.reset(epoch, reason)
+                call('DEL', buffer)
+                if m.t > 0 or m.ee == '' then m.ee = m.e end
+                m.er = reason
+                m.e = epoch
+                m.t, m.f, m.n, m.kn, m.b, m.kb, m.kt, m.r, m.ng, m.ki = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+                m.lz, m.sp, m.q, m.lu = 0, 0, 0, 0
+                if AL == 1 then call('ZREM', USED, own()) end
+                local all = call('HGETALL', state)
+                for index = 1, #all, 2 do
+                    if string.byte(all[index]) ~= 0 then
+                        local u = unpacked(all[index + 1])
+                        u[6], u[7] = -1, 0
+                        call('HSET', state, all[index], pack(u))
+                    elseif all[index] ~= '\0' then
+                        call('HDEL', state, all[index])
+                    end
+                end
+                here('reset')
+            end
+
+            -- The server is another one than the room was last used on, or was started again: what it has may be older
+            -- than what was given out.
+            function it.doubt(run)
+                local word = redis.sha1hex(m.e .. run .. m.id)
+                it.reset(string.sub(word, 1, 15) .. '0', EPOCH)
+                m.g = run
+                save()
+            end
+
             return it
         end
 
-        local function save()
+        function save()
             m.c = time
             account()
             if wall >= m.x or wall < m.x - L then
@@ -278,12 +321,21 @@ extension RedisReplayScripts {
         end
 
         local function load()
-            local raw = call('GET', seq)
+            local raw, run
+            if AL == 1 then
+                local both = call('MGET', seq, SERVER)
+                raw, run = both[1], both[2]
+                -- Also of another type: then this says so.
+                if not raw then raw = call('GET', seq) end
+            else
+                raw = call('GET', seq)
+            end
             if not raw then return false end
             m = unpacked(raw)
             if type(m) ~= 'table' or m.v ~= 2 then error('not a room') end
             if call('HGET', state, '\0') ~= m.id then return false end
             if m.c > time then time = m.c end
+            if run and run ~= m.g then seldom().doubt(run) end
             if m.w == 0 or time < m.w then return true end
             return seldom().sweep()
         end
@@ -629,31 +681,6 @@ extension RedisReplayScripts {
         return {'p', m.e, m.t, 0}
         """#
 
-    /// A new epoch, with nothing in it; members stay.
-    private static let resetting = #"""
-        local function reset(epoch, reason)
-            call('DEL', buffer)
-            if m.t > 0 or m.ee == '' then m.ee = m.e end
-            m.er = reason
-            m.e = epoch
-            m.t, m.f, m.n, m.kn, m.b, m.kb, m.kt, m.r, m.ng, m.ki = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-            m.lz, m.sp, m.q, m.lu = 0, 0, 0, 0
-            if AL == 1 then call('ZREM', USED, own()) end
-            local all = call('HGETALL', state)
-            for index = 1, #all, 2 do
-                if string.byte(all[index]) ~= 0 then
-                    local u = unpacked(all[index + 1])
-                    u[6], u[7] = -1, 0
-                    put(all[index], u)
-                elseif all[index] ~= '\0' then
-                    call('HDEL', state, all[index])
-                end
-            end
-            here('reset')
-        end
-
-        """#
-
     /// `presented` at ARGV[at]: n, u or p, then epoch and sequence.
     private static let replaying = #"""
         local function standing() return {m.e, m.t, m.f, m.fr, m.ee, m.er} end
@@ -728,7 +755,7 @@ extension RedisReplayScripts {
             if kind == 'p' and presented == m.e and sequence > m.t and RS == 1 then
                 -- The numbers went back, by a failover: nothing that was said of them holds.
                 put(ARGV[2], u)
-                reset(epoch, EPOCH)
+                seldom().reset(epoch, EPOCH)
                 u[6] = -1
             end
             u[7] = m.t
@@ -746,6 +773,7 @@ extension RedisReplayScripts {
             m = {}
             for index = 1, FIELDS do m[index] = 0 end
             m.v, m.id, m.e, m.fr, m.ee, m.er, m.ns, m.win = 2, epoch, epoch, TRIMMED, '', EPOCH, 1, W
+            m.g = AL == 1 and call('GET', SERVER) or ''
             call('HSET', state, '\0', m.id)
         end
         local raw = call('HGET', state, name)
@@ -870,7 +898,7 @@ extension RedisReplayScripts {
     /// What is not a room is removed: otherwise nothing could ever be said under its name again.
     private static let restarting = #"""
         local isfine, isthere = pcall(load)
-        if isfine and isthere then isfine = pcall(reset, ARGV[2], tonumber(ARGV[3])) end
+        if isfine and isthere then isfine = pcall(seldom().reset, ARGV[2], tonumber(ARGV[3])) end
         if not isfine or not isthere then
             pcall(seldom().remove)
             call('DEL', buffer, state, seq)
