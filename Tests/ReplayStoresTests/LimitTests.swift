@@ -161,6 +161,31 @@ final class LimitScene: @unchecked Sendable {
     }
 
     @Test(arguments: LimitCase.all)
+    func holdInRedis(_ row: LimitCase) throws {
+        var rooms = Replay.Configuration()
+        row.change(&rooms)
+        let clock = TestClock()
+        let scene = try RedisScene(try RedisServer(), clock: clock, rooms)
+        try row.play(LimitScene(StoreDriver(perform: { try scene.perform($0) }, pass: { clock.pass($0) })))
+    }
+
+    /// Rooms whose keys expire, or are removed, do not take places for ever.
+    @Test func forgetRoomsThatRedisForgot() throws {
+        var rooms = Replay.Configuration()
+        rooms.maximumRooms = 4
+        rooms.maximumMembers = 4
+        let scene = try RedisScene(try RedisServer(), rooms)
+        for index in 0..<4 { _ = try scene.join("ann", room: "room \(index)") }
+        #expect(throws: Refusal.tooManyRooms) { try scene.join("ann", room: "one more") }
+        #expect(throws: Refusal.tooManyMembers) { try scene.join("bob", room: "room 0") }
+        for index in 0..<3 {
+            try scene.raw("DEL", .text("webrtc:reconnect:seq:{room \(index)}"))
+        }
+        for index in 4..<7 { _ = try scene.join("ann", room: "room \(index)") }
+        #expect(throws: Refusal.tooManyRooms) { try scene.join("ann", room: "one more") }
+    }
+
+    @Test(arguments: LimitCase.all)
     func holdInSQLite(_ row: LimitCase) throws {
         var rooms = Replay.Configuration()
         row.change(&rooms)
