@@ -43,8 +43,8 @@ WORLD = """
       this.hasTicket = sdp.includes("a=ice-ufrag:lrc1/");
       if (!this.isClosed) world.behave(this);
     }
-    async addIceCandidate(candidate) { this.taken.push(candidate); }
-    async getStats() { return new Map(); }
+    async addIceCandidate(candidate) { this.taken.push(candidate); if (this.takes) this.takes(candidate); }
+    async getStats() { return new Map(world.reports || []); }
     open() {
       this.iceConnectionState = this.connectionState = "connected";
       this.dispatchEvent(new Event("connectionstatechange"));
@@ -98,6 +98,10 @@ WORLD = """
     world.peers.length = 0;
     return storage;
   };
+  // Statistics of pairs by family: the first is in use, all have answered.
+  const answered = (...families) => families.flatMap((family, index) => [
+    [`pair ${family}`, {type: "candidate-pair", state: "succeeded", nominated: index === 0, remoteCandidateId: family}],
+    [family, {type: "remote-candidate", address: {ipv6: "2001:db8::1", ipv4: "192.0.2.1"}[family]}]]);
   const failure = (promise) => promise.then(() => null, (error) => error);
   const verdict = (does) => { try { does(); return "taken"; } catch (error) {
     return error instanceof R.ReconnectError ? error.kind : String(error); } };
@@ -827,7 +831,8 @@ def test_options_are_checked(blank):
     verdicts = blank.world(
         """return [{signaling: null}, {signaling: {}}, {key: ""}, {fastTimeout: 0}, {policy: "both"}, {channels: {}},
              {channels: [{id: 1}]}, {channels: [{label: "a", id: 255}]}, {channels: [{label: "a", id: 1}, {label: "b", id: 1}]},
-             {channels: [{label: "a"}, {label: "a"}]}, {heartbeat: 7}, {heartbeat: {misses: 0}}, {reconnect: {base: 0}}]
+             {channels: [{label: "a"}, {label: "a"}]}, {heartbeat: 7}, {heartbeat: {misses: 0}}, {reconnect: {base: 0}},
+             {headStart: -1}, {headStart: 1001}, {headStart: "50"}]
              .map((change) => verdict(() => connectionOf(change)))"""
     )
     assert verdicts == ["argument"] * len(verdicts)
@@ -1081,3 +1086,126 @@ def test_socket_of_the_callers_own(blank):
         "candidates": [1, [None]],
         "later": "unreachable",
     }
+
+
+# ---- IPv6 goes ahead where it has worked
+
+# What a peer was given: with the description, and after it. Once it has everything it opens.
+GIVEN = """
+  const given = ({remote, taken}) => [(remote.match(/^a=(candidate|end-of-candidates).*/gm) || []).map((line) => line.slice(2)),
+    taken.map(({candidate}) => candidate)];
+  const whole = (peer) => {
+    if (/ 192\\.0\\.2\\.1 /.test(peer.remote)) return peer.open();
+    peer.takes = () => { if (peer.taken.length === 1 + peer.hasTicket) peer.open(); };
+  };
+"""
+
+
+@pytest.mark.parametrize("tickets", [True, False], ids=["zero-signaling", "fast"])
+@pytest.mark.parametrize(
+    ["answered", "start", "is_ahead"],
+    [(["ipv6"], 50, True), (["ipv6"], 0, False), (["ipv4", "ipv6"], 50, True), (["ipv4"], 50, False), ([], 50, False)],
+    ids=["worked", "switched off", "works beside IPv4", "did not work", "nobody knows"],
+)
+def test_ipv6_has_a_head_start_where_it_worked(blank, tickets, answered, start, is_ahead):
+    seen = blank.world(
+        GIVEN
+        + """const [families, headStart, tickets] = args;
+           world.reports = answered(...families);
+           const storage = await visited(tickets ? ticketOf() : undefined);
+           world.behave = whole;
+           const signaling = signalingOf(answerOf({connectionMode: "fast"}));
+           const back = connectionOf({storage, headStart, signaling, policy: "fallback", fastTimeout: 20000});
+           const {mode} = await back.connect();
+           return [mode, ...given(world.peers[0]), back.told.warnings]""",
+        answered,
+        start,
+        tickets,
+    )
+    six = "candidate:1 1 udp 2130706431 2001:db8::1 4000 typ host"
+    four = "candidate:2 1 udp 1694498815 192.0.2.1 4000 typ srflx raddr 0.0.0.0 rport 0"
+    end = ["end-of-candidates"] if tickets else []
+    assert seen[0] == ("zero-signaling" if tickets else "fast")
+    if is_ahead:
+        assert seen[1:] == [[six], [four, *("" for _ in end)], []]
+    else:
+        assert seen[1:] == [[six, four, *end], [], []]
+
+
+def test_ipv4_follows_when_ipv6_fails(blank):
+    """It does not wait for the end of the head start: without IPv4 the attempt would have failed."""
+    seen = blank.world(
+        GIVEN
+        + """world.reports = answered("ipv6");
+           const storage = await visited(ticketOf());
+           world.behave = (peer) => { whole(peer); setTimeout(() => peer.failIce(), 0); };
+           const back = connectionOf({storage, headStart: 1000, policy: "fallback", fastTimeout: 20000});
+           const {mode} = await back.connect();
+           return [mode, back.told.attempts, given(world.peers[0])[1].length]"""
+    )
+    assert seen == ["zero-signaling", ["zero-signaling started null", "zero-signaling won null"], 2]
+
+
+def test_trickled_ipv4_waits_for_ipv6_too(blank):
+    seen = blank.world(
+        """world.reports = answered("ipv6");
+           const storage = await visited(undefined);
+           world.behave = () => {};
+           const signaling = signalingOf((offer, {onCandidate}) => {
+             setTimeout(() => {
+               onCandidate({candidate: CANDIDATES[1].replace("192.0.2.1", "192.0.2.2"), sdpMid: "0"});
+               onCandidate({candidate: CANDIDATES[0].replace("::1", "::2"), sdpMid: "0"});
+               onCandidate(null);
+             }, 0);
+             return answerOf({connectionMode: "fast"});
+           });
+           const back = connectionOf({storage, signaling, fastTimeout: 20000});
+           const done = back.connect();
+           const taken = await within(new Promise((resolve) => {
+             const look = () => world.peers[0] && world.peers[0].taken.length === 4 ? resolve(world.peers[0].taken) : setTimeout(look, 10);
+             look();
+           }), "all candidates");
+           world.peers[0].open();
+           await done;
+           return taken.map(({candidate}) => (/ (\\S+) 4000 /.exec(candidate) || ["", candidate])[1])"""
+    )
+    assert seen == ["2001:db8::2", "192.0.2.1", "192.0.2.2", ""]
+
+
+def test_ipv6_that_answers_second_is_known_next_time(blank):
+    seen = blank.world(
+        """world.reports = answered("ipv4");
+           const storage = storageOf();
+           const connection = connectionOf({storage});
+           const kept = () => {
+             const {lastSuccessfulProtocol, lastConnectedIPv6} = JSON.parse(storage.local.items.get("webrtc_connection_cache"));
+             return [lastSuccessfulProtocol, lastConnectedIPv6, connection.metrics.ipv6Available];
+           };
+           const told = [];
+           const both = within(new Promise((resolve) => {
+             connection.addEventListener("cache", ({detail: {action}}) => {
+               if (action === "save") told.push(kept());
+               if (told.length === 3) resolve();
+             });
+           }), "the other family");
+           await connection.connect();
+           await later(0);
+           world.reports = answered("ipv4", "ipv6");
+           await both;
+           return told"""
+    )
+    assert seen == [["both", None, None], ["ipv4", False, False], ["both", False, True]]
+
+
+def test_network_change_ends_the_head_start(blank):
+    """What worked elsewhere says nothing about here."""
+    seen = blank.world(
+        GIVEN
+        + """world.reports = answered("ipv6");
+           const storage = await visited(ticketOf());
+           const back = connectionOf({storage, policy: "fallback", fastTimeout: 20000});
+           window.dispatchEvent(new Event("online"));
+           const {mode} = await back.connect();
+           return [mode, given(world.peers[0])[0].length]"""
+    )
+    assert seen == ["zero-signaling", 3]
