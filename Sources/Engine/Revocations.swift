@@ -1,0 +1,45 @@
+import Reload
+import Wire
+
+/// Clients whose tickets are worth nothing any more, each until its last ticket has expired; as many as fit.
+///
+/// All of them last equally long, so they end in the order in which they came: a queue knows the next one, and nothing is
+/// searched for.
+struct Revocations {
+    private var ends: [ClientID: Instant] = [:]
+    /// From `first` on. A client that was revoked again has more than one place; only its last one counts.
+    private var queue: [(client: ClientID, end: Instant)] = []
+    private var first = 0
+    private let capacity: Int
+
+    init(capacity: Int) { self.capacity = max(capacity, 1) }
+
+    var count: Int { ends.count }
+
+    func contains(_ client: ClientID, now: Instant) -> Bool { ends[client].map { $0 > now } ?? false }
+
+    /// `end` is never before that of an earlier call. Where there is no room the one that ends first is given up.
+    mutating func insert(_ client: ClientID, until end: Instant, now: Instant) {
+        while let next = queue[first...].first, next.end <= now { removeFirst() }
+        if ends[client] == nil {
+            while ends.count >= capacity, first < queue.count { removeFirst() }
+        }
+        ends[client] = end
+        queue.append((client, end))
+        tidy()
+    }
+
+    private mutating func removeFirst() {
+        let (client, end) = queue[first]
+        first += 1
+        if ends[client] == end { ends[client] = nil }
+    }
+
+    /// Each pass over the queue is paid for by the calls that have made it twice as long as it must be.
+    private mutating func tidy() {
+        guard queue.count >= 2 * max(ends.count, 16) else { return }
+        let kept = queue[first...].filter { ends[$0.client] == $0.end }
+        queue = kept
+        first = 0
+    }
+}
