@@ -7,9 +7,8 @@ import Wire
 /// searched for.
 struct Revocations {
     private var ends: [ClientID: Instant] = [:]
-    /// From `first` on. A client that was revoked again has more than one place; only its last one counts.
-    private var queue: [(client: ClientID, end: Instant)] = []
-    private var first = 0
+    /// A client that was revoked again has more than one place; only its last one counts.
+    private var queue = Queue<(client: ClientID, end: Instant)>()
     private let capacity: Int
 
     init(capacity: Int) { self.capacity = max(capacity, 1) }
@@ -20,9 +19,9 @@ struct Revocations {
 
     /// `end` is never before that of an earlier call. Where there is no room the one that ends first is given up.
     mutating func insert(_ client: ClientID, until end: Instant, now: Instant) {
-        while let next = queue[first...].first, next.end <= now { removeFirst() }
+        while let next = queue.first, next.end <= now { removeFirst() }
         if ends[client] == nil {
-            while ends.count >= capacity, first < queue.count { removeFirst() }
+            while ends.count >= capacity, !queue.isEmpty { removeFirst() }
         }
         ends[client] = end
         queue.append((client, end))
@@ -30,16 +29,13 @@ struct Revocations {
     }
 
     private mutating func removeFirst() {
-        let (client, end) = queue[first]
-        first += 1
+        guard let (client, end) = queue.popFirst() else { return }
         if ends[client] == end { ends[client] = nil }
     }
 
     /// Each pass over the queue is paid for by the calls that have made it twice as long as it must be.
     private mutating func tidy() {
         guard queue.count >= 2 * max(ends.count, 16) else { return }
-        let kept = queue[first...].filter { ends[$0.client] == $0.end }
-        queue = kept
-        first = 0
+        queue = Queue(queue.filter { ends[$0.client] == $0.end })
     }
 }
