@@ -76,13 +76,17 @@ type Error struct {
 // Unwrap is the error of the program's own Signaler that led to this one, if there is one.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Error is the status's name with the detail, or with the status's own sentence if there is none.
+// Error is the status's name with the detail, or with the status's own sentence if there is none; then what led to it.
 func (e *Error) Error() string {
 	detail := e.Detail
 	if detail == "" {
 		detail = e.Status.Text()
 	}
-	return "reconnect: " + e.Status.String() + ": " + detail
+	text := "reconnect: " + e.Status.String() + ": " + detail
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	return text
 }
 
 // Is tells [errors.Is] that errors of the same status are the same, whatever their details.
