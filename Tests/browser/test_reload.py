@@ -450,7 +450,7 @@ def test_killed_server_knows_its_clients(visit, tmp_path, tickets):
         again.wait_for(rf": session \S{{8}} of client {client}, {result['mode']}, connection {number}, ")
 
 
-STORE_IS_THERE = r"^session store: there: "
+STORE_IS_AVAILABLE = r"^session store: available$"
 
 
 def test_two_servers_with_one_redis(visit, tmp_path):
@@ -467,9 +467,9 @@ def test_two_servers_with_one_redis(visit, tmp_path):
                 assert host.metric("reconnect_requests_total", mode="fast") == before + 1
                 assert page.echo("there") == "there"
             # Without Redis every answer is normal, and nothing fails.
-            there = {host: len(host.matches(STORE_IS_THERE)) for host in (one, other)}
+            there = {host: len(host.matches(STORE_IS_AVAILABLE)) for host in (one, other)}
             redis.end()
-            one.wait_for(r"^session store: away: ")
+            one.wait_for(r"^session store: unavailable: ")
             assert one.metric("reconnect_store_up") == 0
             assert page.reload()["mode"] == "normal"
             assert page.echo("without") == "without"
@@ -477,7 +477,7 @@ def test_two_servers_with_one_redis(visit, tmp_path):
             # It is back, and empty.
             redis.start()
             for host in (one, other):
-                host.wait_for(STORE_IS_THERE, times=there[host] + 1)
+                host.wait_for(STORE_IS_AVAILABLE, times=there[host] + 1)
                 assert host.metric("reconnect_store_up") == 1
             assert page.reload()["mode"] in ("normal", "fast")  # by when the hosts have told it what they know
             page.site.host = other
