@@ -6,6 +6,7 @@ import re
 import hosts
 import pytest
 import web
+from declarations import Declarations
 from page import LIBRARY, Page
 
 # A world in the page: fake peers whose behaviour a test writes, storage in memory, signaling that answers.
@@ -1209,3 +1210,100 @@ def test_network_change_ends_the_head_start(blank):
            return [mode, given(world.peers[0])[0].length]"""
     )
     assert seen == ["zero-signaling", 3]
+
+
+# ---- The declarations for TypeScript say what the module has, no more and no less
+
+
+@pytest.fixture(scope="module")
+def declared():
+    return Declarations()
+
+
+@pytest.fixture(scope="module")
+def source():
+    text = (hosts.ROOT / "bindings/web/reconnect.js").read_text()
+    return re.sub(r"/\*.*?\*/|(?<=[ ;{])// [^\n]*", "", text, flags=re.S)
+
+
+def test_exports_and_members_are_the_declared_ones(blank, declared):
+    seen = blank.world(
+        """const connection = connectionOf();
+           delete connection.told;
+           const own = (value) => [...Object.keys(value), ...Object.getOwnPropertyNames(Object.getPrototypeOf(value))]
+             .filter((name) => name !== "constructor");
+           const error = new R.ReconnectError("ice", "detail", {cause: 7});
+           return {exports: Object.entries(R).map(([name, value]) => [name, /^class/.test(value) ? "class" : typeof value]),
+             connection: own(connection), metrics: Object.keys(connection.metrics), session: Object.keys(connection.session),
+             error: Object.keys(error), cause: error.cause, signaling: own(R.webSocketSignaling("ws://127.0.0.1:1/")),
+             storage: Object.keys(R.certificateStorage())}"""
+    )
+    assert dict(seen["exports"]) == declared.values
+    listening = {"addEventListener", "removeEventListener"}  # declared for the types of the events
+    assert set(seen["connection"]) == declared.members["Connection"] - listening
+    assert set(seen["metrics"]) == declared.members["Metrics"]
+    assert set(seen["session"]) == declared.nested("Connection", "session")
+    assert {*seen["error"], "cause"} == declared.members["ReconnectError"] and seen["cause"] == 7
+    assert declared.members["Signaling"] <= set(seen["signaling"])
+    assert set(seen["storage"]) == declared.members["CertificateStorage"]
+
+
+def test_what_is_parsed_has_the_declared_members(blank, declared):
+    seen = blank.world(
+        """const ticket = ticketOf({derivedInit: true, other: 1});
+           const groups = R.extractCandidates(SDP);
+           const entry = {...groups, timestamp: Date.now(), sessionId: TOKEN, lastConnectedIPv6: true, other: 1};
+           const keys = (value) => Object.keys(value);
+           return {Ticket: keys(R.parseTicket(ticket)), Answer: keys(R.parseAnswer({...answerOf({ticket}), other: 1})),
+             CacheEntry: keys(R.parseCacheEntry(JSON.stringify(entry))), Candidate: keys(R.parseCandidate(CANDIDATES[0]))}"""
+    )
+    assert {name: set(keys) for name, keys in seen.items()} == {name: declared.members[name] for name in seen}
+
+
+def test_events_are_the_declared_ones(blank, declared, source):
+    told = set(re.findall(r'#tell\("(\w+)"', source))
+    assert told == declared.members["ConnectionEventMap"]
+    seen = blank.world(
+        """const storage = await visited(ticketOf());
+           const details = {};
+           const hear = (connection) => {
+             for (const name of args[0]) {
+               connection.addEventListener(name, ({detail}) => { details[name] = [...new Set([...details[name] || [], ...Object.keys(detail)])]; });
+             }
+             return connection;
+           };
+           const back = hear(connectionOf({storage}));
+           storage.local.setItem("webrtc_connection_cache", "{");       // a warning
+           const {timings} = await back.connect();
+           details.timings = Object.keys(timings);
+           back.peer.dispatchEvent(Object.assign(new Event("datachannel"), {channel: new FakeChannel("theirs", {})}));
+           back.peer.control.say({type: "ticket", ticket: ticketOf()});
+           back.peer.failIce();
+           return details""",
+        sorted(told),
+    )
+    named = {"datachannel": {"channel"}, "timings": {"prepared", "ice", "dtls", "open"}}
+    for name in told - {"datachannel"}:
+        named[name] = declared.members[f"{name.capitalize()}Detail"]
+    assert {name: set(keys) for name, keys in seen.items()} == named
+    assert named["timings"] < declared.members["Timings"]
+
+
+def test_options_and_words_are_the_declared_ones(declared, source):
+    read = set(re.findall(r"[oO]ptions\.(\w+)", source))
+    read |= {"storage"} if re.search(r"\{storage = \{\}\} = options", source) else set()
+    own = {"interval", "misses"}  # of the heartbeat
+    assert read - own == declared.members["ConnectionOptions"]
+    assert own < declared.members["HeartbeatOptions"]
+    defaults = re.search(r"const DEFAULTS = \{(.*?)\};", source, re.S)[1]
+    assert set(re.findall(r"(\w+):", defaults)) <= declared.members["ConnectionOptions"]
+    assert declared.required["ConnectionOptions"] == {"signaling"}
+    kinds = set(re.findall(r'(?:new ReconnectError|this\.#failure|\.stop|#drop)\("([\w-]+)"', source))
+    kinds |= set(re.findall(r'failureOf\([^()]*, "(\w+)"\)', source)) | set(re.findall(r'kind = "(\w+)"', source))
+    stages = set(re.findall(r'"(\w+)"', re.search(r"get #stage\(\) \{(.*)\}", source)[1])) | {"ended", "lost"}
+    assert kinds | stages == declared.literals["ErrorKind"]
+    assert set(re.findall(r'#setState\("(\w+)"', source)) | {"idle"} == declared.literals["State"]
+    assert set(re.findall(r'"([\w-]+)"', re.search(r"const MODES = (.*);", source)[1])) == declared.literals["Mode"]
+    assert (
+        set(re.findall(r'"(\w+)"', re.search(r"const PROTOCOLS = (.*);", source)[1])) == declared.literals["Protocol"]
+    )
