@@ -107,7 +107,7 @@ var (
 	ErrClosed error = &Error{Status: StatusClosed}
 	// ErrTooLarge: the message is larger than the receiver accepts.
 	ErrTooLarge error = &Error{Status: StatusTooLarge}
-	// ErrLimit: there are as many peers or channels as the configuration allows.
+	// ErrLimit: there are as many peers, connectors or channels as the configuration allows.
 	ErrLimit error = &Error{Status: StatusLimit}
 	// ErrMalformedJSON: the detail names the member, or line and column.
 	ErrMalformedJSON error = &Error{Status: StatusMalformedJSON}
