@@ -76,13 +76,17 @@ type Error struct {
 // Unwrap is the error of the program's own Signaler that led to this one, if there is one.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Error is the status's name with the detail, or with the status's own sentence if there is none.
+// Error is the status's name with the detail, or with the status's own sentence if there is none; then what led to it.
 func (e *Error) Error() string {
 	detail := e.Detail
 	if detail == "" {
 		detail = e.Status.Text()
 	}
-	return "reconnect: " + e.Status.String() + ": " + detail
+	text := "reconnect: " + e.Status.String() + ": " + detail
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	return text
 }
 
 // Is tells [errors.Is] that errors of the same status are the same, whatever their details.
@@ -103,7 +107,7 @@ var (
 	ErrClosed error = &Error{Status: StatusClosed}
 	// ErrTooLarge: the message is larger than the receiver accepts.
 	ErrTooLarge error = &Error{Status: StatusTooLarge}
-	// ErrLimit: there are as many peers or channels as the configuration allows.
+	// ErrLimit: there are as many peers, connectors or channels as the configuration allows.
 	ErrLimit error = &Error{Status: StatusLimit}
 	// ErrMalformedJSON: the detail names the member, or line and column.
 	ErrMalformedJSON error = &Error{Status: StatusMalformedJSON}

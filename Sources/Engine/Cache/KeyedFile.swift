@@ -83,6 +83,9 @@ final class KeyedFile<Record: KeptRecord>: Sendable {
 
     // MARK: The file
 
+    /// Something is not in the file yet.
+    var hasChanges: Bool { state.withLock { !$0.changes.isEmpty } }
+
     /// Takes in what is in the file, if that is not known yet. A sentence if it cannot be used, once.
     func refresh() -> String? {
         guard let file else { return nil }
