@@ -124,26 +124,31 @@ enum RedisReplayRoomField: String, CaseIterable {
 
     /// The script with `m.name` written as `m[index]`.
     static func indexed(_ script: String) -> String {
-        var places: [String: Int] = [:]
-        for (index, field) in allCases.enumerated() { places[field.rawValue] = index + 1 }
-        var output = ""
-        var word = ""
-        func flush(_ next: Character?) {
-            if word.hasPrefix("m."), let place = places[String(word.dropFirst(2))] {
-                output += "m[\(place)]"
-            } else {
-                output += word
+        var places: [[UInt8]: Int] = [:]
+        for (index, field) in allCases.enumerated() { places[Array(field.rawValue.utf8)] = index + 1 }
+        let bytes = Array(script.utf8)
+        var output: [UInt8] = []
+        output.reserveCapacity(bytes.count)
+        var index = 0
+        var isInWord = false
+        while index < bytes.count {
+            if !isInWord, bytes[index] == 0x6D, index + 1 < bytes.count, bytes[index + 1] == 0x2E {
+                var end = index + 2
+                while end < bytes.count, isLetter(bytes[end]) { end += 1 }
+                if let place = places[Array(bytes[index + 2..<end])] {
+                    output += "m[\(place)]".utf8
+                    index = end
+                    continue
+                }
             }
-            word = ""
-            if let next { output.append(next) }
+            isInWord = isLetter(bytes[index]) || bytes[index] == 0x2E
+            output.append(bytes[index])
+            index += 1
         }
-        for character in script {
-            let isPart = character.isLetter || character.isNumber || character == "_" || character == "."
-            if isPart { word.append(character) } else { flush(character) }
-        }
-        flush(nil)
-        return output
+        return String(decoding: output, as: UTF8.self)
     }
+
+    private static func isLetter(_ byte: UInt8) -> Bool { (0x61...0x7A).contains(byte | 0x20) || byte == 0x5F }
 }
 
 /// Microseconds; those of keys milliseconds, as the server wants them.
