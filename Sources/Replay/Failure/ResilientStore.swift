@@ -225,7 +225,7 @@ public final class ResilientStore: ReplayStore {
             overtaken = []
             isGivingUp = false
             guard !pending.isEmpty else { return }
-            for (id, _) in deadlines.contents {
+            for (id, _) in deadlines {
                 guard let entry = pending[id] else { continue }
                 guard isAll || entry.operation.room.map({ rooms.contains($0) }) == true else { continue }
                 guard case .caller(let caller) = entry.purpose else { continue }

@@ -48,7 +48,7 @@ public struct PositionKey: Sendable {
     public static let textLength = 32
 
     public func text(_ position: Position) -> String {
-        let code = hash.hash(position.epoch, position.sequence)
+        let code = hash.hash([position.epoch, position.sequence])
         return Base64URL.text((position.epoch, position.sequence, code), count: Self.textLength)
     }
 
@@ -56,7 +56,7 @@ public struct PositionKey: Sendable {
     @discardableResult
     public func write(_ position: Position, into output: inout OutputRawSpan) -> Bool {
         guard output.freeCapacity >= Self.textLength else { return false }
-        var words = (position.epoch, position.sequence, hash.hash(position.epoch, position.sequence))
+        var words = (position.epoch, position.sequence, hash.hash([position.epoch, position.sequence]))
         for _ in 0..<Self.textLength { output.append(Base64URL.next(&words), as: UInt8.self) }
         return true
     }
@@ -80,7 +80,7 @@ public struct PositionKey: Sendable {
             words.2 = words.2 &<< 6 | UInt64(digit)
         }
         // Two words compared as one: nothing depends on where they differ.
-        guard hash.hash(words.0, words.1) ^ words.2 == 0 else { throw .forged }
+        guard hash.hash([words.0, words.1]) ^ words.2 == 0 else { throw .forged }
         return Position(epoch: words.0, sequence: words.1)
     }
 
