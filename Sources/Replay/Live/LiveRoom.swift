@@ -1,3 +1,5 @@
+import Wire
+
 /// Puts the live messages of one room, and the outcomes of those who join or recover in it, into one order that a client
 /// can rely on:
 ///
