@@ -1,4 +1,3 @@
-
 /// Why a name is not one.
 public enum NameError: Error, Hashable, Sendable {
     case empty
