@@ -93,6 +93,14 @@ enum {
     RECONNECT_SIGNALING_FAILED = -56,    /* the host said that a message could not be exchanged, or no answer came */
     RECONNECT_TICKET_REFUSED = -57,      /* the other side refused the ticket: expired, or of keys it no longer has */
 
+    /* Why an operation of a replay buffer did nothing. */
+    RECONNECT_UNKNOWN_ROOM = -70,        /* nobody has joined it, or the last one left */
+    RECONNECT_UNKNOWN_USER = -71,        /* not a member of the room */
+    RECONNECT_UNKNOWN_RECIPIENT = -72,   /* likewise: nobody could ever come back for the message */
+    RECONNECT_STALE = -73,               /* a newer connection of the same user took over */
+    RECONNECT_THROTTLED = -74,           /* too many come back at once: again after retry_after_ms */
+    RECONNECT_UNAVAILABLE = -75,         /* the store did not answer, and nothing else could */
+
     /* Reasons why a channel closed, in RECONNECT_EVENT_CHANNEL_CLOSED. RECONNECT_OK: either side closed it.
        RECONNECT_PEER_GONE and the reasons above: its peer closed. */
     RECONNECT_CHANNEL_REFUSED = -60      /* the other side broke the channel protocol (RFC 8832) */
@@ -109,7 +117,7 @@ typedef struct { uint64_t id; } reconnect_connector_t;
 
 /* The version of this header's ABI. The library file's name carries the major number. */
 #define RECONNECT_VERSION_MAJOR 1
-#define RECONNECT_VERSION_MINOR 1
+#define RECONNECT_VERSION_MINOR 2
 
 /* The ABI's version as the library has it: major << 16 | minor. Programs built for the same major number keep
    working. */
@@ -617,6 +625,379 @@ reconnect_status_t reconnect_connector_forget(reconnect_connector_t connector);
 
 /* Stops attempts under way, closes the connected peer and ends the connector. What is kept stays. */
 reconnect_status_t reconnect_connector_close(reconnect_connector_t connector);
+
+/* ----------------------------------------------------------- replay buffers */
+
+/* A replay buffer keeps what was said in rooms, so that a client that was away gets what it missed, in order, and is
+   told "recovered" only if that is everything. It carries no messages to clients: the host does, over whatever it has
+   (WebSockets, data channels). It needs no engine.
+
+   Work is handed in as an array of operations with one call, and outcomes are taken as an array of events with one
+   call: reconnect_replay_submit(), reconnect_replay_poll(). Operations of one room take effect in the order in which
+   they were handed in.
+
+   What a host does
+     a client comes      RECONNECT_REPLAY_JOIN with the position and token that the client presents, if it has any.
+                         The outcome has the verdict, what it missed, and the position, token and generation that
+                         stand for this connection from now on; position and token go to the client.
+     a client sends      RECONNECT_REPLAY_PUBLISH
+     a room has clients  RECONNECT_REPLAY_SUBSCRIBE, before the first join: every message of the room comes as
+                         RECONNECT_REPLAY_EVENT_MESSAGE, whichever server published it. It goes to `to`, or to everybody
+                         but `from`: to each client whose last sequence is lower than the message's.
+     a client's
+     connection ends     RECONNECT_REPLAY_DROP: it may come back. RECONNECT_REPLAY_LEAVE: it will not.
+
+   Live and replayed fit together without gap: the outcome of a join or recover at sequence N comes before every live
+   message of the room after N, and no message after N is left out without RECONNECT_REPLAY_EVENT_GAP. The host's part: a
+   client whose JOIN or RECOVER is under way gets nothing until its outcome, whose sequence is then its last one. */
+
+typedef struct { uint64_t id; } reconnect_replay_t;
+
+/* reconnect_replay_config_t.durability */
+enum {
+    RECONNECT_REPLAY_DURABLE = 0,   /* SQLite: an outcome comes after its transaction is on the disk */
+    RECONNECT_REPLAY_RELAXED = 1    /* SQLite: survives the process, not the loss of power */
+};
+
+typedef struct reconnect_replay_config {
+    uint32_t struct_size;
+    uint32_t window;                /* messages kept per room; default 50, at most 65536 */
+    uint32_t max_window;            /* rooms whose clients stay away longer than the window lasts get a larger one, up
+                                       to this; 0: windows do not adapt */
+    uint32_t message_ttl_ms;        /* how long a message is kept; default 300000 */
+    uint32_t state_ttl_ms;          /* how long rooms and users are remembered after their last sign of life; default
+                                       ten times message_ttl_ms; never less than message_ttl_ms */
+    uint32_t max_message_size;      /* default 65536, at most 16777216 */
+    uint64_t max_room_bytes;        /* of messages, per room; default 1048576 */
+    uint64_t max_bytes;             /* of messages of all rooms, overhead included; default 268435456. The rooms that
+                                       were least recently used lose theirs first */
+    uint32_t max_rooms;             /* default 1048576 */
+    uint32_t max_members;           /* users of all rooms; default 1048576 */
+    uint32_t max_members_per_room;  /* default 10000 */
+    uint32_t max_kept;              /* offers, answers and priority messages kept beside the window; default 16 */
+    uint32_t max_batch;             /* messages that one outcome may carry; more is RECONNECT_LOST_LIMIT; default
+                                       1000, at most 1048576 */
+    uint32_t max_batch_bytes;       /* default 4194304, at most 1073741824 */
+    uint32_t recoveries_per_second; /* admitted over all rooms, the others are RECONNECT_THROTTLED; 0: no limit */
+    uint32_t recovery_burst;        /* admitted at once; default 1000 */
+    uint32_t trust_users;           /* nonzero: the host has authenticated the user, and no token is needed to resume */
+    uint32_t replay_kept_on_loss;   /* nonzero: "lost" replays the latest offers, answers and priority messages */
+    uint32_t max_keys;              /* idempotency keys remembered per room; default 64 */
+    uint32_t key_ttl_ms;            /* default 300000 */
+    const char *store;              /* NULL: memory; "sqlite:PATH", "redis://...", "rediss://...", "redis+unix:PATH" as
+                                       in reconnect_engine_config_t.session_store */
+    const char *prefix;             /* of keys in Redis, without braces; default "webrtc:reconnect:" */
+    uint32_t store_timeout_ms;      /* an operation that the store has not answered by then is done without it; default
+                                       50 */
+    uint32_t durability;            /* RECONNECT_REPLAY_DURABLE or RECONNECT_REPLAY_RELAXED */
+    uint32_t breaker_window_ms;     /* the store is left alone when breaker_percent of at least breaker_operations
+                                       failed over this time; default 10000 */
+    uint32_t breaker_operations;    /* default 20 */
+    uint32_t breaker_percent;       /* default 50 */
+    uint32_t breaker_open_ms;       /* how long, before one operation tries again; default 1000 */
+    const void *secret;             /* signs positions: 16 to 256 bytes, the same on servers that share a store; NULL: a
+                                       random one, kept in the store. A server that cannot ask for it within
+                                       store_timeout_ms takes one of its own until it can */
+    size_t secret_size;
+    uint32_t compression;           /* nonzero: messages above 200 bytes are kept compressed where that saves a tenth
+                                       (Zstandard, RFC 8878) */
+    uint32_t max_pending;           /* operations handed in whose outcomes were not taken; default 100000 */
+    double latency_ms[2];           /* quality: above the first is fair, above the second poor; default 150, 400 */
+    double loss_percent[2];         /* default 1, 5 */
+    double jitter_ms[2];            /* default 30, 75 */
+    double bandwidth_kbps[2];       /* below the first is fair, below the second poor; default 1000, 300 */
+    double hysteresis;              /* better only if better than the limit by this share; default 0.1; negative: 0 */
+} reconnect_replay_config_t;
+
+/* Makes a replay buffer. `config` may be NULL for all defaults. Waits for a SQLite file to be open, and for Redis at most
+   twice store_timeout_ms. A Redis that is away is not an error: rooms are numbered here until it is there, and
+   RECONNECT_REPLAY_EVENT_STORE tells. Fails with INVALID_ARGUMENT (also for a
+   store's address), STORAGE (a SQLite file that cannot be used), NO_DESCRIPTORS, LIMIT, SYSTEM. */
+reconnect_status_t reconnect_replay_create(const reconnect_replay_config_t *config, reconnect_replay_t *replay,
+                                           char *detail, size_t detail_capacity);
+
+/* As reconnect_replay_create(), with REDIS_URL from the environment where `config` names no store. */
+reconnect_status_t reconnect_replay_create_from_env(const reconnect_replay_config_t *config,
+                                                    reconnect_replay_t *replay, char *detail, size_t detail_capacity);
+
+/* Ends the buffer and its connections; operations without an outcome get none. Payloads of its events are invalid
+   afterwards. What is in a store stays there. A reconnect_replay_poll() that waits in another thread returns with
+   RECONNECT_INVALID_HANDLE. */
+reconnect_status_t reconnect_replay_destroy(reconnect_replay_t replay);
+
+/* reconnect_replay_operation_t.type, and of its outcome. "Needs" names members that must be set. */
+enum {
+    /* Stores a message. Needs room, data. The sender `user` must be a member; NULL: the server itself. `to`: the only
+       recipient, a member; NULL: everybody. Outcome: sequence, position; RECONNECT_REPLAY_DUPLICATE in flags if the
+       key was used before: the outcome of back then, and nothing was stored.
+       UNKNOWN_ROOM, UNKNOWN_USER, UNKNOWN_RECIPIENT, TOO_LARGE (max_message_size), UNAVAILABLE. */
+    RECONNECT_REPLAY_PUBLISH = 1,
+
+    /* A connection begins. Needs room, user. With RECONNECT_REPLAY_RESUME in flags it goes on where another one ended,
+       with `position` and `token` as the client sent them, however wrong. Outcome: verdict, reason, problem, messages,
+       skipped, sequence, position, token, generation; RECONNECT_REPLAY_RECONNECTION in flags if the user was here
+       before and has not left: then disconnect_ms; replaced: the generation that this one takes over from, whose
+       connection the host closes (0: none).
+       LIMIT (rooms or members), THROTTLED. */
+    RECONNECT_REPLAY_JOIN = 2,
+
+    /* What came after `position`, or without one after what was acknowledged, for a connection that has joined. Needs
+       room, user, generation. Outcome as of a join, without token. UNKNOWN_ROOM, UNKNOWN_USER, STALE, THROTTLED. */
+    RECONNECT_REPLAY_RECOVER = 3,
+
+    /* The client has everything up to `position`. Needs room, user, generation, position. UNKNOWN_ROOM, UNKNOWN_USER,
+       STALE; a position that is not one of the room's is INVALID_ARGUMENT or without effect. */
+    RECONNECT_REPLAY_ACKNOWLEDGE = 4,
+
+    /* The connection ended; the user may come back within state_ttl_ms. Needs room, user, generation. STALE: a newer
+       connection has taken over, and nothing has changed. */
+    RECONNECT_REPLAY_DROP = 5,
+
+    /* The user does not come back. The last one to leave takes the room along. As DROP. */
+    RECONNECT_REPLAY_LEAVE = 6,
+
+    /* Needs room, user. Outcome: state. UNKNOWN_ROOM, UNKNOWN_USER. */
+    RECONNECT_REPLAY_STATE = 7,
+
+    /* What a client measured. Needs room, user, and latency_ms, loss_percent, jitter_ms, bandwidth_kbps (negative: not
+       known). Outcome: quality; data: recommendations, one sentence a line. The quality is kept in the user's state.
+       INVALID_ARGUMENT for figures that cannot be. */
+    RECONNECT_REPLAY_QUALITY = 8,
+
+    /* Live messages of a room, from now on; counted, so that each one needs its UNSUBSCRIBE. Needs room. The outcome
+       comes when every message published from then on will come; or, if the store does not answer, after
+       store_timeout_ms with RECONNECT_REPLAY_DEGRADED in flags: then they come as soon as it does, with a gap if there
+       is one. LIMIT. */
+    RECONNECT_REPLAY_SUBSCRIBE = 9,
+    /* Needs room. WRONG_STATE: it is not subscribed. */
+    RECONNECT_REPLAY_UNSUBSCRIBE = 10,
+
+    /* A live message. room, user (the sender; empty: the server), to, data, format, kind, negotiation, sequence,
+       position. */
+    RECONNECT_REPLAY_EVENT_MESSAGE = 32,
+
+    /* Live messages of a room may be missing: each of its clients is to RECOVER from its last position, unless its JOIN or
+       RECOVER is under way. room; reason: RECONNECT_LOST_.... */
+    RECONNECT_REPLAY_EVENT_GAP = 33,
+
+    /* The store. number: RECONNECT_STORE_...; data: a sentence. */
+    RECONNECT_REPLAY_EVENT_STORE = 34,
+
+    /* A connection that began while the store was away was taken over by it: room, user, generation (the new one),
+       replaced (the old one), token, position; verdict and reason to tell the client. status RECONNECT_STALE: the store
+       did not take it, and it must join again. */
+    RECONNECT_REPLAY_EVENT_RETURNED = 35,
+
+    /* data: the line; number: RECONNECT_LOG_.... */
+    RECONNECT_REPLAY_EVENT_LOG = 36
+};
+
+/* reconnect_replay_operation_t.flags and reconnect_replay_event_t.flags */
+enum {
+    RECONNECT_REPLAY_RESUME = 1,        /* join: position and token count */
+    RECONNECT_REPLAY_PRIORITY = 2,      /* publish: kept beside the window, as offers and answers are */
+    RECONNECT_REPLAY_DUPLICATE = 4,
+    RECONNECT_REPLAY_RECONNECTION = 8,
+    RECONNECT_REPLAY_CONNECTED = 16,    /* state: has a connection */
+    RECONNECT_REPLAY_DEGRADED = 32      /* done without the store */
+};
+
+/* What a message is to a WebRTC negotiation. A newer offer replaces the older one of the same sender, recipient and
+   negotiation, and its candidates; a newer answer the older answer. */
+enum {
+    RECONNECT_REPLAY_OTHER = 0,
+    RECONNECT_REPLAY_OFFER = 1,
+    RECONNECT_REPLAY_ANSWER = 2,
+    RECONNECT_REPLAY_CANDIDATE = 3
+};
+
+/* Verdicts. */
+enum {
+    RECONNECT_FRESH = 1,            /* it came without a position */
+    RECONNECT_RECOVERED = 2,        /* everything it missed is in the outcome */
+    RECONNECT_RECOVERED_EMPTY = 3,  /* it missed nothing */
+    RECONNECT_LOST = 4              /* something cannot be proven to be there: it must negotiate anew */
+};
+
+/* Why RECONNECT_LOST. */
+enum {
+    RECONNECT_LOST_EPOCH = 1,       /* the position is of another incarnation of the room, or of no room */
+    RECONNECT_LOST_TRIMMED = 2,     /* dropped for limits of count or bytes */
+    RECONNECT_LOST_EXPIRED = 3,     /* became too old */
+    RECONNECT_LOST_LIMIT = 4,       /* more than max_batch or max_batch_bytes */
+    RECONNECT_LOST_STORE = 5,       /* the store did not answer */
+    RECONNECT_LOST_DEGRADED = 6     /* messages went around the store while it was away */
+};
+
+/* What was wrong with what a client presented. */
+enum {
+    RECONNECT_MALFORMED_POSITION = 1,
+    RECONNECT_FORGED_POSITION = 2,
+    RECONNECT_FOREIGN_POSITION = 3, /* of another incarnation, or another room */
+    RECONNECT_FUTURE_POSITION = 4,  /* after the last message */
+    RECONNECT_WRONG_TOKEN = 5
+};
+
+enum {
+    RECONNECT_QUALITY_UNKNOWN = 0,
+    RECONNECT_QUALITY_GOOD = 1,
+    RECONNECT_QUALITY_FAIR = 2,
+    RECONNECT_QUALITY_POOR = 3
+};
+
+/* RECONNECT_REPLAY_EVENT_STORE.number */
+enum {
+    RECONNECT_STORE_AWAY = 0,       /* left alone; rooms are numbered here */
+    RECONNECT_STORE_PRESENT = 1,
+    RECONNECT_STORE_PROBED = 2      /* one operation tries it */
+};
+
+/* One operation, 256 bytes on 64-bit systems. Set it to zero, then the members its type needs. Names are 1 to 256 bytes
+   of UTF-8 without control characters; of rooms, also without braces. Pointers are read during the call and never kept.
+   A pointer that is NULL or a size that is 0 is absent, except that a message may be empty. */
+typedef struct reconnect_replay_operation {
+    uint32_t type;
+    uint32_t flags;                 /* RECONNECT_REPLAY_... */
+    uint64_t tag;                   /* comes with the outcome */
+    const char *room;
+    size_t room_size;
+    const char *user;
+    size_t user_size;
+    const char *to;
+    size_t to_size;
+    const void *data;
+    size_t size;
+    const char *position;
+    size_t position_size;
+    const char *token;
+    size_t token_size;
+    const void *key;                /* publish: the same key by the same user in the same room is the same message; up to
+                                       1024 bytes */
+    size_t key_size;
+    uint64_t generation;
+    uint64_t negotiation;           /* publish: names the peer connection, where two users have several */
+    uint32_t format;                /* publish: RECONNECT_TEXT (default) or RECONNECT_BINARY */
+    uint32_t kind;                  /* publish: RECONNECT_REPLAY_OTHER, ... */
+    uint32_t lifetime_ms;           /* publish: worth nothing afterwards, and then not missed; 0: message_ttl_ms */
+    uint32_t reserved0;
+    double latency_ms;
+    double loss_percent;
+    double jitter_ms;
+    double bandwidth_kbps;
+    uint64_t reserved[8];
+} reconnect_replay_operation_t;
+
+/* One message of an outcome, 48 bytes on 64-bit systems. */
+typedef struct reconnect_replay_message {
+    uint64_t sequence;
+    const void *data;
+    size_t size;
+    uint64_t negotiation;
+    uint32_t format;                /* RECONNECT_TEXT or RECONNECT_BINARY */
+    uint32_t kind;                  /* RECONNECT_REPLAY_OTHER, ... */
+    uint64_t reserved;
+} reconnect_replay_message_t;
+
+typedef struct reconnect_replay_state {
+    uint64_t last_sequence;         /* the highest that the client is known to have, or was given */
+    int64_t last_seen_ms;           /* Unix time */
+    int64_t disconnect_ms;          /* for how long it is gone; 0 while connected */
+    uint32_t connected;
+    uint32_t quality;               /* RECONNECT_QUALITY_... */
+    uint32_t connections;           /* of this user so far, the present one included */
+    uint32_t reserved;
+} reconnect_replay_state_t;
+
+/* One outcome or event, 256 bytes on 64-bit systems. Pointers belong to the library and live until the batch is
+   released. Texts are not NUL-terminated; they are never NULL. Members that a type does not mention are zero. */
+typedef struct reconnect_replay_event {
+    uint32_t type;                  /* of the operation, or RECONNECT_REPLAY_EVENT_... */
+    reconnect_status_t status;
+    uint64_t tag;                   /* the operation's */
+    uint64_t batch;                 /* the batch it came with */
+    uint64_t sequence;              /* of the message, or of the last one before `position` */
+    uint64_t generation;
+    uint64_t replaced;
+    uint32_t flags;                 /* RECONNECT_REPLAY_... */
+    uint32_t verdict;               /* RECONNECT_FRESH, ... */
+    uint32_t reason;                /* RECONNECT_LOST_... */
+    uint32_t problem;               /* RECONNECT_MALFORMED_POSITION, ... */
+    const reconnect_replay_message_t *messages; /* in order */
+    size_t message_count;
+    uint64_t skipped;               /* messages for this client that are not among them because a newer one replaced
+                                       them or their lifetime passed */
+    const char *position;           /* opaque; 32 bytes */
+    size_t position_size;
+    const char *token;              /* for this client only; never for logs */
+    size_t token_size;
+    const void *data;
+    size_t size;
+    const char *room;
+    size_t room_size;
+    const char *user;
+    size_t user_size;
+    const char *to;
+    size_t to_size;
+    const reconnect_replay_state_t *state; /* NULL unless the outcome of STATE */
+    int64_t disconnect_ms;
+    uint32_t retry_after_ms;        /* RECONNECT_THROTTLED: come again after this time, which differs for each */
+    uint32_t format;
+    uint32_t kind;
+    uint32_t quality;
+    uint64_t negotiation;
+    int64_t number;
+    uint64_t reserved[3];
+} reconnect_replay_event_t;
+
+/* Hands in `count` operations of `operation_size` bytes each (the sizeof, so that later versions can append members).
+   `*taken` (may be NULL) is how many were taken, and is written whatever the status; each of them has exactly one outcome.
+   If it is fewer than `count`, the status says what is wrong with the next one, and it and those after it had no effect:
+   INVALID_ARGUMENT (the detail names the member), or RECONNECT_WOULD_BLOCK: max_pending outcomes wait to be taken, or
+   events that were not taken or given back take max_bytes. */
+reconnect_status_t reconnect_replay_submit(reconnect_replay_t replay, const reconnect_replay_operation_t *operations,
+                                           size_t operation_size, size_t count, size_t *taken, char *detail,
+                                           size_t detail_capacity);
+
+/* Takes up to `max` events of `event_size` bytes each, as reconnect_poll() does. With rooms in memory every outcome is
+   there when reconnect_replay_submit() returns. On success with a count above 0, give the batch back with
+   reconnect_replay_release(). */
+reconnect_status_t reconnect_replay_poll(reconnect_replay_t replay, reconnect_replay_event_t *events, size_t event_size,
+                                         size_t max, int32_t timeout_ms, size_t *count);
+
+/* Gives back a batch: what its events point to is freed. */
+reconnect_status_t reconnect_replay_release(reconnect_replay_t replay, uint64_t batch);
+
+/* A descriptor that polls readable while events wait, as reconnect_event_fd(). */
+reconnect_status_t reconnect_replay_event_fd(reconnect_replay_t replay, int *fd);
+
+/* Counters since the buffer was made; those marked "now" are gauges. */
+typedef struct reconnect_replay_statistics {
+    uint32_t struct_size;           /* set by the caller; the library fills no more than that */
+    uint32_t store;                 /* RECONNECT_STORE_..., now */
+    uint64_t rooms;                 /* now; in memory */
+    uint64_t members;               /* now; in memory */
+    uint64_t bytes_held;            /* now; of messages in memory, overhead included */
+    uint64_t published;
+    uint64_t duplicates;
+    uint64_t joins;
+    uint64_t fresh;
+    uint64_t recovered;
+    uint64_t recovered_empty;
+    uint64_t lost[7];               /* by RECONNECT_LOST_...; the first is unused */
+    uint64_t messages_replayed;
+    uint64_t messages_live;         /* RECONNECT_REPLAY_EVENT_MESSAGE */
+    uint64_t gaps;
+    uint64_t throttled;
+    uint64_t store_operations;      /* given to a store that is not memory */
+    uint64_t store_failures;        /* failed, or not answered in time */
+    uint64_t without_store;         /* done without it */
+    uint64_t events_queued;         /* now */
+} reconnect_replay_statistics_t;
+
+reconnect_status_t reconnect_replay_statistics(reconnect_replay_t replay, reconnect_replay_statistics_t *statistics);
+
+/* All metrics of the buffer, as reconnect_engine_metrics(). */
+reconnect_status_t reconnect_replay_metrics(reconnect_replay_t replay, char *buffer, size_t capacity, size_t *length);
 
 #ifdef __cplusplus
 }

@@ -34,7 +34,7 @@ final class LiveHost {
         _ change: (inout RedisReplayStore.Configuration) -> Void = { _ in }
     ) throws -> LiveHost {
         let states = Journal<RedisState>()
-        let host = try LiveHost { wake in
+        let host = LiveHost { wake in
             var configuration = RedisReplayStore.Configuration(
                 redis: RedisClient.Configuration(address: address), rooms: rooms)
             configuration.timeout = .seconds(20)

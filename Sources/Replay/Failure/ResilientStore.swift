@@ -126,6 +126,11 @@ public final class ResilientStore: ReplayStore {
     public var degradedRoomCount: Int { degraded.count }
     public var pendingCount: Int { pending.count }
 
+    /// Rooms, members and memory of messages that are kept here meanwhile.
+    public var kept: (rooms: Int, members: Int, bytes: Int) {
+        (substitute.roomCount, substitute.memberCount, substitute.bytesHeld)
+    }
+
     public func pollNotice() -> Notice? { notices.popFirst() }
 
     // MARK: In

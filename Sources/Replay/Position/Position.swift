@@ -61,6 +61,22 @@ public struct PositionKey: Sendable {
         return true
     }
 
+    /// The characters of ``text(_:)``.
+    public func characters(_ position: Position) -> InlineArray<32, UInt8> {
+        let words = (position.epoch, position.sequence, hash.hash([position.epoch, position.sequence]))
+        var text = InlineArray<32, UInt8>(repeating: 0)
+        // 24 bits are four digits: one piece of a word, or of two neighbours.
+        Base64URL.write(words.0 &>> 40, &text, 0)
+        Base64URL.write(words.0 &>> 16, &text, 4)
+        Base64URL.write(words.0 &<< 8 | words.1 &>> 56, &text, 8)
+        Base64URL.write(words.1 &>> 32, &text, 12)
+        Base64URL.write(words.1 &>> 8, &text, 16)
+        Base64URL.write(words.1 &<< 16 | words.2 &>> 48, &text, 20)
+        Base64URL.write(words.2 &>> 24, &text, 24)
+        Base64URL.write(words.2, &text, 28)
+        return text
+    }
+
     /// Takes exactly what ``text(_:)`` gives.
     public func position(_ text: RawSpan) throws(PositionError) -> Position {
         guard text.byteCount == Self.textLength else { throw .malformed }
