@@ -588,6 +588,7 @@ def test_page_switched_off_while_connecting_keeps_what_it_has(visit, c_host):
     connect(page)
     away(page)
     page.open(PATIENT + "&connect=no")
+    until(lambda: page.run("return reconnectDemo.connection !== null"), "the module")
     page.run("const {connection} = reconnectDemo; connection.setEnabled(false)")
     kept = "return localStorage.getItem('webrtc_connection_cache') !== null"
     page.site.gate.clear()

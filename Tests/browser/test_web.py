@@ -1198,6 +1198,20 @@ def test_ipv6_that_answers_second_is_known_next_time(blank):
     assert seen == [["both", None, None], ["ipv4", False, False], ["both", False, True]]
 
 
+def test_hidden_page_gives_no_head_start(blank):
+    """Its timers are late."""
+    seen = blank.world(
+        GIVEN
+        + """world.reports = answered("ipv6");
+           const storage = await visited(ticketOf());
+           const back = connectionOf({storage, policy: "fallback", fastTimeout: 20000});
+           Object.defineProperty(document, "visibilityState", {get: () => "hidden", configurable: true});
+           try { await back.connect(); } finally { delete document.visibilityState; }
+           return given(world.peers[0])[0].length"""
+    )
+    assert seen == 3
+
+
 def test_network_change_ends_the_head_start(blank):
     """What worked elsewhere says nothing about here."""
     seen = blank.world(
