@@ -46,9 +46,10 @@ KINDS = {kind.name.lower(): kind for kind in MessageKind}
 BODY_BYTES = 4096
 PAGES = {
     "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/room.js": ("room.js", "text/javascript; charset=utf-8"),
 }
-POLICY = "default-src 'self'; connect-src *; style-src 'self' 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+POLICY = "default-src 'self'; connect-src 'self' ws: wss:; style-src 'self' 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 
 
 class Refusal(Exception):
