@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import socket
-import struct
 import sys
 import time
 import urllib.error
@@ -42,8 +41,8 @@ def until(condition, what, timeout=PATIENCE):
 class Router:
     """A running router, ready for clients."""
 
-    def __init__(self, *options, tokens=TOKENS, **environment):
-        command = [sys.executable, str(ROOT / "examples" / "python" / "router.py"), "--http", "127.0.0.1:0"]
+    def __init__(self, *options, http="127.0.0.1:0", tokens=TOKENS, **environment):
+        command = [sys.executable, str(ROOT / "examples" / "python" / "router.py"), "--http", http]
         settings = {"ROUTER_TOKENS": ",".join(f"{user}:{token}" for user, token in tokens.items())}
         settings |= {"ALLOWED_ORIGINS": "", "REDIS_URL": "", **environment}
         self.process = drivers.Process(command + [str(option) for option in options], settings)
@@ -111,11 +110,12 @@ def decoded(body):
 class Client:
     """A client as docs/python-router.md describes it, for one thread."""
 
-    def __init__(self, router, room, user, origin=None):
+    def __init__(self, router, room, user, origin=None, max_queue=None):
         self.router = router
         self.room = room
         self.user = user
         self.origin = origin
+        self.max_queue = max_queue  # frames that are read ahead; None: all
         self.access = TOKENS.get(user)
         self.websocket = None
         self.position = None
@@ -137,7 +137,9 @@ class Client:
             open_timeout=PATIENCE,
             close_timeout=1,
             ping_interval=None,
+            max_queue=self.max_queue,
             proxy=None,
+            legacy=True,
         )
         return self
 
@@ -236,17 +238,11 @@ class Client:
         self.websocket.close()
 
     def cut(self):
-        """As when the network ends: a reset, no close frame."""
-        raw = self.websocket.socket
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        # The thread that reads must let go before close() resets the connection.
-        self.websocket.close_timeout = 0
+        """As when the network ends: no close frame."""
         try:
-            raw.shutdown(socket.SHUT_RD)
+            self.websocket.socket.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass
-        raw.close()
-        self.websocket.recv_events_thread.join(PATIENCE)
+            pass  # the router was faster
 
     def leave(self):
         self.send(type="leave")
