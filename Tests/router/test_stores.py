@@ -235,3 +235,40 @@ def test_without_any_store_at_the_start_rooms_work(room):
         assert witness.come_back() is not None
         witness.talk(2)
         witness.come_back()
+
+
+def test_connections_that_began_while_the_store_was_away_are_taken_over(room):
+    with Redis() as redis:
+        redis.end()
+        with Router(*OPTIONS, "--store", redis.url) as router, Router(*OPTIONS, "--store", redis.url) as other:
+            ada, ben = router.client(room, "ada"), router.client(room, "ben")
+            ada.say("without")
+            assert ben.hear() == "without"
+            redis.start()
+
+            def shared():
+                """The other process knows of both: the store has them."""
+                return all(
+                    other.ask(f"webrtc/rooms/{room}/reconnection-state", user)[0] == 200 for user in ("ada", "ben")
+                )
+
+            def nudge():
+                for client in (ada, ben):
+                    try:
+                        client.pong()
+                    except Exception:
+                        client.join()
+                time.sleep(0.1)
+
+            until(lambda: shared() or nudge(), lambda: router.lines() + other.lines())
+            for client in (ada, ben):
+                nudge()
+                if client.returned is not None:
+                    assert client.returned["recovered"] is False  # nobody can prove that nothing was said elsewhere
+            ada.say("with")
+            ben.wait(lambda: ben.heard, "the message")
+            assert ben.heard[-1]["data"] == "with"
+            ben.cut()
+            ada.say("missed")
+            ben.join(other)
+            assert ben.returned["recovered"] is True and ben.hear() == "missed"
