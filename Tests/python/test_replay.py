@@ -411,7 +411,7 @@ def test_a_backlog_that_nobody_takes_becomes_a_gap():
         return LiveMessage(room, None, None, "x" * size, MessageKind.OTHER, 0, 1, "")
 
     backlog = Backlog(messages=3, size=10)
-    other = GapEvent("b", None)
+    other = GapEvent("c", None)
     for event in (live("a"), other, live("b"), live("a"), live("b")):
         backlog.put(event)
     assert backlog.take_all() == [GapEvent("a", LossReason.LIMIT), other, GapEvent("b", LossReason.LIMIT)]

@@ -115,6 +115,30 @@ def test_back_and_forth_while_somebody_talks(two, room):
     assert ben.sequences == list(range(1, said[-1] + 1))
 
 
+def test_live_messages_that_a_process_has_missed_are_recovered(redis, two, room):
+    """Its subscription breaks again and again: its clients get everything, once and in order."""
+    ada, ben = two[0].client(room, "ada"), two[1].client(room, "ben")
+    count = 0
+    for _ in range(5):
+        for _ in range(10):
+            ada.say(count)
+            count += 1
+        command = [find("redis-cli"), "-p", str(redis.port), "CLIENT", "KILL", "TYPE", "pubsub"]
+        subprocess.run(command, check=True, capture_output=True)
+    heard = []
+    # What comes after the last gap brings on what came before.
+    while len(heard) < count:
+        ada.say(count)
+        count += 1
+        ben.pong()
+        heard += ben.heard
+        ben.heard = []
+        assert count < 2000
+        time.sleep(0.01)
+    assert [message["data"] for message in heard] == list(range(len(heard)))
+    assert all(frame["recovered"] for frame in ben.others if frame["type"] == "reconnection-detected"), ben.others
+
+
 def test_kill_9_of_one_process(redis, two, room):
     with Router(*OPTIONS, *PATIENT, REDIS_URL=redis.url) as router:
         ada, ben = two[0].client(room, "ada"), router.client(room, "ben")
