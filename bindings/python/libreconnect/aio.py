@@ -42,6 +42,7 @@ from .events import (
     PeerStateEvent,
     PeerStatistics,
 )
+from .replay_aio import ReplayBuffer, ReplayEvents, Subscription
 
 INBOX_BYTES = 1 << 20
 """A channel is paused when messages of this many bytes wait in it, and resumed at half of that."""
@@ -521,4 +522,17 @@ class Engine(BaseEngine[Peer, Channel]):
                 self._native.forget_call(tag)
 
 
-__all__ = ["Answer", "Channel", "Connection", "Connector", "Engine", "Event", "Events", "Peer", "Signaling"]
+__all__ = [
+    "Answer",
+    "Channel",
+    "Connection",
+    "Connector",
+    "Engine",
+    "Event",
+    "Events",
+    "Peer",
+    "ReplayBuffer",
+    "ReplayEvents",
+    "Signaling",
+    "Subscription",
+]
