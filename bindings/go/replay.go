@@ -220,9 +220,9 @@ type UserState struct {
 	LastSequence uint64
 	LastSeen     time.Time
 	Connected    bool
-	// Disconnected is since when it is gone; zero while it is connected.
-	Disconnected time.Time
-	Quality      Quality
+	// Away is how long it has been gone; 0 while it is connected.
+	Away    time.Duration
+	Quality Quality
 	// Connections of this user so far, the present one included.
 	Connections uint32
 }

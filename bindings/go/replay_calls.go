@@ -384,8 +384,9 @@ func (b *ReplayBuffer) handIn() C.reconnect_status_t {
 	batch := b.submitted
 	*batch.taken = 0
 	*batch.detail = 0
+	first := &batch.operations[batch.next] // a variable: cgo makes an object of a slice in an argument
 	status := C.reconnect_replay_submit(
-		b.handle, &batch.operations[batch.next], C.size_t(unsafe.Sizeof(batch.operations[0])),
+		b.handle, first, C.size_t(unsafe.Sizeof(*first)),
 		C.size_t(len(batch.operations)-batch.next), batch.taken, batch.detail, replayDetail)
 	batch.next += int(*batch.taken)
 	switch status {

@@ -23,8 +23,8 @@ func (b *ReplayBuffer) take() (int, C.reconnect_status_t) {
 	b.takeMutex.Lock()
 	defer b.takeMutex.Unlock()
 	*b.count = 0
-	status := C.reconnect_replay_poll(
-		b.handle, &b.batch[0], C.size_t(unsafe.Sizeof(b.batch[0])), replayBatchSize, 0, b.count)
+	first := &b.batch[0]
+	status := C.reconnect_replay_poll(b.handle, first, C.size_t(unsafe.Sizeof(*first)), replayBatchSize, 0, b.count)
 	count := int(*b.count)
 	if status != C.RECONNECT_OK || count == 0 {
 		return 0, status
@@ -132,14 +132,11 @@ func replayedMessages(natives []C.reconnect_replay_message_t) []ReplayedMessage 
 }
 
 func userState(native *C.reconnect_replay_state_t) UserState {
-	state := UserState{
+	return UserState{
 		LastSequence: uint64(native.last_sequence), LastSeen: time.UnixMilli(int64(native.last_seen_ms)),
 		Connected: native.connected != 0, Quality: Quality(native.quality), Connections: uint32(native.connections),
+		Away: time.Duration(native.disconnect_ms) * time.Millisecond,
 	}
-	if !state.Connected {
-		state.Disconnected = time.UnixMilli(int64(native.disconnect_ms))
-	}
-	return state
 }
 
 func (r *replayResult) published() Published {
