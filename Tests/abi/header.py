@@ -9,6 +9,7 @@ HANDLES = {
     "reconnect_peer_t": "PEER",
     "reconnect_channel_t": "CHANNEL",
     "reconnect_connector_t": "CONNECTOR",
+    "reconnect_replay_t": "REPLAY",
 }
 NUMBERS = {
     "uint16_t": "U16",
@@ -19,6 +20,8 @@ NUMBERS = {
     "int64_t": "I64",
     "size_t": "SIZE",
 }
+# Kinds whose pointer is to a known type.
+POINTED = ("CONFIG", "FILLED", "EVENTS", "OPERATIONS", "OUT", "TAKEN")
 RESULTS = {"reconnect_status_t": "STATUS", "uint32_t": "NUMBER", "const char *": "TEXT_RESULT"}
 
 
@@ -36,6 +39,8 @@ class Parameter:
     def _kind(self):
         if self.type in HANDLES:
             return HANDLES[self.type]
+        if self.type == "size_t" and self.name in ("operation_size", "event_size"):
+            return "ELEMENT"
         if self.type in NUMBERS:
             return NUMBERS[self.type]
         if self.type == "const char *const *":
@@ -46,10 +51,14 @@ class Parameter:
             return "DETAIL" if self.name == "detail" else "BUFFER"
         if re.fullmatch(r"const reconnect_\w+_config_t \*", self.type):
             return "CONFIG"
-        if self.type == "reconnect_engine_statistics_t *":
+        if self.type in ("reconnect_engine_statistics_t *", "reconnect_replay_statistics_t *"):
             return "FILLED"
-        if self.type == "reconnect_event_t *":
+        if self.type in ("reconnect_event_t *", "reconnect_replay_event_t *"):
             return "EVENTS"
+        if self.type == "const reconnect_replay_operation_t *":
+            return "OPERATIONS"
+        if self.type == "size_t *" and self.name == "taken":
+            return "TAKEN"
         if self.type.endswith("*") and not self.type.startswith("const"):
             return "OUT"
         raise ValueError(f"the sweep has no values for a parameter of type {self.type!r}")
@@ -57,7 +66,7 @@ class Parameter:
     @property
     def size(self):
         """A C expression: the bytes behind a pointer to one object."""
-        return f"sizeof({self.pointee})" if self.kind in ("CONFIG", "FILLED", "EVENTS", "OUT") else "1"
+        return f"sizeof({self.pointee})" if self.kind in POINTED else "1"
 
 
 class Function:

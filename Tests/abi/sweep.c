@@ -18,14 +18,18 @@
 #include <unistd.h>
 
 typedef enum {
-    ENGINE, PEER, CHANNEL, CONNECTOR,
+    ENGINE, PEER, CHANNEL, CONNECTOR, REPLAY,
     U16, U32, I32, U64, I64,
     SIZE,    /* the size, count or capacity of the pointer before it */
+    ELEMENT, /* of the pointer before it, the size of one; a SIZE follows */
     BYTES,   /* text or bytes to read */
     STRINGS, /* an array of texts */
     CONFIG,  /* a struct to read, with struct_size */
     FILLED,  /* a struct to fill, with struct_size */
-    EVENTS, OUT, BUFFER, DETAIL
+    OPERATIONS, /* an array of structs to read */
+    EVENTS, OUT,
+    TAKEN, /* written whatever the status */
+    BUFFER, DETAIL
 } kind_t;
 
 typedef enum { STATUS, NUMBER, TEXT_RESULT } result_t;
@@ -55,6 +59,7 @@ static reconnect_engine_t live_engine, stale_engine;
 static reconnect_peer_t stale_peer;
 static reconnect_channel_t stale_channel;
 static reconnect_connector_t stale_connector;
+static reconnect_replay_t live_replay, stale_replay;
 static _Atomic uint64_t shared_engine; /* what the churn phase calls with */
 
 /* Which call runs, for the message after a crash. */
@@ -159,14 +164,14 @@ static reconnect_connector_t live_connector(worker_t *worker) {
 
 static unsigned choices(const parameter_t *parameter) {
     switch (parameter->kind) {
-    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: return 8;
+    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: case REPLAY: return 8;
     case U16: case U32: case U64: return 4;
     case I32: case I64: return 5;
-    case SIZE: return 4;
+    case SIZE: case ELEMENT: return 4;
     case BYTES: return 7;
     case STRINGS: return 3;
     case CONFIG: case FILLED: return 9;
-    case EVENTS: case OUT: case BUFFER: case DETAIL: return 3;
+    case OPERATIONS: case EVENTS: case OUT: case TAKEN: case BUFFER: case DETAIL: return 3;
     }
     return 1;
 }
@@ -184,12 +189,15 @@ static void place(argument_t *argument, unsigned char *page, size_t size, int fi
 static void choose_handle(worker_t *worker, const parameter_t *parameter, unsigned choice, argument_t *argument) {
     uint64_t stale = parameter->kind == ENGINE ? stale_engine.id
                      : parameter->kind == PEER ? stale_peer.id
-                     : parameter->kind == CHANNEL ? stale_channel.id : stale_connector.id;
+                     : parameter->kind == CHANNEL ? stale_channel.id
+                     : parameter->kind == REPLAY ? stale_replay.id : stale_connector.id;
     uint64_t live = live_engine.id;
     if (worker->everything) {
         live = atomic_load(&shared_engine);
     }
-    if (parameter->kind == CONNECTOR) {
+    if (parameter->kind == REPLAY) {
+        live = live_replay.id;
+    } else if (parameter->kind == CONNECTOR) {
         live = live_connector(worker).id;
     } else if (parameter->kind != ENGINE) {
         live_peer(worker);
@@ -225,7 +233,7 @@ static void choose(worker_t *worker, const function_t *function, unsigned index,
     memset(argument, 0, sizeof *argument);
     argument->unit = 1;
     switch (parameter->kind) {
-    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: choose_handle(worker, parameter, choice, argument); break;
+    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: case REPLAY: choose_handle(worker, parameter, choice, argument); break;
     case U16: argument->value.u16 = (uint16_t[]){0, 1, 2, UINT16_MAX}[choice]; break;
     case U32: argument->value.u32 = (uint32_t[]){0, 1, 2, UINT32_MAX}[choice]; break;
     case U64: argument->value.u64 = (uint64_t[]){0, 1, 7, UINT64_MAX}[choice]; break;
@@ -238,6 +246,37 @@ static void choose(worker_t *worker, const function_t *function, unsigned index,
         } else {
             size_t most = arguments[index - 1].capacity / arguments[index - 1].unit;
             argument->value.size = (size_t[]){0, most > 0 ? 1 : 0, most, most / 2}[choice];
+        }
+        break;
+    case ELEMENT: {
+        argument_t *array = &arguments[index - 1];
+        if (array->memory == NULL) {
+            argument->value.size = (size_t[]){0, 1, (size_t)1 << 40, SIZE_MAX}[choice];
+            break;
+        }
+        argument->value.size = (size_t[]){0, 16, array->unit, array->unit - 8}[choice];
+        /* What the count behind it counts. */
+        argument->memory = array->memory;
+        argument->capacity = array->capacity;
+        argument->unit = argument->value.size > 0 ? argument->value.size : 1;
+        break;
+    }
+    case OPERATIONS:
+        if (choice > 0) {
+            const size_t count = choice == 2 ? 8 : 1;
+            place(argument, page, count * parameter->size, 0);
+            argument->unit = parameter->size;
+            for (size_t at = 0; at < count; at++) {
+                reconnect_replay_operation_t operation;
+                memset(&operation, 0, sizeof operation);
+                operation.type = (uint32_t)(next(worker) % 12);
+                operation.room = operation.user = "x";
+                operation.room_size = next(worker) % 2;
+                operation.user_size = next(worker) % 2;
+                operation.flags = next(worker) % 8 == 0 ? (uint32_t)next(worker) : 0;
+                /* Where elements are taken to be smaller, this one is cut by the next. */
+                memcpy(argument->memory + at * parameter->size, &operation, sizeof operation);
+            }
         }
         break;
     case BYTES:
@@ -273,7 +312,7 @@ static void choose(worker_t *worker, const function_t *function, unsigned index,
         place(argument, page, size < 4 ? 4 : size > parameter->size ? parameter->size : size, 0);
         memcpy(argument->memory, &size, sizeof size);
         break;
-    case EVENTS: case OUT:
+    case EVENTS: case OUT: case TAKEN:
         if (choice > 0) {
             place(argument, page, parameter->kind == EVENTS && choice == 2 ? 8 * parameter->size : parameter->size,
                   0xA5);
@@ -334,6 +373,19 @@ static void undo(const function_t *function, const argument_t *arguments) {
         reconnect_connector_t connector;
         memcpy(&connector, last->memory, sizeof connector);
         reconnect_connector_close(connector);
+    } else if (strcmp(function->name, "reconnect_replay_create") == 0 ||
+               strcmp(function->name, "reconnect_replay_create_from_env") == 0) {
+        reconnect_replay_t replay;
+        memcpy(&replay, last->memory, sizeof replay);
+        reconnect_replay_destroy(replay);
+    } else if (strcmp(function->name, "reconnect_replay_poll") == 0) {
+        size_t count;
+        reconnect_replay_event_t event;
+        memcpy(&count, last->memory, sizeof count);
+        if (count > 0 && arguments[2].value.size > offsetof(reconnect_replay_event_t, batch)) {
+            memcpy(&event.batch, arguments[1].memory + offsetof(reconnect_replay_event_t, batch), sizeof event.batch);
+            reconnect_replay_release((reconnect_replay_t){arguments[0].value.u64}, event.batch);
+        }
     } else if (strcmp(function->name, "reconnect_poll") == 0) {
         size_t count;
         reconnect_event_t event;
@@ -350,13 +402,13 @@ static ffi_type handle_type = {0, 0, FFI_TYPE_STRUCT, handle_elements};
 
 static ffi_type *type_of(kind_t kind) {
     switch (kind) {
-    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: return &handle_type;
+    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: case REPLAY: return &handle_type;
     case U16: return &ffi_type_uint16;
     case U32: return &ffi_type_uint32;
     case I32: return &ffi_type_sint32;
     case U64: return &ffi_type_uint64;
     case I64: return &ffi_type_sint64;
-    case SIZE: return sizeof(size_t) == 8 ? &ffi_type_uint64 : &ffi_type_uint32;
+    case SIZE: case ELEMENT: return sizeof(size_t) == 8 ? &ffi_type_uint64 : &ffi_type_uint32;
     default: return &ffi_type_pointer;
     }
 }
@@ -380,14 +432,16 @@ static void describe(const function_t *function, const argument_t *arguments) {
 /* Whether a call may be made at all: a wait without limit on a live engine never ends, and destroying the live
    engine ends the sweep. */
 static bool sensible(const worker_t *worker, const function_t *function, const argument_t *arguments) {
-    if (function->count == 0 || function->parameters[0].kind != ENGINE) {
+    if (function->count == 0 || (function->parameters[0].kind != ENGINE && function->parameters[0].kind != REPLAY)) {
         return true;
     }
-    if (strcmp(function->name, "reconnect_engine_destroy") == 0) {
+    if (strcmp(function->name, "reconnect_engine_destroy") == 0 ||
+        strcmp(function->name, "reconnect_replay_destroy") == 0) {
         /* While engines come and go a made-up number can be the next one's. */
         return !arguments[0].live && !(worker->everything && arguments[0].maybe);
     }
-    if (!arguments[0].live || (worker->everything && arguments[0].value.u64 != live_engine.id)) {
+    if (!arguments[0].live || (worker->everything && function->parameters[0].kind == ENGINE &&
+                               arguments[0].value.u64 != live_engine.id)) {
         return true; /* in the churn an engine's end wakes every wait */
     }
     for (unsigned index = 0; index < function->count; index++) {
@@ -551,11 +605,15 @@ static void *random_calls_in_thread(void *context) {
 /* Takes the live engine's events as a host would, so that none of its queues fills up. */
 static void *drain(void *context) {
     reconnect_event_t events[64];
+    reconnect_replay_event_t outcomes[64];
     (void)context;
     while (!atomic_load(&done)) {
         size_t count = 0;
         if (reconnect_poll(live_engine, events, 64, 20, &count) == RECONNECT_OK && count > 0) {
             reconnect_release(live_engine, events[0].batch);
+        }
+        if (reconnect_replay_poll(live_replay, outcomes, sizeof *outcomes, 64, 0, &count) == RECONNECT_OK && count > 0) {
+            reconnect_replay_release(live_replay, outcomes[0].batch);
         }
     }
     return NULL;
@@ -574,7 +632,11 @@ static bool make_handles(void) {
     check(reconnect_engine_destroy(stale_engine) == RECONNECT_OK, "the end of all four");
     status = reconnect_engine_create(NULL, &live_engine, detail, sizeof detail);
     atomic_store(&shared_engine, live_engine.id);
-    return check(status == RECONNECT_OK, "a second engine");
+    check(status == RECONNECT_OK, "a second engine");
+    status = reconnect_replay_create(NULL, &stale_replay, detail, sizeof detail);
+    check(status == RECONNECT_OK, "a replay buffer: %s %s", reconnect_status_name(status), detail);
+    check(reconnect_replay_destroy(stale_replay) == RECONNECT_OK, "its end");
+    return check(reconnect_replay_create(NULL, &live_replay, NULL, 0) == RECONNECT_OK, "a second one");
 }
 
 static void run_threads(void *(*body)(void *), task_t *tasks) {
@@ -648,6 +710,7 @@ static void run_calls(uint64_t seed) {
         }
     }
     check(fine == 1, "of %d threads that destroy the engine at once, one does, the others are told", THREADS);
+    check(reconnect_replay_destroy(live_replay) == RECONNECT_OK, "the end of the replay buffer");
 }
 
 /* Engines come and go while other threads call with their handles. */
@@ -693,6 +756,7 @@ static void run_churn(uint64_t seed) {
     sum(tasks, &calls, &failures, &succeeded);
     check(failures == 0 && refused == 0, "%u engines come and go under %lu calls", engines, calls);
     check(reconnect_engine_destroy(live_engine) == RECONNECT_OK, "the end");
+    check(reconnect_replay_destroy(live_replay) == RECONNECT_OK, "the end of the replay buffer");
 }
 
 /* Waits for a child and says how it ended: its exit code, or -1. */
@@ -740,8 +804,9 @@ static void run_fork(uint64_t seed) {
             for (unsigned number = 0; number < function->count; number++) {
                 kind_t kind = function->parameters[number].kind;
                 unsigned choice = kind == BYTES ? 3 : kind == CONFIG || kind == FILLED ? 6 : 2;
-                if (kind <= CONNECTOR) {
+                if (kind <= REPLAY) {
                     arguments[number].value.u64 = kind == ENGINE ? live_engine.id
+                                                  : kind == REPLAY ? live_replay.id
                                                   : kind == PEER ? worker.peer.id
                                                   : kind == CHANNEL ? worker.channel.id : worker.connector.id;
                     continue;
@@ -762,7 +827,7 @@ static void run_fork(uint64_t seed) {
             memset(arguments, 0, sizeof arguments);
             for (unsigned number = 0; number < function->count; number++) {
                 kind_t kind = function->parameters[number].kind;
-                if (kind <= CONNECTOR) {
+                if (kind <= REPLAY) {
                     arguments[number].value.u64 = next(&worker) % 2 == 0 ? live_engine.id : next(&worker);
                     continue;
                 }
@@ -781,6 +846,7 @@ static void run_fork(uint64_t seed) {
     uint16_t port = 0;
     check(reconnect_engine_port(live_engine, &port) == RECONNECT_OK && port != 0, "the parent goes on");
     check(reconnect_engine_destroy(live_engine) == RECONNECT_OK, "the end");
+    check(reconnect_replay_destroy(live_replay) == RECONNECT_OK, "the end of the replay buffer");
 }
 
 int main(int count, char **words) {
