@@ -60,11 +60,15 @@ func TestReplayEverythingFailsAfterClose(t *testing.T) {
 
 // Goroutines use a buffer in every way while it closes: every call returns, and nothing stays behind.
 func TestReplayCloseUnderWay(t *testing.T) {
+	on(t, closeUnderWay)
+}
+
+func closeUnderWay(t *testing.T, store string) {
 	seed := time.Now().UnixNano()
 	t.Logf("seed %d", seed)
 	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors(t)
 	for round := int64(0); round < 30; round++ {
-		buffer, err := reconnect.NewReplayBuffer(&reconnect.ReplayConfig{MaxPending: 100, EventCapacity: 1})
+		buffer, err := reconnect.NewReplayBuffer(&reconnect.ReplayConfig{Store: store, StoreTimeout: patience, MaxPending: 100, EventCapacity: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,97 +140,101 @@ func use(buffer *reconnect.ReplayBuffer, random *rand.Rand, operations *atomic.I
 // Many goroutines, some of which give up at any moment: everybody else gets its own outcome, once, and each one's order
 // is kept.
 func TestReplayManyGoroutines(t *testing.T) {
-	const workers, each = 16, 250
-	r := startReplay(t, reconnect.ReplayConfig{Window: 65536, MaxBatch: 1 << 20, MaxPending: 8, MaxRoomBytes: 1 << 30})
-	watcher := r.join("room", "watcher")
-	type sent struct{ worker, number uint32 }
-	var mutex sync.Mutex
-	known := map[uint64]sent{}
-	var unknown []sent
-	var wait sync.WaitGroup
-	for worker := uint32(0); worker < workers; worker++ {
-		worker := worker
-		wait.Add(1)
-		go func() {
-			defer wait.Done()
-			for number := uint32(0); number < each; number++ {
-				message := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, worker), number)
-				ctx, cancel := context.WithCancel(context.Background())
-				if worker%2 == 1 && number%3 == 0 {
-					go cancel()
-				}
-				published, err := r.Publish(ctx, &reconnect.Publication{Room: "room", Data: message, Binary: true})
-				for i := range message {
-					message[i] = 0xff // it was copied
-				}
-				mutex.Lock()
-				switch {
-				case err == nil:
-					if _, twice := known[published.Sequence]; twice {
-						t.Errorf("%d was given out twice", published.Sequence)
+	on(t, func(t *testing.T, store string) {
+		const workers, each = 16, 250
+		r := startReplay(t, reconnect.ReplayConfig{Store: store, StoreTimeout: patience, Window: 65536, MaxBatch: 1 << 20, MaxPending: 8, MaxRoomBytes: 1 << 30})
+		watcher := r.join("room", "watcher")
+		type sent struct{ worker, number uint32 }
+		var mutex sync.Mutex
+		known := map[uint64]sent{}
+		var unknown []sent
+		var wait sync.WaitGroup
+		for worker := uint32(0); worker < workers; worker++ {
+			worker := worker
+			wait.Add(1)
+			go func() {
+				defer wait.Done()
+				for number := uint32(0); number < each; number++ {
+					message := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, worker), number)
+					ctx, cancel := context.WithCancel(context.Background())
+					if worker%2 == 1 && number%3 == 0 {
+						go cancel()
 					}
-					known[published.Sequence] = sent{worker, number}
-				case errors.Is(err, context.Canceled):
-					unknown = append(unknown, sent{worker, number})
-				default:
-					t.Error(err)
+					published, err := r.Publish(ctx, &reconnect.Publication{Room: "room", Data: message, Binary: true})
+					for i := range message {
+						message[i] = 0xff // it was copied
+					}
+					mutex.Lock()
+					switch {
+					case err == nil:
+						if _, twice := known[published.Sequence]; twice {
+							t.Errorf("%d was given out twice", published.Sequence)
+						}
+						known[published.Sequence] = sent{worker, number}
+					case errors.Is(err, context.Canceled):
+						unknown = append(unknown, sent{worker, number})
+					default:
+						t.Error(err)
+					}
+					mutex.Unlock()
+					cancel()
 				}
-				mutex.Unlock()
-				cancel()
+			}()
+		}
+		wait.Wait()
+		again := r.resume(watcher, watcher.Position, watcher.Token)
+		next := map[uint32]uint32{}
+		for i, message := range again.Messages {
+			got := sent{binary.BigEndian.Uint32(message.Data), binary.BigEndian.Uint32(message.Data[4:])}
+			if message.Sequence != uint64(i)+1 {
+				t.Fatalf("message %d has number %d", i, message.Sequence)
 			}
-		}()
-	}
-	wait.Wait()
-	again := r.resume(watcher, watcher.Position, watcher.Token)
-	next := map[uint32]uint32{}
-	for i, message := range again.Messages {
-		got := sent{binary.BigEndian.Uint32(message.Data), binary.BigEndian.Uint32(message.Data[4:])}
-		if message.Sequence != uint64(i)+1 {
-			t.Fatalf("message %d has number %d", i, message.Sequence)
+			if got.number < next[got.worker] {
+				t.Errorf("worker %d: %d after %d", got.worker, got.number, next[got.worker]-1)
+			}
+			next[got.worker] = got.number + 1
+			if want, ok := known[message.Sequence]; ok && want != got {
+				t.Errorf("%d is %v, its sender was told of %v", message.Sequence, got, want)
+			}
+			delete(known, message.Sequence)
 		}
-		if got.number < next[got.worker] {
-			t.Errorf("worker %d: %d after %d", got.worker, got.number, next[got.worker]-1)
+		if len(known) > 0 || len(again.Messages) > workers*each {
+			t.Errorf("%d messages, %d are missing", len(again.Messages), len(known))
 		}
-		next[got.worker] = got.number + 1
-		if want, ok := known[message.Sequence]; ok && want != got {
-			t.Errorf("%d is %v, its sender was told of %v", message.Sequence, got, want)
-		}
-		delete(known, message.Sequence)
-	}
-	if len(known) > 0 || len(again.Messages) > workers*each {
-		t.Errorf("%d messages, %d are missing", len(again.Messages), len(known))
-	}
-	t.Logf("%d of %d calls gave up", len(unknown), workers*each)
+		t.Logf("%d of %d calls gave up", len(unknown), workers*each)
+	})
 }
 
 // A join that nobody waited for does not leave a connection behind.
 func TestReplayAbandonedJoins(t *testing.T) {
-	r := startReplay(t, reconnect.ReplayConfig{})
-	gaveUp := 0
-	for i := 0; i < 300; i++ {
-		ctx, cancel := context.WithCancel(context.Background())
-		go cancel()
-		user := fmt.Sprint("user", i)
-		joined, err := r.Join(ctx, &reconnect.JoinRequest{Room: "room", User: user})
-		cancel()
-		if err == nil {
-			if err := r.Leave(within(t), joined.Member); err != nil {
-				t.Error(err)
+	on(t, func(t *testing.T, store string) {
+		r := startReplay(t, reconnect.ReplayConfig{Store: store, StoreTimeout: patience})
+		gaveUp := 0
+		for i := 0; i < 300; i++ {
+			ctx, cancel := context.WithCancel(context.Background())
+			go cancel()
+			user := fmt.Sprint("user", i)
+			joined, err := r.Join(ctx, &reconnect.JoinRequest{Room: "room", User: user})
+			cancel()
+			if err == nil {
+				if err := r.Leave(within(t), joined.Member); err != nil {
+					t.Error(err)
+				}
+				continue
 			}
-			continue
+			gaveUp++
+			for deadline := time.Now().Add(patience); ; runtime.Gosched() {
+				state, err := r.State(within(t), "room", user)
+				if errors.Is(err, reconnect.ErrUnknownRoom) || errors.Is(err, reconnect.ErrUnknownUser) || !state.Connected {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("it is connected for ever")
+				}
+			}
 		}
-		gaveUp++
-		for deadline := time.Now().Add(patience); ; runtime.Gosched() {
-			state, err := r.State(within(t), "room", user)
-			if errors.Is(err, reconnect.ErrUnknownRoom) || errors.Is(err, reconnect.ErrUnknownUser) || !state.Connected {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatal("it is connected for ever")
-			}
-		}
-	}
-	t.Logf("%d gave up", gaveUp)
+		t.Logf("%d gave up", gaveUp)
+	})
 }
 
 func TestReplayAllocations(t *testing.T) {

@@ -105,55 +105,57 @@ func wantRecovery(t *testing.T, got reconnect.Recovery, verdict reconnect.Verdic
 }
 
 func TestReplayComesBackComplete(t *testing.T) {
-	r := startReplay(t, reconnect.ReplayConfig{})
-	ann, bob := r.join("room", "ann"), r.join("room", "bob")
-	wantRecovery(t, bob.Recovery, reconnect.Fresh, 0, 0, "")
-	if bob.Reconnection || bob.Replaced != 0 || bob.Token == "" || len(bob.Position) != 32 || bob.Member.Generation == 0 {
-		t.Errorf("joined as %+v", bob)
-	}
-	r.say("room", "ann", "one")
-	if err := r.Drop(within(t), bob.Member); err != nil {
-		t.Fatal(err)
-	}
-	r.say("room", "ann", "two")
-	r.say("room", "bob", "his own")
-	r.publish(reconnect.Publication{Room: "room", User: "bob", To: "ann", Data: []byte("for ann")})
-	binary := pattern(1000)
-	r.publish(reconnect.Publication{
-		Room: "room", To: "bob", Data: binary, Binary: true, Kind: reconnect.OfferMessage, Negotiation: 7,
-	})
-	last := r.publish(reconnect.Publication{Room: "room"}) // of the server, and empty
+	on(t, func(t *testing.T, store string) {
+		r := startReplay(t, reconnect.ReplayConfig{Store: store, StoreTimeout: patience})
+		ann, bob := r.join("room", "ann"), r.join("room", "bob")
+		wantRecovery(t, bob.Recovery, reconnect.Fresh, 0, 0, "")
+		if bob.Reconnection || bob.Replaced != 0 || bob.Token == "" || len(bob.Position) != 32 || bob.Member.Generation == 0 {
+			t.Errorf("joined as %+v", bob)
+		}
+		r.say("room", "ann", "one")
+		if err := r.Drop(within(t), bob.Member); err != nil {
+			t.Fatal(err)
+		}
+		r.say("room", "ann", "two")
+		r.say("room", "bob", "his own")
+		r.publish(reconnect.Publication{Room: "room", User: "bob", To: "ann", Data: []byte("for ann")})
+		binary := pattern(1000)
+		r.publish(reconnect.Publication{
+			Room: "room", To: "bob", Data: binary, Binary: true, Kind: reconnect.OfferMessage, Negotiation: 7,
+		})
+		last := r.publish(reconnect.Publication{Room: "room"}) // of the server, and empty
 
-	again := r.resume(bob, bob.Position, bob.Token)
-	if again.Verdict != reconnect.Recovered || len(again.Messages) != 4 || again.Sequence != last.Sequence ||
-		again.Position != last.Position || !again.Reconnection || again.Away < 0 || again.Replaced != 0 {
-		t.Fatalf("came back with %+v", again)
-	}
-	if got := texts(again.Messages[:2]); got != "1:one 2:two" {
-		t.Errorf("messages %q", got)
-	}
-	offer := again.Messages[2]
-	if !offer.Binary || offer.Kind != reconnect.OfferMessage || offer.Negotiation != 7 || !bytes.Equal(offer.Data, binary) {
-		t.Errorf("offer %+v", offer)
-	}
-	if empty := again.Messages[3]; empty.Binary || len(empty.Data) != 0 || empty.Sequence != last.Sequence {
-		t.Errorf("empty message %+v", empty)
-	}
-	// Twice, while its first return is still up: the newest wins.
-	third := r.resume(again, again.Position, again.Token)
-	wantRecovery(t, third.Recovery, reconnect.RecoveredEmpty, 0, 0, "")
-	if third.Replaced != again.Member.Generation {
-		t.Errorf("it replaces %d, not %d", third.Replaced, again.Member.Generation)
-	}
-	wantError(t, r.Drop(within(t), again.Member), reconnect.ErrStale)
-	wantError(t, r.Leave(within(t), bob.Member), reconnect.ErrStale)
-	_, err := r.Recover(within(t), again.Member, again.Position, nil)
-	wantError(t, err, reconnect.ErrStale)
-	recovery, err := r.Recover(within(t), ann.Member, ann.Position, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantRecovery(t, *recovery, reconnect.Recovered, 0, 0, fmt.Sprintf("3:his own 4:for ann %d:", last.Sequence))
+		again := r.resume(bob, bob.Position, bob.Token)
+		if again.Verdict != reconnect.Recovered || len(again.Messages) != 4 || again.Sequence != last.Sequence ||
+			again.Position != last.Position || !again.Reconnection || again.Away < 0 || again.Replaced != 0 {
+			t.Fatalf("came back with %+v", again)
+		}
+		if got := texts(again.Messages[:2]); got != "1:one 2:two" {
+			t.Errorf("messages %q", got)
+		}
+		offer := again.Messages[2]
+		if !offer.Binary || offer.Kind != reconnect.OfferMessage || offer.Negotiation != 7 || !bytes.Equal(offer.Data, binary) {
+			t.Errorf("offer %+v", offer)
+		}
+		if empty := again.Messages[3]; empty.Binary || len(empty.Data) != 0 || empty.Sequence != last.Sequence {
+			t.Errorf("empty message %+v", empty)
+		}
+		// Twice, while its first return is still up: the newest wins.
+		third := r.resume(again, again.Position, again.Token)
+		wantRecovery(t, third.Recovery, reconnect.RecoveredEmpty, 0, 0, "")
+		if third.Replaced != again.Member.Generation {
+			t.Errorf("it replaces %d, not %d", third.Replaced, again.Member.Generation)
+		}
+		wantError(t, r.Drop(within(t), again.Member), reconnect.ErrStale)
+		wantError(t, r.Leave(within(t), bob.Member), reconnect.ErrStale)
+		_, err := r.Recover(within(t), again.Member, again.Position, nil)
+		wantError(t, err, reconnect.ErrStale)
+		recovery, err := r.Recover(within(t), ann.Member, ann.Position, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantRecovery(t, *recovery, reconnect.Recovered, 0, 0, fmt.Sprintf("3:his own 4:for ann %d:", last.Sequence))
+	})
 }
 
 func TestReplayVerdicts(t *testing.T) {
@@ -376,209 +378,219 @@ func TestReplayBadConfigurations(t *testing.T) {
 }
 
 func TestReplayStoresAKeyOnce(t *testing.T) {
-	r := startReplay(t, reconnect.ReplayConfig{})
-	bob := r.join("room", "bob")
-	r.join("room", "ann")
-	publication := reconnect.Publication{Room: "room", User: "ann", Data: []byte("once"), Key: []byte{0, 1}}
-	first := r.publish(publication)
-	r.say("room", "ann", "between")
-	second := r.publish(publication)
-	if first.Duplicate || !second.Duplicate || second.Sequence != first.Sequence || second.Position != first.Position {
-		t.Errorf("first %+v, second %+v", first, second)
-	}
-	publication.User = ""
-	if r.publish(publication).Duplicate {
-		t.Error("another's key is another key")
-	}
-	wantRecovery(t, r.resume(bob, bob.Position, bob.Token).Recovery, reconnect.Recovered, 0, 0, "1:once 2:between 3:once")
+	on(t, func(t *testing.T, store string) {
+		r := startReplay(t, reconnect.ReplayConfig{Store: store, StoreTimeout: patience})
+		bob := r.join("room", "bob")
+		r.join("room", "ann")
+		publication := reconnect.Publication{Room: "room", User: "ann", Data: []byte("once"), Key: []byte{0, 1}}
+		first := r.publish(publication)
+		r.say("room", "ann", "between")
+		second := r.publish(publication)
+		if first.Duplicate || !second.Duplicate || second.Sequence != first.Sequence || second.Position != first.Position {
+			t.Errorf("first %+v, second %+v", first, second)
+		}
+		publication.User = ""
+		if r.publish(publication).Duplicate {
+			t.Error("another's key is another key")
+		}
+		wantRecovery(t, r.resume(bob, bob.Position, bob.Token).Recovery, reconnect.Recovered, 0, 0, "1:once 2:between 3:once")
+	})
 }
 
 func TestReplayPublishesMany(t *testing.T) {
-	const count = 1000
-	r := startReplay(t, reconnect.ReplayConfig{Window: 4096, MaxBatch: 4096, MaxRoomBytes: 64 << 20, MaxBatchBytes: 32 << 20})
-	bob := r.join("room", "bob")
-	publications := make([]reconnect.Publication, count)
-	for i := range publications {
-		publications[i] = reconnect.Publication{Room: "room", Data: pattern(i * 20 % 70000 % 65536), Binary: true}
-	}
-	published, err := r.PublishMany(within(t), publications)
-	if err != nil || len(published) != count {
-		t.Fatalf("%d outcomes, %v", len(published), err)
-	}
-	again := r.resume(bob, bob.Position, bob.Token)
-	if again.Verdict != reconnect.Recovered || len(again.Messages) != count {
-		t.Fatalf("%v, %d messages", again.Verdict, len(again.Messages))
-	}
-	for i, message := range again.Messages {
-		if message.Sequence != uint64(i)+1 || published[i].Sequence != message.Sequence ||
-			!bytes.Equal(message.Data, publications[i].Data) {
-			t.Fatalf("message %d is %d", i, message.Sequence)
+	on(t, func(t *testing.T, store string) {
+		const count = 1000
+		r := startReplay(t, reconnect.ReplayConfig{Store: store, StoreTimeout: patience, Window: 4096, MaxBatch: 4096, MaxRoomBytes: 64 << 20, MaxBatchBytes: 32 << 20})
+		bob := r.join("room", "bob")
+		publications := make([]reconnect.Publication, count)
+		for i := range publications {
+			publications[i] = reconnect.Publication{Room: "room", Data: pattern(i * 20 % 70000 % 65536), Binary: true}
 		}
-	}
-	if again.Position != published[count-1].Position {
-		t.Error("positions differ")
-	}
-	none, err := r.PublishMany(within(t), nil)
-	if none != nil || err != nil {
-		t.Error("none")
-	}
+		published, err := r.PublishMany(within(t), publications)
+		if err != nil || len(published) != count {
+			t.Fatalf("%d outcomes, %v", len(published), err)
+		}
+		again := r.resume(bob, bob.Position, bob.Token)
+		if again.Verdict != reconnect.Recovered || len(again.Messages) != count {
+			t.Fatalf("%v, %d messages", again.Verdict, len(again.Messages))
+		}
+		for i, message := range again.Messages {
+			if message.Sequence != uint64(i)+1 || published[i].Sequence != message.Sequence ||
+				!bytes.Equal(message.Data, publications[i].Data) {
+				t.Fatalf("message %d is %d", i, message.Sequence)
+			}
+		}
+		if again.Position != published[count-1].Position {
+			t.Error("positions differ")
+		}
+		none, err := r.PublishMany(within(t), nil)
+		if none != nil || err != nil {
+			t.Error("none")
+		}
+	})
 }
 
 func TestReplayAcknowledgedStateAndQuality(t *testing.T) {
-	r := startReplay(t, reconnect.ReplayConfig{})
-	ctx := within(t)
-	bob := r.join("room", "bob")
-	r.say("room", "", "one")
-	two := r.say("room", "", "two")
-	r.say("room", "", "three")
-	if err := r.Acknowledge(ctx, bob.Member, two.Position); err != nil {
-		t.Fatal(err)
-	}
-	report, err := r.Quality(ctx, "room", "bob", reconnect.Measurement{
-		Latency: time.Second, Loss: 20, Jitter: -1, Bandwidth: -1,
+	on(t, func(t *testing.T, store string) {
+		r := startReplay(t, reconnect.ReplayConfig{Store: store, StoreTimeout: patience})
+		ctx := within(t)
+		bob := r.join("room", "bob")
+		r.say("room", "", "one")
+		two := r.say("room", "", "two")
+		r.say("room", "", "three")
+		if err := r.Acknowledge(ctx, bob.Member, two.Position); err != nil {
+			t.Fatal(err)
+		}
+		report, err := r.Quality(ctx, "room", "bob", reconnect.Measurement{
+			Latency: time.Second, Loss: 20, Jitter: -1, Bandwidth: -1,
+		})
+		if err != nil || report.Quality != reconnect.QualityPoor || len(report.Recommendations) == 0 {
+			t.Errorf("report %+v %v", report, err)
+		}
+		before := time.Now()
+		state, err := r.State(ctx, "room", "bob")
+		if err != nil || !state.Connected || state.LastSequence != 2 || state.Quality != reconnect.QualityPoor ||
+			state.Connections != 1 || state.Away != 0 || before.Sub(state.LastSeen).Abs() > time.Hour {
+			t.Errorf("state %+v %v", state, err)
+		}
+		if err := r.Drop(ctx, bob.Member); err != nil {
+			t.Fatal(err)
+		}
+		state, err = r.State(ctx, "room", "bob")
+		if err != nil || state.Connected || state.Away < 0 || state.Away > time.Hour {
+			t.Errorf("state %+v %v", state, err)
+		}
+		// Without a position it goes on where it acknowledged.
+		again := r.resume(bob, "", bob.Token)
+		wantRecovery(t, again.Recovery, reconnect.Recovered, 0, 0, "3:three")
+		good, err := r.Quality(ctx, "room", "bob", reconnect.Measurement{Latency: time.Millisecond, Bandwidth: 1e6})
+		if err != nil || good.Quality != reconnect.QualityGood {
+			t.Errorf("report %+v %v", good, err)
+		}
 	})
-	if err != nil || report.Quality != reconnect.QualityPoor || len(report.Recommendations) == 0 {
-		t.Errorf("report %+v %v", report, err)
-	}
-	before := time.Now()
-	state, err := r.State(ctx, "room", "bob")
-	if err != nil || !state.Connected || state.LastSequence != 2 || state.Quality != reconnect.QualityPoor ||
-		state.Connections != 1 || state.Away != 0 || before.Sub(state.LastSeen).Abs() > time.Hour {
-		t.Errorf("state %+v %v", state, err)
-	}
-	if err := r.Drop(ctx, bob.Member); err != nil {
-		t.Fatal(err)
-	}
-	state, err = r.State(ctx, "room", "bob")
-	if err != nil || state.Connected || state.Away < 0 || state.Away > time.Hour {
-		t.Errorf("state %+v %v", state, err)
-	}
-	// Without a position it goes on where it acknowledged.
-	again := r.resume(bob, "", bob.Token)
-	wantRecovery(t, again.Recovery, reconnect.Recovered, 0, 0, "3:three")
-	good, err := r.Quality(ctx, "room", "bob", reconnect.Measurement{Latency: time.Millisecond, Bandwidth: 1e6})
-	if err != nil || good.Quality != reconnect.QualityGood {
-		t.Errorf("report %+v %v", good, err)
-	}
 }
 
 func TestReplayLiveMessages(t *testing.T) {
-	r := startReplay(t, reconnect.ReplayConfig{})
-	ctx := within(t)
-	if err := r.Subscribe(ctx, "room"); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Subscribe(ctx, "room"); err != nil {
-		t.Fatal(err)
-	}
-	r.join("room", "bob")
-	ann := r.join("room", "ann")
-	sent := r.publish(reconnect.Publication{
-		Room: "room", User: "ann", To: "bob", Data: []byte("hi"), Binary: true, Kind: reconnect.AnswerMessage, Negotiation: 3,
+	on(t, func(t *testing.T, store string) {
+		r := startReplay(t, reconnect.ReplayConfig{Store: store, StoreTimeout: patience})
+		ctx := within(t)
+		if err := r.Subscribe(ctx, "room"); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Subscribe(ctx, "room"); err != nil {
+			t.Fatal(err)
+		}
+		r.join("room", "bob")
+		ann := r.join("room", "ann")
+		sent := r.publish(reconnect.Publication{
+			Room: "room", User: "ann", To: "bob", Data: []byte("hi"), Binary: true, Kind: reconnect.AnswerMessage, Negotiation: 3,
+		})
+		want := reconnect.ReplayMessageEvent{
+			Room: "room", User: "ann", To: "bob", Data: []byte("hi"), Binary: true, Kind: reconnect.AnswerMessage,
+			Negotiation: 3, Sequence: sent.Sequence, Position: sent.Position,
+		}
+		if got := r.next(); !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if err := r.Unsubscribe(ctx, "room"); err != nil { // one of two
+			t.Fatal(err)
+		}
+		r.say("room", "", "to all")
+		got, _ := r.next().(reconnect.ReplayMessageEvent)
+		if string(got.Data) != "to all" || got.User != "" || got.To != "" || got.Binary {
+			t.Errorf("got %+v", got)
+		}
+		got.Data = append(got.Data, "!!!!!!!!!!"...) // its memory is the receiver's
+		if got.Room != "room" || len(got.Position) != 32 {
+			t.Errorf("got %+v", got)
+		}
+		if err := r.Unsubscribe(ctx, "room"); err != nil {
+			t.Fatal(err)
+		}
+		r.say("room", "ann", "nobody listens")
+		select {
+		case event := <-r.Events():
+			t.Errorf("got %+v", event)
+		default: // with rooms in memory it would be there
+		}
+		if err := r.Leave(ctx, ann.Member); err != nil {
+			t.Fatal(err)
+		}
 	})
-	want := reconnect.ReplayMessageEvent{
-		Room: "room", User: "ann", To: "bob", Data: []byte("hi"), Binary: true, Kind: reconnect.AnswerMessage,
-		Negotiation: 3, Sequence: sent.Sequence, Position: sent.Position,
-	}
-	if got := r.next(); !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	if err := r.Unsubscribe(ctx, "room"); err != nil { // one of two
-		t.Fatal(err)
-	}
-	r.say("room", "", "to all")
-	got, _ := r.next().(reconnect.ReplayMessageEvent)
-	if string(got.Data) != "to all" || got.User != "" || got.To != "" || got.Binary {
-		t.Errorf("got %+v", got)
-	}
-	got.Data = append(got.Data, "!!!!!!!!!!"...) // its memory is the receiver's
-	if got.Room != "room" || len(got.Position) != 32 {
-		t.Errorf("got %+v", got)
-	}
-	if err := r.Unsubscribe(ctx, "room"); err != nil {
-		t.Fatal(err)
-	}
-	r.say("room", "ann", "nobody listens")
-	select {
-	case event := <-r.Events():
-		t.Errorf("got %+v", event)
-	default: // with rooms in memory it would be there
-	}
-	if err := r.Leave(ctx, ann.Member); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // Clients that join while others talk miss nothing and get nothing twice, with a table that InOrder fills.
 func TestReplayJoinsWithoutGap(t *testing.T) {
-	const talkers, each, clients = 4, 300, 40
-	r := startReplay(t, reconnect.ReplayConfig{Window: 4096, MaxBatch: 4096, EventCapacity: talkers*each + 1})
-	ctx := within(t)
-	if err := r.Subscribe(ctx, "room"); err != nil {
-		t.Fatal(err)
-	}
-	watcher := r.join("room", "watcher")
-	var mutex sync.Mutex
-	type client struct{ last, first uint64 }
-	present := map[string]*client{}
-	var wait sync.WaitGroup
-	for i := 0; i < talkers; i++ {
-		i := i
-		wait.Add(1)
-		go func() {
-			defer wait.Done()
-			for j := 0; j < each; j++ {
-				if _, err := r.Publish(ctx, &reconnect.Publication{Room: "room", Data: []byte{byte(i)}, Binary: true}); err != nil {
+	on(t, func(t *testing.T, store string) {
+		const talkers, each, clients = 4, 300, 40
+		r := startReplay(t, reconnect.ReplayConfig{Store: store, StoreTimeout: patience, Window: 4096, MaxBatch: 4096, EventCapacity: talkers*each + 1})
+		ctx := within(t)
+		if err := r.Subscribe(ctx, "room"); err != nil {
+			t.Fatal(err)
+		}
+		watcher := r.join("room", "watcher")
+		var mutex sync.Mutex
+		type client struct{ last, first uint64 }
+		present := map[string]*client{}
+		var wait sync.WaitGroup
+		for i := 0; i < talkers; i++ {
+			i := i
+			wait.Add(1)
+			go func() {
+				defer wait.Done()
+				for j := 0; j < each; j++ {
+					if _, err := r.Publish(ctx, &reconnect.Publication{Room: "room", Data: []byte{byte(i)}, Binary: true}); err != nil {
+						t.Error(err)
+					}
+				}
+			}()
+		}
+		for i := 0; i < clients; i++ {
+			name := fmt.Sprint("client", i)
+			wait.Add(1)
+			go func() {
+				defer wait.Done()
+				_, err := r.Join(ctx, &reconnect.JoinRequest{Room: "room", User: name, InOrder: func(joined *reconnect.Joined) {
+					mutex.Lock()
+					present[name] = &client{joined.Sequence, joined.Sequence}
+					mutex.Unlock()
+				}})
+				if err != nil {
 					t.Error(err)
 				}
-			}
-		}()
-	}
-	for i := 0; i < clients; i++ {
-		name := fmt.Sprint("client", i)
-		wait.Add(1)
-		go func() {
-			defer wait.Done()
-			_, err := r.Join(ctx, &reconnect.JoinRequest{Room: "room", User: name, InOrder: func(joined *reconnect.Joined) {
-				mutex.Lock()
-				present[name] = &client{joined.Sequence, joined.Sequence}
-				mutex.Unlock()
-			}})
-			if err != nil {
-				t.Error(err)
-			}
-		}()
-	}
-	for i := 1; i <= talkers*each; i++ {
-		message, ok := r.next().(reconnect.ReplayMessageEvent)
-		if !ok || message.Sequence != uint64(i) {
-			t.Fatalf("event %d is %+v", i, message)
+			}()
 		}
-		mutex.Lock()
-		for name, client := range present {
-			if message.Sequence > client.last {
-				if message.Sequence != client.last+1 {
-					t.Fatalf("%s has %d and gets %d", name, client.last, message.Sequence)
+		for i := 1; i <= talkers*each; i++ {
+			message, ok := r.next().(reconnect.ReplayMessageEvent)
+			if !ok || message.Sequence != uint64(i) {
+				t.Fatalf("event %d is %+v", i, message)
+			}
+			mutex.Lock()
+			for name, client := range present {
+				if message.Sequence > client.last {
+					if message.Sequence != client.last+1 {
+						t.Fatalf("%s has %d and gets %d", name, client.last, message.Sequence)
+					}
+					client.last++
 				}
-				client.last++
+			}
+			mutex.Unlock()
+		}
+		wait.Wait()
+		for name, client := range present {
+			if client.last != talkers*each && client.first != talkers*each {
+				t.Errorf("%s has %d", name, client.last)
 			}
 		}
-		mutex.Unlock()
-	}
-	wait.Wait()
-	for name, client := range present {
-		if client.last != talkers*each && client.first != talkers*each {
-			t.Errorf("%s has %d", name, client.last)
-		}
-	}
-	recovery, err := r.Recover(ctx, watcher.Member, watcher.Position, func(recovery *reconnect.Recovery) {
-		if len(recovery.Messages) != talkers*each {
-			t.Errorf("%d messages", len(recovery.Messages))
+		recovery, err := r.Recover(ctx, watcher.Member, watcher.Position, func(recovery *reconnect.Recovery) {
+			if len(recovery.Messages) != talkers*each {
+				t.Errorf("%d messages", len(recovery.Messages))
+			}
+		})
+		if err != nil || recovery.Sequence != talkers*each {
+			t.Errorf("%+v %v", recovery, err)
 		}
 	})
-	if err != nil || recovery.Sequence != talkers*each {
-		t.Errorf("%+v %v", recovery, err)
-	}
 }
 
 // Who does not read its events holds up nobody, and is told what it missed.
