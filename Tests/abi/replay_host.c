@@ -9,7 +9,9 @@
               number, from FIRST
           replay_host read STORE ROOM USER POSITION TOKEN [OTHER]
               joins, at a position if it is not empty; prints the connection ("joined VERDICT POSITION TOKEN SEQUENCE"),
-              what it missed ("missed SEQUENCE TEXT"), and of another user "state LAST-SEQUENCE CONNECTIONS" */
+              what it missed ("missed SEQUENCE TEXT"), and of another user "state LAST-SEQUENCE CONNECTIONS"
+
+   With RELAXED in the environment SQLite is not waited for. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -260,6 +262,7 @@ int main(int count, char **arguments) {
     memset(&config, 0, sizeof config);
     config.struct_size = sizeof config;
     config.store = arguments[2];
+    config.durability = getenv("RELAXED") != NULL ? RECONNECT_REPLAY_RELAXED : RECONNECT_REPLAY_DURABLE;
     config.window = 65536;
     config.max_room_bytes = 64 << 20;
     config.max_batch = 1 << 20;
