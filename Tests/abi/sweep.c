@@ -21,15 +21,15 @@ typedef enum {
     ENGINE, PEER, CHANNEL, CONNECTOR, REPLAY,
     U16, U32, I32, U64, I64,
     SIZE,    /* the size, count or capacity of the pointer before it */
-    ELEMENT, /* of the pointer before it, the size of one; a SIZE follows */
+    UNIT,    /* the size of one element of the pointer before it */
+    TIMES,   /* how many of them */
+    OPERATIONS, /* an array of operations of a replay buffer */
+    TAKEN,   /* an output that is always written */
     BYTES,   /* text or bytes to read */
     STRINGS, /* an array of texts */
     CONFIG,  /* a struct to read, with struct_size */
     FILLED,  /* a struct to fill, with struct_size */
-    OPERATIONS, /* an array of structs to read */
-    EVENTS, OUT,
-    TAKEN, /* written whatever the status */
-    BUFFER, DETAIL
+    EVENTS, OUT, BUFFER, DETAIL
 } kind_t;
 
 typedef enum { STATUS, NUMBER, TEXT_RESULT } result_t;
@@ -165,13 +165,17 @@ static reconnect_connector_t live_connector(worker_t *worker) {
 static unsigned choices(const parameter_t *parameter) {
     switch (parameter->kind) {
     case ENGINE: case PEER: case CHANNEL: case CONNECTOR: case REPLAY: return 8;
+    case UNIT: return 6;
+    case TIMES: return 4;
+    case OPERATIONS: return 9;
+    case TAKEN: return 2;
     case U16: case U32: case U64: return 4;
     case I32: case I64: return 5;
-    case SIZE: case ELEMENT: return 4;
+    case SIZE: return 4;
     case BYTES: return 7;
     case STRINGS: return 3;
     case CONFIG: case FILLED: return 9;
-    case OPERATIONS: case EVENTS: case OUT: case TAKEN: case BUFFER: case DETAIL: return 3;
+    case EVENTS: case OUT: case BUFFER: case DETAIL: return 3;
     }
     return 1;
 }
@@ -192,14 +196,14 @@ static void choose_handle(worker_t *worker, const parameter_t *parameter, unsign
                      : parameter->kind == CHANNEL ? stale_channel.id
                      : parameter->kind == REPLAY ? stale_replay.id : stale_connector.id;
     uint64_t live = live_engine.id;
-    if (worker->everything) {
-        live = atomic_load(&shared_engine);
-    }
     if (parameter->kind == REPLAY) {
         live = live_replay.id;
-    } else if (parameter->kind == CONNECTOR) {
+    } else if (worker->everything) {
+        live = atomic_load(&shared_engine);
+    }
+    if (parameter->kind == CONNECTOR) {
         live = live_connector(worker).id;
-    } else if (parameter->kind != ENGINE) {
+    } else if (parameter->kind != ENGINE && parameter->kind != REPLAY) {
         live_peer(worker);
         live = parameter->kind == PEER ? worker->peer.id : worker->channel.id;
     }
@@ -219,6 +223,41 @@ static void choose_handle(worker_t *worker, const parameter_t *parameter, unsign
     argument->live = argument->value.u64 == live || (parameter->kind == ENGINE && argument->value.u64 == live_engine.id);
     /* A number that happens to be some live handle of this kind is no mistake of the library. */
     argument->maybe = choice == 1 || choice == 3 || choice == 5 || choice == 6;
+}
+
+/* A name, text, key or position: absent, good, bad, or of the wrong size. */
+static void choose_words(worker_t *worker, const char **words, size_t *size) {
+    static const char *const texts[] = {"room", "user", "other", "{", "\xff\xfe", "a\nb", "",
+                                        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAA"};
+    *words = next(worker) % 8 == 0 ? NULL : texts[next(worker) % 2 == 0 ? next(worker) % 3 : next(worker) % 9];
+    *size = *words == NULL ? (next(worker) % 4 == 0 ? SIZE_MAX : next(worker) % 300) : strlen(*words);
+}
+
+static void make_operations(worker_t *worker, unsigned char *memory, size_t count) {
+    for (size_t index = 0; index < count; index++) {
+        reconnect_replay_operation_t operation;
+        const char *words;
+        memset(&operation, 0, sizeof operation);
+        operation.type = (uint32_t)(next(worker) % 32 == 0 ? next(worker) : next(worker) % 11);
+        operation.flags = next(worker) % 8 == 0 ? (uint32_t)next(worker) : (uint32_t)(next(worker) % 3);
+        operation.tag = next(worker);
+        choose_words(worker, &operation.room, &operation.room_size);
+        choose_words(worker, &operation.user, &operation.user_size);
+        choose_words(worker, &operation.to, &operation.to_size);
+        choose_words(worker, &operation.position, &operation.position_size);
+        choose_words(worker, &operation.token, &operation.token_size);
+        choose_words(worker, &words, &operation.size);
+        operation.data = words;
+        choose_words(worker, &words, &operation.key_size);
+        operation.key = words;
+        operation.generation = next(worker);
+        operation.negotiation = next(worker);
+        operation.format = (uint32_t)(next(worker) % 4);
+        operation.kind = (uint32_t)(next(worker) % 5);
+        operation.lifetime_ms = (uint32_t)next(worker);
+        operation.latency_ms = next(worker) % 4 == 0 ? -1 : (double)next(worker);
+        memcpy(memory + index * sizeof operation, &operation, sizeof operation);
+    }
 }
 
 static void choose(worker_t *worker, const function_t *function, unsigned index, unsigned choice,
@@ -248,35 +287,26 @@ static void choose(worker_t *worker, const function_t *function, unsigned index,
             argument->value.size = (size_t[]){0, most > 0 ? 1 : 0, most, most / 2}[choice];
         }
         break;
-    case ELEMENT: {
-        argument_t *array = &arguments[index - 1];
-        if (array->memory == NULL) {
+    case UNIT: {
+        size_t one = function->parameters[index - 1].size;
+        argument->value.size = (size_t[]){0, 1, one - 8, one, 2 * one, SIZE_MAX}[choice];
+        break;
+    }
+    case TIMES: {
+        /* Never more than there is, but anything for NULL. */
+        size_t unit = arguments[index - 1].value.size, most;
+        if (arguments[index - 2].memory == NULL) {
             argument->value.size = (size_t[]){0, 1, (size_t)1 << 40, SIZE_MAX}[choice];
             break;
         }
-        argument->value.size = (size_t[]){0, 16, array->unit, array->unit - 8}[choice];
-        /* What the count behind it counts. */
-        argument->memory = array->memory;
-        argument->capacity = array->capacity;
-        argument->unit = argument->value.size > 0 ? argument->value.size : 1;
+        most = unit == 0 ? 1 : arguments[index - 2].capacity / unit;
+        argument->value.size = (size_t[]){0, most > 0 ? 1 : 0, most, most / 2}[choice];
         break;
     }
     case OPERATIONS:
         if (choice > 0) {
-            const size_t count = choice == 2 ? 8 : 1;
-            place(argument, page, count * parameter->size, 0);
-            argument->unit = parameter->size;
-            for (size_t at = 0; at < count; at++) {
-                reconnect_replay_operation_t operation;
-                memset(&operation, 0, sizeof operation);
-                operation.type = (uint32_t)(next(worker) % 12);
-                operation.room = operation.user = "x";
-                operation.room_size = next(worker) % 2;
-                operation.user_size = next(worker) % 2;
-                operation.flags = next(worker) % 8 == 0 ? (uint32_t)next(worker) : 0;
-                /* Where elements are taken to be smaller, this one is cut by the next. */
-                memcpy(argument->memory + at * parameter->size, &operation, sizeof operation);
-            }
+            place(argument, page, 8 * parameter->size, 0);
+            make_operations(worker, argument->memory, 8);
         }
         break;
     case BYTES:
@@ -379,12 +409,13 @@ static void undo(const function_t *function, const argument_t *arguments) {
         memcpy(&replay, last->memory, sizeof replay);
         reconnect_replay_destroy(replay);
     } else if (strcmp(function->name, "reconnect_replay_poll") == 0) {
-        size_t count;
-        reconnect_replay_event_t event;
+        /* Whatever the size of an event: its batch lies at the same place. */
+        size_t count, place = offsetof(reconnect_replay_event_t, batch);
+        uint64_t batch;
         memcpy(&count, last->memory, sizeof count);
-        if (count > 0 && arguments[2].value.size > offsetof(reconnect_replay_event_t, batch)) {
-            memcpy(&event.batch, arguments[1].memory + offsetof(reconnect_replay_event_t, batch), sizeof event.batch);
-            reconnect_replay_release((reconnect_replay_t){arguments[0].value.u64}, event.batch);
+        if (count > 0 && arguments[1].memory != NULL && arguments[2].value.size >= place + sizeof batch) {
+            memcpy(&batch, arguments[1].memory + place, sizeof batch);
+            reconnect_replay_release((reconnect_replay_t){arguments[0].value.u64}, batch);
         }
     } else if (strcmp(function->name, "reconnect_poll") == 0) {
         size_t count;
@@ -408,7 +439,7 @@ static ffi_type *type_of(kind_t kind) {
     case I32: return &ffi_type_sint32;
     case U64: return &ffi_type_uint64;
     case I64: return &ffi_type_sint64;
-    case SIZE: case ELEMENT: return sizeof(size_t) == 8 ? &ffi_type_uint64 : &ffi_type_uint32;
+    case SIZE: case UNIT: case TIMES: return sizeof(size_t) == 8 ? &ffi_type_uint64 : &ffi_type_uint32;
     default: return &ffi_type_pointer;
     }
 }
@@ -605,15 +636,11 @@ static void *random_calls_in_thread(void *context) {
 /* Takes the live engine's events as a host would, so that none of its queues fills up. */
 static void *drain(void *context) {
     reconnect_event_t events[64];
-    reconnect_replay_event_t outcomes[64];
     (void)context;
     while (!atomic_load(&done)) {
         size_t count = 0;
         if (reconnect_poll(live_engine, events, 64, 20, &count) == RECONNECT_OK && count > 0) {
             reconnect_release(live_engine, events[0].batch);
-        }
-        if (reconnect_replay_poll(live_replay, outcomes, sizeof *outcomes, 64, 0, &count) == RECONNECT_OK && count > 0) {
-            reconnect_replay_release(live_replay, outcomes[0].batch);
         }
     }
     return NULL;
@@ -630,13 +657,14 @@ static bool make_handles(void) {
     status = reconnect_connector_create(stale_engine, NULL, &stale_connector, detail, sizeof detail);
     check(status == RECONNECT_OK, "a connector: %s %s", reconnect_status_name(status), detail);
     check(reconnect_engine_destroy(stale_engine) == RECONNECT_OK, "the end of all four");
-    status = reconnect_engine_create(NULL, &live_engine, detail, sizeof detail);
-    atomic_store(&shared_engine, live_engine.id);
-    check(status == RECONNECT_OK, "a second engine");
     status = reconnect_replay_create(NULL, &stale_replay, detail, sizeof detail);
     check(status == RECONNECT_OK, "a replay buffer: %s %s", reconnect_status_name(status), detail);
     check(reconnect_replay_destroy(stale_replay) == RECONNECT_OK, "its end");
-    return check(reconnect_replay_create(NULL, &live_replay, NULL, 0) == RECONNECT_OK, "a second one");
+    status = reconnect_replay_create(NULL, &live_replay, detail, sizeof detail);
+    check(status == RECONNECT_OK, "a second replay buffer");
+    status = reconnect_engine_create(NULL, &live_engine, detail, sizeof detail);
+    atomic_store(&shared_engine, live_engine.id);
+    return check(status == RECONNECT_OK, "a second engine");
 }
 
 static void run_threads(void *(*body)(void *), task_t *tasks) {
@@ -710,7 +738,6 @@ static void run_calls(uint64_t seed) {
         }
     }
     check(fine == 1, "of %d threads that destroy the engine at once, one does, the others are told", THREADS);
-    check(reconnect_replay_destroy(live_replay) == RECONNECT_OK, "the end of the replay buffer");
 }
 
 /* Engines come and go while other threads call with their handles. */
@@ -756,7 +783,6 @@ static void run_churn(uint64_t seed) {
     sum(tasks, &calls, &failures, &succeeded);
     check(failures == 0 && refused == 0, "%u engines come and go under %lu calls", engines, calls);
     check(reconnect_engine_destroy(live_engine) == RECONNECT_OK, "the end");
-    check(reconnect_replay_destroy(live_replay) == RECONNECT_OK, "the end of the replay buffer");
 }
 
 /* Waits for a child and says how it ended: its exit code, or -1. */
@@ -806,12 +832,12 @@ static void run_fork(uint64_t seed) {
                 unsigned choice = kind == BYTES ? 3 : kind == CONFIG || kind == FILLED ? 6 : 2;
                 if (kind <= REPLAY) {
                     arguments[number].value.u64 = kind == ENGINE ? live_engine.id
-                                                  : kind == REPLAY ? live_replay.id
                                                   : kind == PEER ? worker.peer.id
-                                                  : kind == CHANNEL ? worker.channel.id : worker.connector.id;
+                                                  : kind == CHANNEL ? worker.channel.id
+                                                  : kind == REPLAY ? live_replay.id : worker.connector.id;
                     continue;
                 }
-                choose(&worker, function, number, kind == I32 || kind == U32 || kind == I64 ? 1 : choice, arguments);
+                choose(&worker, function, number, kind == UNIT ? 3 : kind == I32 || kind == U32 || kind == I64 ? 1 : choice, arguments);
             }
             reconnect_status_t status = call(&worker, function, arguments);
             if (function->result == STATUS && status != RECONNECT_FORKED) {
@@ -846,7 +872,6 @@ static void run_fork(uint64_t seed) {
     uint16_t port = 0;
     check(reconnect_engine_port(live_engine, &port) == RECONNECT_OK && port != 0, "the parent goes on");
     check(reconnect_engine_destroy(live_engine) == RECONNECT_OK, "the end");
-    check(reconnect_replay_destroy(live_replay) == RECONNECT_OK, "the end of the replay buffer");
 }
 
 int main(int count, char **words) {

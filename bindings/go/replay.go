@@ -318,8 +318,9 @@ func (b *ReplayBuffer) Join(ctx context.Context, request *JoinRequest) (*Joined,
 	return joined, err
 }
 
-// Recover gives what came after a position, for a connection that has joined: after a ReplayGapEvent, for example.
-// inOrder may be nil; it is as JoinRequest.InOrder.
+// Recover gives what came after a position, or without one after what was acknowledged, for a connection that has joined:
+// after a ReplayGapEvent, for example. While it is under way the connection is to get no live message; afterwards those
+// with a higher Sequence. inOrder may be nil; it is as JoinRequest.InOrder.
 //
 // ErrUnknownRoom, ErrUnknownUser, ErrStale, ErrThrottled with a RetryAfter, ErrInvalidArgument.
 func (b *ReplayBuffer) Recover(
@@ -409,12 +410,15 @@ func (b *ReplayBuffer) Quality(ctx context.Context, room, user string, measured 
 
 // Subscribe asks for the live messages of a room as ReplayMessageEvents, from now on; counted, so that each Subscribe
 // needs its Unsubscribe. When it returns, every message published from then on will come. Subscribe before the first
-// Join, so that nothing is between what was replayed and what comes live.
+// Join, so that nothing is between what was replayed and what comes live. If the store does not answer, Subscribe returns
+// after ReplayConfig.StoreTimeout all the same: then messages come as soon as it does, with a gap if there is one.
+//
+// ErrLimit, ErrInvalidArgument.
 func (b *ReplayBuffer) Subscribe(ctx context.Context, room string) error {
 	return b.performPlain(ctx, &replayOperation{kind: C.RECONNECT_REPLAY_SUBSCRIBE, room: room})
 }
 
-// Unsubscribe takes one Subscribe back.
+// Unsubscribe takes one Subscribe back. ErrWrongState: there is none.
 func (b *ReplayBuffer) Unsubscribe(ctx context.Context, room string) error {
 	return b.performPlain(ctx, &replayOperation{kind: C.RECONNECT_REPLAY_UNSUBSCRIBE, room: room})
 }

@@ -35,7 +35,8 @@ type ReplayMessageEvent struct {
 	Position Position
 }
 
-// ReplayGapEvent: live messages of a room may be missing. Each of its clients is to Recover from its last position.
+// ReplayGapEvent: live messages of a room may be missing. Each of its clients is to Recover from its last position,
+// unless its Join or Recover is under way.
 type ReplayGapEvent struct {
 	Room string
 	// Reason is LostLimit if the program did not read its events quickly enough.

@@ -126,6 +126,7 @@ static void take(uint64_t tag) {
         operation.user = member->name, operation.user_size = strlen(member->name);
         operation.generation = member->generation;
         operation.position = member->position, operation.position_size = member->position_size;
+        member->is_connected = 0; /* it gets nothing until the outcome, which has it all */
         if (!reconnect_replay_submit(replay, &operation, sizeof operation, 1, NULL, NULL, 0)) take(i + 1);
     }
 }
