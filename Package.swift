@@ -84,7 +84,11 @@ let package = Package(
                 "CReconnect", "Wire", "STUN", "SDP", "ICE", "Peer", "DTLS", "SCTP", "DataChannel", "Signaling",
                 "Reload", "Storage", "CSystem",
             ], more: [withoutExclusivityChecks]),
-        library("ReconnectABI", ["CReconnect", "Engine"], more: [withoutExclusivityChecks]),
+        library(
+            "ReplayHost", ["Wire", "CSystem", "Replay", "ReplayStores", "Storage", "Engine"],
+            more: [withoutExclusivityChecks]),
+        library(
+            "ReconnectABI", ["CReconnect", "Engine", "Replay", "ReplayHost", "Wire"], more: [withoutExclusivityChecks]),
         .target(
             name: "libreconnect", dependencies: ["ReconnectABI"], exclude: ["reconnect.map"], swiftSettings: settings,
             linkerSettings: [

@@ -35,6 +35,10 @@ private final class FlakyStore: ReplayStore {
     func pollOutcome() -> (OperationID, Outcome)? { late.isEmpty ? nil : late.removeFirst() }
     func handleTimeout(now: Instant) { inside.handleTimeout(now: now) }
     var nextTimeout: Instant? { inside.nextTimeout }
+    func subscribe(_ room: RoomName, now: Instant) { inside.subscribe(room, now: now) }
+    func unsubscribe(_ room: RoomName) { inside.unsubscribe(room) }
+    func pollLive() -> LiveEvent? { inside.pollLive() }
+    var liveCounters: LiveCounters { inside.liveCounters }
 }
 
 private final class World {

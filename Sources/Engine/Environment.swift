@@ -17,16 +17,22 @@ extension Configuration {
         if stunServers.isEmpty, let value = trimmed(try variable("STUN_URLS")) {
             stunServers = try stunServerList(value)
         }
-        if sessionStore == nil, let value = trimmed(try variable("REDIS_URL")) {
-            guard isRedisURL(value) else {
-                // Never the value: there may be a password in it.
-                throw Failure(
-                    .invalidArgument,
-                    "REDIS_URL is not redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss://... or redis+unix:PATH")
-            }
-            sessionStore = String(value)
-        }
+        if sessionStore == nil { sessionStore = try redisURL(variable("REDIS_URL")) }
     }
+}
+
+/// `REDIS_URL`; nil if it is not set.
+package func redisURLFromEnvironment() throws(Failure) -> String? { try redisURL(systemEnvironment("REDIS_URL")) }
+
+private func redisURL(_ value: String?) throws(Failure) -> String? {
+    guard let value = trimmed(value) else { return nil }
+    guard isRedisURL(value) else {
+        // Never the value: there may be a password in it.
+        throw Failure(
+            .invalidArgument,
+            "REDIS_URL is not redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss://... or redis+unix:PATH")
+    }
+    return String(value)
 }
 
 extension FastReloadSetting {

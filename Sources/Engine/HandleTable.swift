@@ -4,6 +4,8 @@ enum HandleTarget {
     case peer(PeerEntry)
     case channel(ChannelEntry)
     case connector(ConnectorEntry)
+    /// Of a module above this one.
+    case other(any AnyObject & Sendable)
 }
 
 /// The numbers that hosts hold instead of pointers. A number is a slot and the slot's generation, so that one
@@ -72,4 +74,22 @@ final class HandleTable: Sendable {
 
     private static func number(index: UInt32, generation: UInt32) -> UInt64 { UInt64(generation) << 32 | UInt64(index) }
     private static func index(_ number: UInt64) -> Int { Int(UInt32(truncatingIfNeeded: number)) }
+}
+
+/// Handles of a module above this one.
+package enum AttachedHandle {
+    /// Gives out a number for what `make` builds around it; nil if there are too many handles.
+    package static func insert<Target: AnyObject & Sendable>(_ make: (UInt64) -> Target) -> Target? {
+        HandleTable.shared.insert { number in
+            let made = make(number)
+            return (made, .other(made))
+        }
+    }
+
+    package static func find(_ number: UInt64) -> AnyObject? {
+        guard case .other(let target) = HandleTable.shared.find(number) else { return nil }
+        return target
+    }
+
+    package static func remove(_ number: UInt64) { HandleTable.shared.remove(number) }
 }

@@ -42,6 +42,13 @@ public enum Status: Int32, Error, Sendable, CaseIterable {
     case ticketRefused = -57
 
     case channelRefused = -60
+
+    case unknownRoom = -70
+    case unknownUser = -71
+    case unknownRecipient = -72
+    case stale = -73
+    case throttled = -74
+    case unavailable = -75
 }
 
 /// A status with the sentence that says what was wrong.

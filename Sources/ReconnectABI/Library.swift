@@ -69,6 +69,12 @@ extension Status {
         case .signalingFailed: "SIGNALING_FAILED"
         case .ticketRefused: "TICKET_REFUSED"
         case .channelRefused: "CHANNEL_REFUSED"
+        case .unknownRoom: "UNKNOWN_ROOM"
+        case .unknownUser: "UNKNOWN_USER"
+        case .unknownRecipient: "UNKNOWN_RECIPIENT"
+        case .stale: "STALE"
+        case .throttled: "THROTTLED"
+        case .unavailable: "UNAVAILABLE"
         }
     }
 
@@ -113,6 +119,12 @@ extension Status {
         case .signalingFailed: "the signaling messages could not be exchanged"
         case .ticketRefused: "the other side refused the ticket"
         case .channelRefused: "the other side broke the data channel protocol"
+        case .unknownRoom: "nobody is in the room"
+        case .unknownUser: "the user is not a member of the room"
+        case .unknownRecipient: "the recipient is not a member of the room"
+        case .stale: "a newer connection of the same user took over"
+        case .throttled: "too many come back at once"
+        case .unavailable: "the store did not answer"
         }
     }
 }

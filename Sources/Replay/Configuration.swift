@@ -28,6 +28,9 @@ public struct Configuration: Sendable {
     /// Idempotency keys remembered for each room, and for how long.
     public var maximumKeys = 64
     public var keyLifetime = Duration.seconds(300)
+    /// Events of live messages that wait to be taken, of all rooms. What comes beyond is told as an interruption.
+    public var maximumLiveEvents = 1 << 16
+    public var maximumLiveBytes = 64 << 20
     /// Replays admitted per second, and at once; 0: as many as come.
     public var recoveriesPerSecond = 0
     public var recoveryBurst = 1_000

@@ -51,6 +51,9 @@ public struct RoomName: Hashable, Sendable {
 
     public init(_ text: String) throws(NameError) { try self.init(Array(text.utf8)) }
 
+    /// For one that was checked before.
+    init(checked bytes: [UInt8]) { self.bytes = bytes }
+
     public var text: String { String(decoding: bytes, as: UTF8.self) }
 }
 
@@ -64,6 +67,9 @@ public struct UserName: Hashable, Sendable {
     }
 
     public init(_ text: String) throws(NameError) { try self.init(Array(text.utf8)) }
+
+    /// For one that was checked before.
+    init(checked bytes: [UInt8]) { self.bytes = bytes }
 
     public var text: String { String(decoding: bytes, as: UTF8.self) }
 }

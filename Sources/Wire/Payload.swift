@@ -48,6 +48,10 @@ public final class Payload: ManagedBuffer<PayloadHeader, UInt8> {
         return true
     }
 
+    /// Keeps the room.
+    @inlinable
+    public func removeAll() { header.count = 0 }
+
     /// The bytes, for the duration of `body`.
     @inlinable
     public func withBytes<Result>(_ body: (RawSpan) -> Result) -> Result {

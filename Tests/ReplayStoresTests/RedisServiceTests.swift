@@ -81,25 +81,26 @@ private final class Subscriber {
         // The same again is not to be sent again.
         try scene.publish("", key)
         try scene.publish("three", from: bob)
-        let first = try #require(LiveMessage(decoding: try subscriber.next(3)))
+        let first = try #require(LiveMessage(decoding: try subscriber.next(3), room: ann.membership.room))
         #expect(first.position == Position(epoch: ann.position.epoch, sequence: 1))
         #expect(first.from == ann.membership.user && first.to == bob.membership.user)
         #expect(first.kind == .offer && first.isText && !first.isPriority && first.negotiation == .max)
         #expect(first.payload == Array("one\r\n\u{0}".utf8))
-        let second = try #require(LiveMessage(decoding: try subscriber.next(3)))
+        let second = try #require(LiveMessage(decoding: try subscriber.next(3), room: ann.membership.room))
         #expect(second.from == nil && second.to == nil && second.payload == [] && second.position.sequence == 2)
         #expect(!second.isText && second.isPriority)
-        #expect(LiveMessage(decoding: try subscriber.next(3))?.position.sequence == 3)
+        #expect(LiveMessage(decoding: try subscriber.next(3), room: ann.membership.room)?.position.sequence == 3)
     }
 
-    @Test func readNoLiveMessageFromAnythingElse() {
+    @Test func readNoLiveMessageFromAnythingElse() throws {
+        let room = try RoomName("lobby")
         let good = Array("00000000000000aa 1 0 1 0000000000000000 1 1\nabx".utf8)
-        #expect(LiveMessage(decoding: good)?.payload == [0x78])
-        for count in 0..<good.count - 1 { #expect(LiveMessage(decoding: Array(good.prefix(count))) == nil) }
+        #expect(LiveMessage(decoding: good, room: room)?.payload == [0x78])
+        for count in 0..<good.count - 1 { #expect(LiveMessage(decoding: Array(good.prefix(count)), room: room) == nil) }
         for text in [
             "", "\n", "1 2 3 4 5 6 7\nxx", "00 -1 0 1 00 0 0\n", "00 1 9 1 00 0 0\n", "00 1 0 1 00 9999999999 0\n",
             "00 1 0 1 00 18446744073709551615 18446744073709551615\n", "00 1 0 1 00 1 0\n\u{1}",
-        ] { #expect(LiveMessage(decoding: Array(text.utf8)) == nil, "\(text)") }
+        ] { #expect(LiveMessage(decoding: Array(text.utf8), room: room) == nil, "\(text)") }
     }
 
     /// A late operation is carried out all the same: what it leaves behind must not be taken for the whole story.

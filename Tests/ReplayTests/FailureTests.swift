@@ -117,6 +117,11 @@ final class RemoteStore: ReplayStore {
     func handleTimeout(now: Instant) { self.now = max(self.now, now) }
 
     var nextTimeout: Instant? { ready.first?.at }
+
+    func subscribe(_ room: RoomName, now: Instant) { inside.subscribe(room, now: now) }
+    func unsubscribe(_ room: RoomName) { inside.unsubscribe(room) }
+    func pollLive() -> LiveEvent? { inside.pollLive() }
+    var liveCounters: LiveCounters { inside.liveCounters }
 }
 
 /// A server and its store, on virtual time.

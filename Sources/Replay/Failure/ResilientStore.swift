@@ -104,6 +104,9 @@ public final class ResilientStore: ReplayStore {
     private var isGivingUp = false
     /// More rooms than can be told apart.
     private var allDegraded: Degraded?
+    private var live: LiveFeed
+    /// Subscribed rooms whose messages come from the substitute.
+    private var substituted: Set<RoomName> = []
 
     /// `rooms` are the limits of what is kept here while the store is away. `random` must be unpredictable.
     public init(
@@ -115,6 +118,7 @@ public final class ResilientStore: ReplayStore {
         self.store = store
         self.configuration = configuration
         substitute = MemoryStore(configuration: rooms, random: random)
+        live = LiveFeed(rooms)
         breaker = CircuitBreaker(configuration.breaker)
     }
 
@@ -355,10 +359,12 @@ public final class ResilientStore: ReplayStore {
             degraded.removeAll()
             waiting.removeAll()
             isGivingUp = true
+            for room in live.subscribedRooms { goOnAlone(room) }
             return
         }
         degraded[room] = .waiting
         waiting.append(room)
+        goOnAlone(room)
         if !pending.isEmpty { overtaken.insert(room) }
     }
 
@@ -392,6 +398,7 @@ public final class ResilientStore: ReplayStore {
         guard let room else {
             if isDone, allDegraded == .resetting {
                 allDegraded = nil
+                for room in substituted { goBack(room, now: now) }
                 takeOver(substitute.removeAllRooms(), now: now)
             } else {
                 allDegraded = .waiting
@@ -401,6 +408,7 @@ public final class ResilientStore: ReplayStore {
         guard degraded[room] != nil else { return }
         if isDone {
             degraded[room] = nil
+            goBack(room, now: now)
             takeOver(substitute.removeRoom(room), now: now)
         } else {
             degraded[room] = .waiting
@@ -418,5 +426,61 @@ public final class ResilientStore: ReplayStore {
             let purpose = Pending.Purpose.returning(membership, generation: generation)
             _ = send(.join(membership, resume: nil), purpose, ticket, now: now)
         }
+    }
+
+    // MARK: Live messages
+
+    public func subscribe(_ room: RoomName, now: Instant) {
+        live.subscribe(room)
+        substituted.remove(room)
+        store.subscribe(room, now: now)
+        if isDegraded(room) { goOnAlone(room) }
+    }
+
+    public func unsubscribe(_ room: RoomName) {
+        live.unsubscribe(room)
+        store.unsubscribe(room)
+        if substituted.remove(room) != nil { substitute.unsubscribe(room) }
+    }
+
+    /// While a room goes on without the store: only what this server says in it.
+    public func pollLive() -> LiveEvent? {
+        if let event = live.pop() { return event }
+        takeLive()
+        return live.pop()
+    }
+
+    public var liveCounters: LiveCounters { live.counters }
+
+    private func takeLive() {
+        while let event = store.pollLive() { if !substituted.contains(event.room) { pass(event) } }
+        while let event = substitute.pollLive() { if substituted.contains(event.room) { pass(event) } }
+    }
+
+    private func pass(_ event: LiveEvent) {
+        switch event {
+        case .subscribed(let room, let position): live.announce(room, at: position)
+        case .message(let message): live.receive(message)
+        case .interrupted(let room, let reason): live.interrupt(room, reason)
+        }
+    }
+
+    /// What the store has said of it comes first.
+    private func goOnAlone(_ room: RoomName) {
+        guard live.isSubscribed(room), !substituted.contains(room) else { return }
+        takeLive()
+        live.interrupt(room, .degraded)
+        substituted.insert(room)
+        substitute.subscribe(room, now: Instant(nanoseconds: 0))
+    }
+
+    /// Subscribed anew: what the store did late, after this server had done it alone, must not come again.
+    private func goBack(_ room: RoomName, now: Instant) {
+        guard substituted.contains(room) else { return }
+        takeLive()
+        live.interrupt(room, .degraded)
+        substituted.remove(room)
+        substitute.unsubscribe(room)
+        store.subscribe(room, now: now)
     }
 }

@@ -61,6 +61,12 @@ public struct PositionKey: Sendable {
         return true
     }
 
+    /// The characters of ``text(_:)``.
+    public func characters(_ position: Position) -> InlineArray<32, UInt8> {
+        var words = (position.epoch, position.sequence, hash.hash(position.epoch, position.sequence))
+        return InlineArray { _ in Base64URL.next(&words) }
+    }
+
     /// Takes exactly what ``text(_:)`` gives.
     public func position(_ text: RawSpan) throws(PositionError) -> Position {
         guard text.byteCount == Self.textLength else { throw .malformed }

@@ -1,4 +1,4 @@
-import Wire
+public import Wire
 
 /// What a client shows to get what it missed: 128 random bits that belong to one membership of one user in one
 /// incarnation of a room. The names of room and user alone open nothing.
@@ -29,10 +29,14 @@ public struct ResumeToken: Equatable, Sendable {
     /// Takes exactly what ``text`` gives.
     public init?(parsing text: String) {
         let bytes = Array(text.utf8)
-        guard bytes.count == Self.textLength else { return nil }
+        self.init(parsing: bytes.span.bytes)
+    }
+
+    public init?(parsing text: RawSpan) {
+        guard text.byteCount == Self.textLength else { return nil }
         var words: (UInt64, UInt64) = (0, 0)
-        for (index, character) in bytes.enumerated() {
-            guard let digit = Base64URL.value(character) else { return nil }
+        for index in 0..<Self.textLength {
+            guard let digit = Base64URL.value(text.byte(index)) else { return nil }
             // 22 digits are 132 bits: the last four must be zero.
             if index == Self.textLength &- 1 {
                 guard digit & 15 == 0 else { return nil }
@@ -45,6 +49,12 @@ public struct ResumeToken: Equatable, Sendable {
         }
         high = words.0
         low = words.1
+    }
+
+    /// The characters of ``text``.
+    public var characters: InlineArray<22, UInt8> {
+        var words: (UInt64, UInt64, UInt64) = (high, low, 0)
+        return InlineArray { _ in Base64URL.next(&words) }
     }
 
     /// For messages: the whole secret. Never for logs.

@@ -29,6 +29,9 @@ final class Room {
     var keys: [RememberedKey] = []
     var oldestKey = 0
 
+    /// Somebody wants its messages as they come.
+    var isLive = false
+
     var firstMember = Room.none
     var memberCount = 0
     var nextSerial: UInt32 = 1

@@ -53,6 +53,9 @@ public struct Seam<Item> {
         return .gap
     }
 
+    /// Something may be missing from now on: everything waits for ``open(at:)``.
+    public mutating func hold() { isOpen = false }
+
     private mutating func hold(_ arrived: Position, _ item: Item?) -> Disposition {
         if let known = run, known.epoch == arrived.epoch, arrived.sequence <= known.last,
             arrived.sequence >= known.first

@@ -45,6 +45,7 @@ extension MemoryStore {
         use(room, at: time)
         trim(room, at: time)
         if let key = properties.key { remember(key, by: senderName, in: room, at: time) }
+        if room.isLive { tell(room, from, to, properties, payload) }
         statistics.published &+= 1
         return Published(position: room.standing.position, isDuplicate: false)
     }
@@ -227,5 +228,6 @@ extension MemoryStore {
             members[Int(slot)].lastSequence = 0
             slot = members[Int(slot)].nextInRoom
         }
+        if room.isLive { live.announce(RoomName(checked: room.name), at: room.standing.position) }
     }
 }

@@ -36,6 +36,7 @@ public final class MemoryStore: ReplayStore {
     var lastDropped = Room.none
 
     public internal(set) var statistics = Statistics()
+    var live: LiveFeed
     var lastSweep = Int64.min
 
     /// `random` must be unpredictable: epochs and tokens come from it.
@@ -50,6 +51,7 @@ public final class MemoryStore: ReplayStore {
         // Not from one: a connection of an earlier store must not be taken for one of this.
         nextGeneration = random.next() >> 1
         arena = Arena(maximumBytes: configuration.maximumBytes)
+        live = LiveFeed(configuration)
         self.random = random
     }
 
@@ -145,6 +147,7 @@ public final class MemoryStore: ReplayStore {
         let room = Room(
             id: RoomID(slot: slot, incarnation: roomIncarnations[slot]), name: name.copied(), nameHash: nameHash,
             epoch: newEpoch(), window: configuration.window)
+        room.isLive = live.hasSubscriptions && live.isSubscribed(RoomName(checked: room.name))
         rooms[slot] = room
         roomIndex.insert(nameHash, slot: slot)
         return room

@@ -33,12 +33,26 @@ public struct OperationID: Hashable, Sendable {
 ///   the room along.
 /// - `reset` gives a new epoch, no messages, and keeps the members. A store that finds itself behind a position that
 ///   it has signed (``ResumeProblem/futurePosition``: after a failover) resets the room.
+/// - A subscribed room's messages come live, once each, in the order of their numbers, to every store that shares the
+///   room, the publishing one included; an idempotent repetition does not.
 public protocol ReplayStore: AnyObject {
     /// The outcome, or nil if ``pollOutcome()`` gives it later under `id`. A store that cannot do it at all answers
     /// ``Refusal/unavailable``.
     func submit(_ operation: Operation, id: OperationID, now: Instant) -> Outcome?
 
     func pollOutcome() -> (OperationID, Outcome)?
+
+    /// From now on what is said in the room comes as ``LiveEvent``s: first ``LiveEvent/subscribed(_:at:)``. Subscribing
+    /// again begins anew in the same way. Who counts subscribers is the caller.
+    func subscribe(_ room: RoomName, now: Instant)
+
+    /// Nothing of the room comes any more.
+    func unsubscribe(_ room: RoomName)
+
+    /// The next event of the subscribed rooms. Messages published here come like those of others.
+    func pollLive() -> LiveEvent?
+
+    var liveCounters: LiveCounters { get }
 
     func handleTimeout(now: Instant)
 

@@ -28,10 +28,17 @@ struct RedisReplayScripts: Sendable {
     let quality: RedisScript
     let reset: RedisScript
     let touch: RedisScript
+    let announce: RedisScript
 
-    var all: [RedisScript] { [publish, join, recover, acknowledge, drop, leave, state, quality, reset, touch] }
+    var all: [RedisScript] {
+        [publish, join, recover, acknowledge, drop, leave, state, quality, reset, touch, announce]
+    }
 
-    init(_ configuration: Replay.Configuration, lifetimes: RedisReplayLifetimes, resetsWhenBehind: Bool) {
+    /// `live` names the channels: what is before the room in braces, and where that begins in the buffer's key.
+    init(
+        _ configuration: Replay.Configuration, lifetimes: RedisReplayLifetimes, resetsWhenBehind: Bool,
+        live: (prefix: String, room: Int)?
+    ) {
         let limits = [
             ("L", lifetimes.message), ("S", lifetimes.state), ("BT", lifetimes.bufferKey), ("MT", lifetimes.stateKey),
             ("W", Int64(configuration.window)), ("MW", Int64(configuration.maximumWindow)),
@@ -40,12 +47,12 @@ struct RedisReplayScripts: Sendable {
             ("MBB", Int64(configuration.maximumBatchBytes)), ("MK", Int64(configuration.maximumKeys)),
             ("KL", lifetimes.key), ("MM", Int64(configuration.maximumMembersPerRoom)),
             ("KOL", configuration.replaysKeptOnLoss ? 1 : 0), ("NT", configuration.needsToken ? 1 : 0),
-            ("RS", resetsWhenBehind ? 1 : 0),
+            ("RS", resetsWhenBehind ? 1 : 0), ("CH", Int64(live?.room ?? 0)),
         ]
         let head =
             limits.map { "local \($0.0) = \($0.1)\n" }.joined()
             + "local TRIMMED, EXPIRED, EPOCH = \(LossReason.trimmed.rawValue), \(LossReason.expired.rawValue), "
-            + "\(LossReason.epoch.rawValue)\n" + Self.room
+            + "\(LossReason.epoch.rawValue)\n" + "local LIVE = \(Self.literal(live?.prefix ?? ""))\n" + Self.room
         publish = RedisScript(head + Self.history + Self.publishing)
         join = RedisScript(head + Self.history + Self.resetting + Self.replaying + Self.joining)
         recover = RedisScript(head + Self.history + Self.resetting + Self.replaying + Self.recovering)
@@ -55,6 +62,7 @@ struct RedisReplayScripts: Sendable {
         state = RedisScript(head + Self.stating)
         quality = RedisScript(head + Self.judging)
         reset = RedisScript(head + Self.resetting + Self.restarting)
+        announce = RedisScript(head + Self.announcing)
         touch = RedisScript(
             "redis.call('PEXPIRE', KEYS[1], \(lifetimes.stateKey)) redis.call('PEXPIRE', KEYS[2], \(lifetimes.stateKey)) "
                 + "return 'done'")
@@ -99,6 +107,13 @@ extension RedisReplayScripts {
         local m
 
         local function text(number) return string.format('%.0f', number) end
+
+        -- A user who may not publish can still number and keep.
+        local function tell(words)
+            if CH > 0 then redis.pcall('PUBLISH', LIVE .. string.sub(buffer, CH), words) end
+        end
+
+        local function here(asked) tell('at ' .. m.e .. ' ' .. text(m.t) .. ' ' .. asked .. '\n') end
 
         local function save()
             m.c = time
@@ -331,8 +346,8 @@ extension RedisReplayScripts {
             m.ki = m.ki + 1
         end
         save()
-        if ARGV[10] ~= '' then
-            call('PUBLISH', ARGV[10], table.concat({
+        if CH > 0 then
+            tell(table.concat({
                 m.e, text(m.t), text(kind), text(flags), negotiation, text(#fromname), text(#toname),
             }, ' ') .. '\n' .. fromname .. toname .. payload)
         end
@@ -357,6 +372,7 @@ extension RedisReplayScripts {
                     call('HDEL', state, all[index])
                 end
             end
+            here('reset')
         end
 
         """#
@@ -554,6 +570,22 @@ extension RedisReplayScripts {
         put(ARGV[2], u)
         return {'q', before}
         """#
+
+    /// Says on the room's channel where the room is.
+    private static let announcing = #"""
+        local isthere = pcall(function()
+            m = unpacked(call('GET', seq))
+            if m.v ~= 1 or call('HGET', state, '\0') ~= m.id then error('not a room') end
+        end)
+        if isthere then here(ARGV[2]) else tell('at - 0 ' .. ARGV[2] .. '\n') end
+        return 'done'
+        """#
+
+    private static func literal(_ text: String) -> String {
+        "'"
+            + text.utf8.map { "\\" + String(repeating: "0", count: $0 < 10 ? 2 : $0 < 100 ? 1 : 0) + String($0) }
+            .joined() + "'"
+    }
 
     /// What is not a room is removed: otherwise nothing could ever be said under its name again.
     private static let restarting = #"""

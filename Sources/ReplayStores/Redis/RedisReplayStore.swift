@@ -25,8 +25,9 @@ public final class RedisReplayStore: ReplayStore {
         public var prefix = "webrtc:reconnect:"
         /// No outcome takes longer.
         public var timeout = Duration.seconds(2)
-        /// Messages that were numbered are published to `{prefix}live:{room}`, as ``LiveMessage`` reads them.
-        public var publishesLive = false
+        /// Messages that were numbered are published to `{prefix}live:{room}` for all who subscribe the room. Off: they
+        /// are not heard anywhere.
+        public var publishesLive = true
         /// A room whose numbers turn out to be behind a position that was given out gets a new epoch.
         public var resetsWhenBehind = true
         /// Microseconds, in place of the server's clock; for tests.
@@ -47,12 +48,16 @@ public final class RedisReplayStore: ReplayStore {
     private var admission: Admission
     private var random: any RandomNumberGenerator
     private let finished: FinishedOperations
+    private let live: RedisLive
+    /// The last moment that the caller has told, and when positions of rooms are asked for again.
+    private var lastNow = Instant(nanoseconds: 0)
+    private var nextAsking: Instant?
     /// Connections made here, so that their rooms are kept alive while nobody says anything.
     private var connections: [Membership: UInt64] = [:]
     private var nextTouch: Instant?
 
     /// `random` must be unpredictable: epochs, generations and tokens come from it. `onOutcome` is called on the
-    /// client's thread when there are outcomes after there were none; `onState` at each change.
+    /// client's thread when there are outcomes or live events after there were none; `onState` at each change.
     public init(
         _ configuration: Configuration, random: some RandomNumberGenerator,
         onOutcome: @escaping @Sendable () -> Void = {}, onState: @escaping @Sendable (RedisState) -> Void = { _ in }
@@ -61,7 +66,9 @@ public final class RedisReplayStore: ReplayStore {
         rooms = configuration.rooms.bounded
         lifetimes = RedisReplayLifetimes(rooms)
         scripts = RedisReplayScripts(
-            rooms, lifetimes: lifetimes, resetsWhenBehind: configuration.resetsWhenBehind)
+            rooms, lifetimes: lifetimes, resetsWhenBehind: configuration.resetsWhenBehind,
+            live: configuration.publishesLive
+                ? (configuration.prefix + "live:", configuration.prefix.utf8.count + "buffer:".utf8.count + 1) : nil)
         classifier = QualityClassifier(rooms.quality)
         admission = Admission(perSecond: rooms.recoveriesPerSecond, burst: rooms.recoveryBurst, seed: random.next())
         finished = FinishedOperations(onOutcome)
@@ -72,21 +79,31 @@ public final class RedisReplayStore: ReplayStore {
             redis.maximumReplyBytes,
             2 &* min(rooms.maximumBatchBytes, 1 << 30) &+ 128 &* min(rooms.maximumBatch, 1 << 20))
         self.configuration = configuration
+        let live = RedisLive(rooms, name: random.next(), onEvent: onOutcome)
+        self.live = live
         self.random = random
-        client = RedisClient(redis, onState: onState)
+        client = RedisClient(
+            redis,
+            onState: { state in
+                if state == .up { live.askAgain() }
+                onState(state)
+            },
+            onPush: { live.heard($0) })
+        listen()
     }
 
     public var state: RedisState { client.state }
     public var counters: RedisClient.Counters { client.counters }
 
     /// The server's words about the last operation that it did not do, for a log.
-    public var lastError: RedisFailure? { finished.lastError }
+    public var lastError: RedisFailure? { finished.lastError ?? live.refusal.map { .server($0) } }
 
     public func close() { client.close() }
 
     // MARK: In
 
     public func submit(_ operation: Operation, id: OperationID, now: Instant) -> Outcome? {
+        lastNow = now
         guard case .up = client.state else { return .refused(.unavailable) }
         if let refusal = refused(operation, now: now) { return .refused(refusal) }
         switch operation {
@@ -99,7 +116,7 @@ public final class RedisReplayStore: ReplayStore {
                     .text(Hexadecimal.text(properties.negotiation)),
                     .integer(min(max(properties.lifetime, .zero).microseconds, RedisReplayLifetimes.longest)),
                     .text(properties.key.map { Hexadecimal.text($0.high) + Hexadecimal.text($0.low) } ?? ""),
-                    .bytes(payload), configuration.publishesLive ? key("live:", room) : "",
+                    .bytes(payload),
                 ], id, RedisReplayReply.published)
         case .join(let membership, let resume):
             join(membership, resume, id, now: now)
@@ -178,8 +195,12 @@ public final class RedisReplayStore: ReplayStore {
 
     private func newEpoch() -> String { Hexadecimal.text(random.next() & ~1) }
 
+    private static func key(_ prefix: String, _ kind: String, _ room: RoomName) -> RedisArgument {
+        .bytes(Array((prefix + kind + "{").utf8) + room.bytes + [0x7D])
+    }
+
     private func key(_ kind: String, _ room: RoomName) -> RedisArgument {
-        .bytes(Array((configuration.prefix + kind + "{").utf8) + room.bytes + [0x7D])
+        Self.key(configuration.prefix, kind, room)
     }
 
     private func keys(_ room: RoomName) -> [RedisArgument] {
@@ -231,6 +252,11 @@ public final class RedisReplayStore: ReplayStore {
 
     /// Keys expire by themselves; those of rooms with connections must not.
     public func handleTimeout(now: Instant) {
+        lastNow = now
+        if let due = nextAsking, due <= now {
+            nextAsking = nil
+            live.askAgain()
+        }
         guard let due = nextTouch, due <= now else { return }
         nextTouch = now + touchInterval
         for room in Set(connections.keys.map(\.room)) {
@@ -241,7 +267,48 @@ public final class RedisReplayStore: ReplayStore {
         }
     }
 
-    public var nextTimeout: Instant? { nextTouch }
+    public var nextTimeout: Instant? {
+        if !live.isIncomplete {
+            nextAsking = nil
+        } else if nextAsking == nil {
+            nextAsking = lastNow + .milliseconds(100)
+        }
+        guard let asking = nextAsking else { return nextTouch }
+        return nextTouch.map { min($0, asking) } ?? asking
+    }
+
+    // MARK: Live messages
+
+    private func listen() {
+        let (script, timeout, time, prefix) = (scripts.announce, configuration.timeout, time, configuration.prefix)
+        let failed: @Sendable () -> Void = { [weak live] in live?.failed() }
+        live.start { [weak client] room, asked in
+            let keys = ["buffer:", "state:", "seq:"].map { Self.key(prefix, $0, room) }
+            client?.run(script, keys: keys, arguments: [time, .text(asked)], deadline: timeout) { result in
+                if case .failure = result { failed() }
+            }
+        }
+    }
+
+    public func subscribe(_ room: RoomName, now: Instant) {
+        lastNow = now
+        let channel = channel(room)
+        if let token = live.subscribe(room, channel: channel) { client.subscribe(channel, token: token) }
+    }
+
+    public func unsubscribe(_ room: RoomName) {
+        let channel = channel(room)
+        live.unsubscribe(room, channel: channel)
+        client.unsubscribe(channel)
+    }
+
+    public func pollLive() -> LiveEvent? { live.pop() }
+
+    public var liveCounters: LiveCounters { live.counters }
+
+    private func channel(_ room: RoomName) -> [UInt8] {
+        Array((configuration.prefix + "live:{").utf8) + room.bytes + [0x7D]
+    }
 
     // MARK: All rooms
 

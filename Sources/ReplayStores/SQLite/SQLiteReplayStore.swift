@@ -46,13 +46,16 @@ public final class SQLiteReplayStore: ReplayStore {
     private var admission: Admission
     private var random: any RandomNumberGenerator
     private let finished: FinishedOperations
+    /// What this process says; other processes with the same file are not heard.
+    private let live: Guarded<LiveFeed>
+    private let onOutcome: @Sendable () -> Void
     private var nextSweep: Instant?
 
     private static let sweepInterval = Duration.seconds(1)
     private static let sweepBatch: Int64 = 64
 
-    /// `random` must be unpredictable. `onOutcome` is called on the database's thread when there are outcomes after there
-    /// were none; `onState` at each change.
+    /// `random` must be unpredictable. `onOutcome` is called on the database's thread when there are outcomes or live
+    /// events after there were none; `onState` at each change.
     public init(
         _ configuration: Configuration, random: some RandomNumberGenerator,
         onOutcome: @escaping @Sendable () -> Void = {}, onState: @escaping @Sendable (SQLiteState) -> Void = { _ in }
@@ -63,6 +66,8 @@ public final class SQLiteReplayStore: ReplayStore {
         classifier = QualityClassifier(limits.quality)
         admission = Admission(perSecond: limits.recoveriesPerSecond, burst: limits.recoveryBurst, seed: random.next())
         finished = FinishedOperations(onOutcome)
+        live = Guarded(LiveFeed(limits))
+        self.onOutcome = onOutcome
         self.random = random
         var file = SQLiteDatabase.Configuration(path: configuration.path, schema: SQLiteRoom.schema)
         file.isDurable = configuration.isDurable
@@ -104,8 +109,13 @@ public final class SQLiteReplayStore: ReplayStore {
         let (limits, classifier, finished) = (limits, classifier, finished)
         database.perform(.write) { connection throws(SQLiteFailure) in
             try Self.perform(operation, connection, limits, classifier, dice, wall: wall, now: now)
-        } completion: { result in
-            finished.append(id, (try? result.get()) ?? .refused(.unavailable))
+        } completion: { [live, onOutcome] result in
+            let outcome = (try? result.get()) ?? .refused(.unavailable)
+            if Self.tell(live, operation, outcome, dice) { onOutcome() }
+            finished.append(id, outcome)
+        }
+        if case .reset(nil, _) = operation {
+            for room in live.withLock({ $0.subscribedRooms }) { announce(room) }
         }
         return nil
     }
@@ -290,12 +300,70 @@ public final class SQLiteReplayStore: ReplayStore {
         return outcome
     }
 
+    // MARK: Live messages
+
+    public func subscribe(_ room: RoomName, now: Instant) {
+        live.withLock { $0.subscribe(room) }
+        if nextSweep == nil { nextSweep = now + Self.sweepInterval }
+        announce(room)
+    }
+
+    public func unsubscribe(_ room: RoomName) { live.withLock { $0.unsubscribe(room) } }
+
+    public func pollLive() -> LiveEvent? { live.withLock { $0.pop() } }
+
+    public var liveCounters: LiveCounters { live.withLock { $0.counters } }
+
+    /// Says where the room is, in its turn among the operations.
+    private func announce(_ room: RoomName) {
+        let (limits, wall) = (limits, configuration.clock())
+        database.perform(.write) { connection throws(SQLiteFailure) in
+            try SQLiteRoom.load(room, connection, limits, wall: wall)?.standing.position
+        } completion: { [live, onOutcome] result in
+            let isFirst = live.withLock { live in
+                let wasEmpty = live.isEmpty
+                if case .success(let position) = result { live.announce(room, at: position) }
+                return wasEmpty && !live.isEmpty
+            }
+            if isFirst { onOutcome() }
+        }
+    }
+
+    /// After the commit. True if there are events after there were none.
+    private static func tell(_ live: Guarded<LiveFeed>, _ operation: Operation, _ outcome: Outcome, _ dice: Dice)
+        -> Bool
+    {
+        live.withLock { live in
+            guard live.hasSubscriptions, let room = operation.room, live.isSubscribed(room) else { return false }
+            let wasEmpty = live.isEmpty
+            switch (operation, outcome) {
+            case (.publish(_, let from, let to, let properties, let payload), .published(let published)):
+                guard !published.isDuplicate else { break }
+                live.receive(
+                    LiveMessage(
+                        room: room, position: published.position, from: from, to: to, kind: properties.kind,
+                        isText: properties.isText, isPriority: properties.isPriority,
+                        negotiation: properties.negotiation, payload: payload))
+            case (.reset, .done):
+                live.announce(room, at: Position(epoch: dice.epoch, sequence: 0))
+            case (.recover, .recovered(let recovery, _)) where recovery.problem == .futurePosition:
+                live.announce(room, at: recovery.position)
+            case (.join, .joined(let joined, _)) where joined.recovery.problem == .futurePosition:
+                live.announce(room, at: joined.recovery.position)
+            default: break
+            }
+            return wasEmpty && !live.isEmpty
+        }
+    }
+
     // MARK: Sweeping
 
     /// Everything is checked when it is used; this only keeps the file small.
     public func handleTimeout(now: Instant) {
         guard let due = nextSweep, due <= now else { return }
         nextSweep = now + Self.sweepInterval
+        // Those whose position could not be read.
+        for room in live.withLock({ live in live.subscribedRooms.filter { live.isWaiting($0) } }) { announce(room) }
         let (limits, wall) = (limits, configuration.clock())
         database.perform(.write) { connection throws(SQLiteFailure) in
             for var room in try SQLiteRoom.due(connection, limits, wall: wall, count: Self.sweepBatch) {

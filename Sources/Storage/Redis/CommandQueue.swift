@@ -8,6 +8,8 @@ struct CommandQueue {
     enum Purpose {
         case greeting(RedisGreeting.Step)
         case ping
+        /// Of a channel, with the subscription's token; nil: unsubscribed.
+        case subscription(channel: [UInt8], token: UInt64?)
         case command(RedisClient.Completion)
         /// Was a command.
         case expired

@@ -52,7 +52,12 @@ public final class RedisClient: Sendable {
 
     /// `onState` is called on the client's thread, at each change. Where the system has no descriptor or thread left, the
     /// client stays down.
-    public init(_ configuration: Configuration, onState: @escaping @Sendable (RedisState) -> Void = { _ in }) {
+    ///
+    /// `onPush` is called there too, with what comes on subscribed channels; it must be short, and may submit.
+    public init(
+        _ configuration: Configuration, onState: @escaping @Sendable (RedisState) -> Void = { _ in },
+        onPush: @escaping @Sendable (RedisPush) -> Void = { _ in }
+    ) {
         guard let wake = WakeDescriptor() else {
             shared = nil
             onState(.down(.cannotConnect("no descriptor is left")))
@@ -61,7 +66,7 @@ public final class RedisClient: Sendable {
         let shared = RedisShared(configuration, wake: wake)
         self.shared = shared
         // The thread does not hold the client: without an owner it ends.
-        let started = Worker { RedisLoop(shared, onState: onState).run() }
+        let started = Worker { RedisLoop(shared, onState: onState, onPush: onPush).run() }
         worker.withLock { $0 = started }
         if started == nil { onState(.down(.cannotConnect("no thread can be started"))) }
     }
@@ -102,6 +107,16 @@ public final class RedisClient: Sendable {
             shared.submit(
                 ["EVAL", .text(script.source)] + rest, lane: lane, deadline: limit, completion: completion)
         }
+    }
+
+    /// Messages of the channel come to the push handler, on a connection that is made for the purpose; again after it
+    /// was lost. `token` tells one subscription of a channel from another.
+    public func subscribe(_ channel: [UInt8], token: UInt64 = 0) {
+        shared?.subscribe(RedisSubscriptions.Change(channel: channel, token: token))
+    }
+
+    public func unsubscribe(_ channel: [UInt8]) {
+        shared?.subscribe(RedisSubscriptions.Change(channel: channel, token: nil))
     }
 
     /// Closes the connections and waits for the thread; afterwards no completion is called any more. What is under way

@@ -21,6 +21,8 @@ final class RedisConnection {
 
     private let configuration: RedisClient.Configuration
     private let greeting: [(RedisGreeting.Step, [RedisArgument])]
+    /// Of a connection that listens; nil: one for commands.
+    private var subscriptions: RedisSubscriptions?
     private let wake: WakeDescriptor
     private var phase: Phase
     private var tls: TLSContext?
@@ -36,8 +38,14 @@ final class RedisConnection {
     private(set) var state = RedisState.down(.notYetConnected)
     var outcome = Outcome()
 
-    init(_ configuration: RedisClient.Configuration, wake: WakeDescriptor, now: Instant) {
+    init(
+        _ configuration: RedisClient.Configuration, wake: WakeDescriptor, now: Instant,
+        subscriptions: RedisSubscriptions? = nil
+    ) {
+        var configuration = configuration
+        if subscriptions != nil { configuration.scripts = [] }
         self.configuration = configuration
+        self.subscriptions = subscriptions
         self.wake = wake
         greeting = RedisGreeting.commands(configuration)
         phase = .paused(until: now)
@@ -53,6 +61,16 @@ final class RedisConnection {
         }
         enqueue(bytes, .command(completion), deadline: deadline, now: now)
         outcome.counters.commands += 1
+    }
+
+    /// Of a connection that listens.
+    func subscribe(_ change: RedisSubscriptions.Change, now: Instant) {
+        guard let command = subscriptions?.apply(change), case .up = phase else { return }
+        subscribe(command, change.channel, change.token, now: now)
+    }
+
+    private func subscribe(_ command: [RedisArgument], _ channel: [UInt8], _ token: UInt64?, now: Instant) {
+        enqueue(RedisEncoder.encode(command), .subscription(channel: channel, token: token), deadline: nil, now: now)
     }
 
     private func enqueue(_ bytes: [UInt8], _ purpose: CommandQueue.Purpose, deadline: Instant?, now: Instant) {
@@ -289,6 +307,10 @@ final class RedisConnection {
                 give(up: .protocolViolation(text), now)
                 return false
             case .reply(let reply):
+                if let isFine = heard(reply, now) {
+                    guard isFine else { return false }
+                    continue
+                }
                 guard let entry = sent.popFirst() else {
                     give(up: .protocolViolation("a reply to nothing"), now)
                     return false
@@ -296,6 +318,19 @@ final class RedisConnection {
                 guard answered(entry, with: reply, link, now) else { return false }
             }
         }
+    }
+
+    /// nil if it answers a command.
+    private func heard(_ reply: RedisReply, _ now: Instant) -> Bool? {
+        guard let handler = subscriptions?.handler, case .up = phase else { return nil }
+        switch RedisSubscriptions.hear(reply) {
+        case .answer: return nil
+        case .message(let channel, let bytes): handler(.message(channel: channel, bytes))
+        case .nonsense:
+            give(up: .protocolViolation("not a message of a channel"), now)
+            return false
+        }
+        return true
     }
 
     private func answered(_ entry: CommandQueue.Entry, with reply: RedisReply, _ link: RedisLink, _ now: Instant)
@@ -321,6 +356,14 @@ final class RedisConnection {
             outcome.commands += 1
             outcome.bytes += entry.size
         case .ping: break
+        case .subscription(let channel, let token):
+            if let token, let handler = subscriptions?.handler {
+                if case .error(let error) = reply {
+                    handler(.refused(channel: channel, token: token, error))
+                } else {
+                    handler(.subscribed(channel: channel, token: token))
+                }
+            }
         }
         state = .up
         return true
@@ -330,6 +373,9 @@ final class RedisConnection {
         outcome.counters.connects += 1
         phase = .up(link, since: now)
         state = .up
+        for (channel, token) in subscriptions?.channels ?? [:] {
+            subscribe(["SUBSCRIBE", .bytes(channel)], channel, token, now: now)
+        }
     }
 
     // MARK: The end
@@ -339,6 +385,7 @@ final class RedisConnection {
     private func give(up reason: RedisDownReason, _ now: Instant) {
         if case .up(_, let since) = phase {
             outcome.counters.lostConnections += 1
+            subscriptions?.handler(.lost)
             // One that comes up and breaks at once, again and again, is not tried in a tight loop.
             if now - since >= configuration.longestPause { failures = 0 }
         } else {
@@ -370,7 +417,7 @@ final class RedisConnection {
             case .expired:
                 outcome.commands += 1
                 outcome.bytes += entry.size
-            case .greeting, .ping: break
+            case .greeting, .ping, .subscription: break
             }
         }
     }

@@ -23,6 +23,7 @@ final class RedisShared: Sendable {
         var state = RedisState.down(.notYetConnected)
         var isClosed = false
         var isSleeping = false
+        var channels: [RedisSubscriptions.Change] = []
     }
 
     let configuration: RedisClient.Configuration
@@ -58,6 +59,16 @@ final class RedisShared: Sendable {
         if mustWake { wake.signal() }
     }
 
+    func subscribe(_ change: RedisSubscriptions.Change) {
+        let mustWake = state.withLock { state in
+            guard !state.isClosed else { return false }
+            state.channels.append(change)
+            defer { state.isSleeping = false }
+            return state.isSleeping
+        }
+        if mustWake { wake.signal() }
+    }
+
     private func refusal(_ state: inout State, _ lane: Int, size: Int) -> RedisFailure? {
         let refusal: RedisFailure
         if state.isClosed {
@@ -88,12 +99,18 @@ final class RedisShared: Sendable {
 final class RedisLoop {
     private let shared: RedisShared
     private let onState: @Sendable (RedisState) -> Void
+    /// Those of the lanes; then, once something was subscribed, the one that listens.
     private var connections: [RedisConnection]
+    private let onPush: @Sendable (RedisPush) -> Void
     private var reported = RedisState.down(.notYetConnected)
 
-    init(_ shared: RedisShared, onState: @escaping @Sendable (RedisState) -> Void) {
+    init(
+        _ shared: RedisShared, onState: @escaping @Sendable (RedisState) -> Void,
+        onPush: @escaping @Sendable (RedisPush) -> Void
+    ) {
         self.shared = shared
         self.onState = onState
+        self.onPush = onPush
         let now = Instant(nanoseconds: cs_monotonic_ns())
         connections = (0..<shared.laneCount).map { _ in
             RedisConnection(shared.configuration, wake: shared.wake, now: now)
@@ -120,6 +137,7 @@ final class RedisLoop {
     /// False when it is time to end.
     private func takeSubmissions() -> Bool {
         var taken: [[RedisShared.Submission]] = []
+        var channels: [RedisSubscriptions.Change] = []
         let isClosed = shared.state.withLock { state in
             if state.isClosed { return true }
             for index in state.lanes.indices {
@@ -127,6 +145,7 @@ final class RedisLoop {
                 swap(&waiting, &state.lanes[index].waiting)
                 taken.append(waiting)
             }
+            swap(&channels, &state.channels)
             return false
         }
         guard !isClosed else { return false }
@@ -137,20 +156,30 @@ final class RedisLoop {
                     submission.bytes, deadline: submission.deadline, completion: submission.completion, now: now)
             }
         }
+        for change in channels { listener(now).subscribe(change, now: now) }
         return true
+    }
+
+    private func listener(_ now: Instant) -> RedisConnection {
+        if connections.count > shared.laneCount { return connections[shared.laneCount] }
+        let made = RedisConnection(
+            shared.configuration, wake: shared.wake, now: now, subscriptions: RedisSubscriptions(onPush))
+        connections.append(made)
+        return made
     }
 
     /// Makes known what happened.
     private func settle() {
-        let states = connections.map(\.state)
+        let states = connections.prefix(shared.laneCount).map(\.state)
         let state = states.first { $0 != .up } ?? .up
         let outcomes = connections.map(\.outcome)
         shared.state.withLock { shared in
             for (index, outcome) in outcomes.enumerated() {
+                shared.counters.add(outcome.counters)
+                guard index < states.count else { continue }
                 shared.lanes[index].commands -= outcome.commands
                 shared.lanes[index].bytes -= outcome.bytes
                 shared.lanes[index].isUp = states[index] == .up
-                shared.counters.add(outcome.counters)
             }
             shared.state = state
         }
@@ -162,7 +191,7 @@ final class RedisLoop {
 
     private func wait() {
         let isIdle = shared.state.withLock { state in
-            state.isSleeping = !state.isClosed && state.lanes.allSatisfy(\.waiting.isEmpty)
+            state.isSleeping = !state.isClosed && state.channels.isEmpty && state.lanes.allSatisfy(\.waiting.isEmpty)
             return state.isSleeping
         }
         let now = Instant(nanoseconds: cs_monotonic_ns())
