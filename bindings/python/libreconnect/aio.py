@@ -49,6 +49,7 @@ from .events import (
     SignalEvent,
     StoreEvent,
 )
+from .replay_aio import ReplayBuffer, ReplayEvents, Subscription
 
 INBOX_BYTES = 1 << 20
 """A channel is paused when messages of this many bytes wait in it, and resumed at half of that."""
@@ -611,4 +612,17 @@ class Engine:
                 self._native.forget_call(tag)
 
 
-__all__ = ["Answer", "Channel", "Connection", "Connector", "Engine", "Event", "Events", "Peer", "Signaling"]
+__all__ = [
+    "Answer",
+    "Channel",
+    "Connection",
+    "Connector",
+    "Engine",
+    "Event",
+    "Events",
+    "Peer",
+    "ReplayBuffer",
+    "ReplayEvents",
+    "Signaling",
+    "Subscription",
+]
