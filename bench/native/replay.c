@@ -33,7 +33,6 @@ static reconnect_replay_t make_buffer(const char *store, uint32_t timeout_ms, ui
     return replay;
 }
 
-/* Rooms are called as redis-benchmark calls them that puts random numbers into the names of keys. */
 static char (*room_names)[32];
 
 static void name_rooms(size_t count) {
@@ -230,6 +229,14 @@ static void measure_store(const char *store, size_t count, size_t depth) {
     await_store(replay);
     make_messages();
     fill_rooms(replay, depth);
+    /* One of each, for those who look on. */
+    say_ready();
+    run_t one = run(replay, 1, 1, recover, NULL), other = run(replay, 1, 1, publish, NULL);
+    if (one.failed + other.failed) fail("an operation", "failed");
+    /* The room that has one message more is put right: all its readers miss 20 messages again. */
+    if (run(replay, 1, 1, publish, keep_position).failed) fail("an operation", "failed");
+    for (int i = 0; i < MISSED; i++)
+        if (run(replay, 1, 1, publish, NULL).failed) fail("an operation", "failed");
     for (int what = 0; what < 2; what++) {
         say_ready();
         double start = seconds_now(), processor = cpu_seconds(getpid());
