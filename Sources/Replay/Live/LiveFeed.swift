@@ -7,6 +7,8 @@ public struct LiveFeed: Sendable {
         /// Whether `last` is known, and messages are passed on.
         var isSynchronized = false
         var last: Position?
+        /// Whether it is subscribed as far as the queue goes.
+        var isOpen = false
         /// An interruption that found no place in the queue. Nothing of the room is passed on until it was told.
         var untold: LiveInterruption?
     }
@@ -105,19 +107,23 @@ public struct LiveFeed: Sendable {
         if case .message = event { isMessage = true }
         let cost = Self.cost(event)
         if known.untold == nil, queue.count < limit, bytes &+ cost <= maximumBytes || queue.isEmpty {
-            append(event, known.number)
+            append(event, of: room, known.number)
             return
         }
         if isMessage { counters.dropped &+= 1 }
         guard known.untold == nil else { return }
         var reason = LiveInterruption.overflow
         if case .interrupted(_, let given) = event { reason = given }
-        // The first word of a subscription is not an interruption.
         rooms[room]?.untold = reason
         untold.append(room)
     }
 
-    private mutating func append(_ event: LiveEvent, _ number: UInt64) {
+    private mutating func append(_ event: LiveEvent, of room: RoomName, _ number: UInt64) {
+        switch event {
+        case .subscribed: rooms[room]?.isOpen = true
+        case .interrupted: rooms[room]?.isOpen = false
+        case .message: break
+        }
         bytes &+= Self.cost(event)
         queue.append((number, event))
     }
@@ -144,8 +150,8 @@ public struct LiveFeed: Sendable {
         while queue.count &+ 2 <= limit, let room = untold.popLast() {
             guard let known = rooms[room], let reason = known.untold else { continue }
             rooms[room]?.untold = nil
-            append(.interrupted(room, reason), known.number)
-            if known.isSynchronized { append(.subscribed(room, at: known.last), known.number) }
+            if known.isOpen { append(.interrupted(room, reason), of: room, known.number) }
+            if known.isSynchronized { append(.subscribed(room, at: known.last), of: room, known.number) }
         }
     }
 }

@@ -100,6 +100,7 @@ final class RedisLive: Sendable {
     func heard(_ push: RedisPush) {
         var ask: (@Sendable (RoomName, String) -> Void)?
         var room: RoomName?
+        var isRefused = false
         let isFirst = state.withLock { state in
             let wasEmpty = state.feed.isEmpty
             switch push {
@@ -111,7 +112,9 @@ final class RedisLive: Sendable {
                 }
             case .message(let channel, let bytes):
                 if let known = state.channels[channel] { take(bytes, known, &state) }
-            case .refused(_, _, let error): state.refusal = error
+            case .refused(_, _, let error):
+                state.refusal = error
+                isRefused = true
             case .lost:
                 for room in state.rooms.keys { state.rooms[room]?.isConfirmed = false }
                 state.feed.interruptAll(.connectionLost)
@@ -119,7 +122,7 @@ final class RedisLive: Sendable {
             return wasEmpty && !state.feed.isEmpty
         }
         if let room { ask?(room, asking(room)) }
-        if isFirst { onEvent() }
+        if isFirst || isRefused { onEvent() }
     }
 
     private func take(_ bytes: [UInt8], _ room: RoomName, _ state: inout State) {

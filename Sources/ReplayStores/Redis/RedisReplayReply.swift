@@ -141,17 +141,40 @@ enum RedisReplayReply {
 
     private static func batch(_ items: [RedisReply]) -> Batch? {
         var batch = Batch()
-        guard items.count % 5 == 0 else { return nil }
-        for start in stride(from: 0, to: items.count, by: 5) {
-            guard let sequence = count(items[start]), let number = items[start + 1].integerValue,
-                let kind = UInt8(exactly: number).flatMap(MessageKind.init(rawValue:)),
-                let flags = items[start + 2].integerValue, let negotiation = word(items[start + 3]),
-                let payload = items[start + 4].bytesValue
+        for item in items {
+            guard case .bytes(let message) = item, let header = RedisReplayHeader(message),
+                let payload = message.span.bytes.slice(
+                    at: RedisReplayHeader.length, count: message.count - RedisReplayHeader.length)
             else { return nil }
             let properties = MessageProperties(
-                kind, isText: flags & 1 != 0, isPriority: flags & 2 != 0, negotiation: negotiation)
-            batch.append(sequence: sequence, properties, payload: payload.span.bytes)
+                header.kind, isText: header.flags & 1 != 0, isPriority: header.flags & 2 != 0,
+                negotiation: header.negotiation)
+            batch.append(sequence: header.sequence, properties, payload: payload)
         }
         return batch
+    }
+}
+
+/// What is stored before a message's bytes, as Lua's struct writes it: big-endian doubles (sequence, published, expires,
+/// bytes of the epoch so far, serials of sender and recipient), kind, flags, and the negotiation in 16 digits.
+struct RedisReplayHeader {
+    static let length = 66
+
+    let sequence: UInt64
+    let kind: MessageKind
+    let flags: UInt8
+    let negotiation: UInt64
+
+    init?(_ bytes: [UInt8]) {
+        guard bytes.count >= Self.length else { return nil }
+        let span = bytes.span.bytes
+        guard let word: UInt64 = span.load(bigEndianAt: 0),
+            let sequence = UInt64(exactly: Double(bitPattern: word)), let kind = MessageKind(rawValue: bytes[48]),
+            let negotiation = Hexadecimal.value(bytes[50..<Self.length])
+        else { return nil }
+        self.sequence = sequence
+        self.kind = kind
+        flags = bytes[49]
+        self.negotiation = negotiation
     }
 }

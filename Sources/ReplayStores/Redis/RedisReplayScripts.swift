@@ -4,12 +4,18 @@ import Storage
 /// What the server does, one script per operation. All of them begin with the same words: limits, the time, the room.
 ///
 /// A room is three keys, in this order:
-/// 1. buffer: a stream, ids `<sequence>-0`; h: published, expires, from, to, kind, flags, negotiation (MessagePack),
-///    p: the bytes. Messages put aside stay where they are: they are those up to `kt`.
+/// 1. buffer: a stream, ids `<sequence>-0`; m: ``RedisReplayHeader`` and the bytes. Messages put aside stay where they are:
+///    they are those up to `m.kt`.
 /// 2. state: a hash; each user's name: serial, token, generation, connected, last seen, acknowledged or -1, last
 ///    sequence, quality, connections (MessagePack). Names have no zero byte, so fields with one are the room's own: its
 ///    incarnation, and the idempotency keys.
-/// 3. seq: standing and counts (MessagePack).
+/// 3. seq: standing and counts (``RedisReplayRoomField``; a MessagePack array: a third of the time of a map, and half of
+///    that of fields of a hash).
+///
+/// A publish is what happens most, and most messages are plain: no negotiation, no priority, no lifetime of their own.
+/// While all that count are plain their numbers have no gaps, and trimming by count needs no look at them: the floor
+/// moves, and the stream is cut once in a while (`m.lz`: so many are still there that do not count any more). Until then
+/// `m.b` is too high, never too low.
 ///
 /// Any of them may be gone (evicted, flushed, expired), or be something else. Without the third, or with a second one of
 /// another incarnation, there is no room. A stream of another length than the counts say is worth nothing: it is
@@ -47,25 +53,70 @@ struct RedisReplayScripts: Sendable {
             ("MBB", Int64(configuration.maximumBatchBytes)), ("MK", Int64(configuration.maximumKeys)),
             ("KL", lifetimes.key), ("MM", Int64(configuration.maximumMembersPerRoom)),
             ("KOL", configuration.replaysKeptOnLoss ? 1 : 0), ("NT", configuration.needsToken ? 1 : 0),
-            ("RS", resetsWhenBehind ? 1 : 0), ("CH", Int64(live?.room ?? 0)),
+            ("RS", resetsWhenBehind ? 1 : 0), ("FOREVERS", RedisReplayLifetimes.longest),
+            ("FIELDS", Int64(RedisReplayRoomField.allCases.count)), ("CH", Int64(live?.room ?? 0)),
         ]
         let head =
             limits.map { "local \($0.0) = \($0.1)\n" }.joined()
             + "local TRIMMED, EXPIRED, EPOCH = \(LossReason.trimmed.rawValue), \(LossReason.expired.rawValue), "
             + "\(LossReason.epoch.rawValue)\n" + "local LIVE = \(Self.literal(live?.prefix ?? ""))\n" + Self.room
-        publish = RedisScript(head + Self.history + Self.publishing)
-        join = RedisScript(head + Self.history + Self.resetting + Self.replaying + Self.joining)
-        recover = RedisScript(head + Self.history + Self.resetting + Self.replaying + Self.recovering)
-        acknowledge = RedisScript(head + Self.acknowledging)
-        drop = RedisScript(head + Self.dropping)
-        leave = RedisScript(head + Self.leaving)
-        state = RedisScript(head + Self.stating)
-        quality = RedisScript(head + Self.judging)
-        reset = RedisScript(head + Self.resetting + Self.restarting)
-        announce = RedisScript(head + Self.announcing)
+        publish = RedisScript(RedisReplayRoomField.indexed(head + Self.history + Self.publishing))
+        join = RedisScript(
+            RedisReplayRoomField.indexed(head + Self.history + Self.resetting + Self.replaying + Self.joining))
+        recover = RedisScript(
+            RedisReplayRoomField.indexed(head + Self.history + Self.resetting + Self.replaying + Self.recovering))
+        acknowledge = RedisScript(RedisReplayRoomField.indexed(head + Self.acknowledging))
+        drop = RedisScript(RedisReplayRoomField.indexed(head + Self.dropping))
+        leave = RedisScript(RedisReplayRoomField.indexed(head + Self.leaving))
+        state = RedisScript(RedisReplayRoomField.indexed(head + Self.stating))
+        quality = RedisScript(RedisReplayRoomField.indexed(head + Self.judging))
+        reset = RedisScript(RedisReplayRoomField.indexed(head + Self.resetting + Self.restarting))
+        announce = RedisScript(RedisReplayRoomField.indexed(head + Self.announcing))
         touch = RedisScript(
             "redis.call('PEXPIRE', KEYS[1], \(lifetimes.stateKey)) redis.call('PEXPIRE', KEYS[2], \(lifetimes.stateKey)) "
                 + "return 'done'")
+    }
+}
+
+/// What is known of a room, by the names that it has in the scripts, and in the order in which it is stored.
+enum RedisReplayRoomField: String, CaseIterable {
+    /// Version, incarnation; epoch, last number; floor and its reason; the epoch before and why it ended.
+    case v, id, e, t, f, fr, ee, er
+    /// Messages that count and their bytes; those put aside, theirs, and up to which number; the first that counts, or 0
+    /// for not known; when the oldest was published.
+    case n, b, kn, kb, kt, r, ft
+    /// Those of a negotiation among those that count.
+    case ng
+    /// The last time; when a member may have to be forgotten, or 0; when the keys' lives are to be prolonged.
+    case c, w, x
+    /// The next serial; members; the next place for an idempotency key; window and gap (see ``Configuration``); the
+    /// last publish.
+    case ns, mc, ki, win, gap, lp
+    /// When the stream's life is to be prolonged; messages that do not count any more; the last that was not plain; bytes
+    /// of all messages of the epoch.
+    case bx, lz, sp, q
+
+    /// The script with `m.name` written as `m[index]`.
+    static func indexed(_ script: String) -> String {
+        var places: [String: Int] = [:]
+        for (index, field) in allCases.enumerated() { places[field.rawValue] = index + 1 }
+        var output = ""
+        var word = ""
+        func flush(_ next: Character?) {
+            if word.hasPrefix("m."), let place = places[String(word.dropFirst(2))] {
+                output += "m[\(place)]"
+            } else {
+                output += word
+            }
+            word = ""
+            if let next { output.append(next) }
+        }
+        for character in script {
+            let isPart = character.isLetter || character.isNumber || character == "_" || character == "."
+            if isPart { word.append(character) } else { flush(character) }
+        }
+        flush(nil)
+        return output
     }
 }
 
@@ -106,14 +157,15 @@ extension RedisReplayScripts {
         local time = wall
         local m
 
-        local function text(number) return string.format('%.0f', number) end
+        -- Sequences have at most fourteen digits: as text, and as numbers of the server's commands, they are exact.
+        local LAST = 99999999999999
 
         -- A user who may not publish can still number and keep.
         local function tell(words)
             if CH > 0 then redis.pcall('PUBLISH', LIVE .. string.sub(buffer, CH), words) end
         end
 
-        local function here(asked) tell('at ' .. m.e .. ' ' .. text(m.t) .. ' ' .. asked .. '\n') end
+        local function here(asked) tell('at ' .. m.e .. ' ' .. m.t .. ' ' .. asked .. '\n') end
 
         local function save()
             m.c = time
@@ -161,7 +213,7 @@ extension RedisReplayScripts {
             local raw = call('GET', seq)
             if not raw then return false end
             m = unpacked(raw)
-            if type(m) ~= 'table' or m.v ~= 1 then error('not a room') end
+            if type(m) ~= 'table' or m.v ~= 2 then error('not a room') end
             if call('HGET', state, '\0') ~= m.id then return false end
             if m.c > time then time = m.c end
             return sweep()
@@ -185,47 +237,63 @@ extension RedisReplayScripts {
 
     /// Messages that go.
     private static let history = #"""
+        local HEADER = '>ddddddBBc16'
+
         local function parsed(item)
-            local fields = item[2]
-            local p, x, from, to, kind, flags, negotiation = unpacked(fields[2])
-            return tonumber(string.match(item[1], '^(%d+)-')), p, x, from, to, kind, flags, negotiation, fields[4]
+            local message = item[2][2]
+            local s, p, x, q, from, to, kind, flags, negotiation = struct.unpack(HEADER, message)
+            return s, p, x, from, to, kind, flags, negotiation, #message - 66, q
         end
 
         local function iskept(kind, flags) return kind == 1 or kind == 2 or flags >= 2 end
 
-        local function forget(s, x, payload, reason)
-            m.b = m.b - #payload
+        local function forget(s, x, size, reason)
+            m.b = m.b - size
             if x > time and s > m.f then
                 m.f = s
                 m.fr = reason
             end
         end
 
+        -- Cuts off what does not count any more. It is all at the beginning, and its numbers have no gaps.
+        local function flush()
+            if m.lz == 0 then return end
+            local _, _, _, _, _, _, _, _, size, before = parsed(call('XRANGE', buffer, '-', '+', 'COUNT', 1)[1])
+            local after = before
+            if m.lz > 1 then
+                _, _, _, _, _, _, _, _, _, after = parsed(call('XRANGE', buffer, m.r - 1, m.r - 1)[1])
+            end
+            call('XTRIM', buffer, 'MINID', '=', m.r)
+            m.b = m.b - size - (after - before)
+            m.lz = 0
+        end
+
         -- The stream and the counts must agree; if not, nothing in it proves anything.
         local function compare()
-            if call('XLEN', buffer) == m.n + m.kn then return end
+            if call('XLEN', buffer) == m.n + m.kn + m.lz then return end
             call('DEL', buffer)
             if m.t > m.f then
                 m.f = m.t
                 m.fr = (m.lp + L <= time) and EXPIRED or TRIMMED
             end
-            m.n, m.kn, m.b, m.kb, m.kt, m.r, m.ng = 0, 0, 0, 0, 0, 0, 0
+            m.n, m.kn, m.b, m.kb, m.kt, m.r, m.ng, m.lz, m.sp = 0, 0, 0, 0, 0, 0, 0, 0, 0
         end
 
         local function dropkept(reason)
             local items = call('XRANGE', buffer, '-', '+', 'COUNT', 1)
-            local s, _, x, _, _, _, _, _, payload = parsed(items[1])
+            local s, _, x, _, _, _, _, _, size = parsed(items[1])
             call('XDEL', buffer, items[1][1])
             m.kn = m.kn - 1
-            m.kb = m.kb - #payload
-            forget(s, x, payload, reason)
+            m.kb = m.kb - size
+            forget(s, x, size, reason)
         end
 
         local function expire()
             if m.n + m.kn == 0 or m.ft + L > time then return end
+            flush()
             while m.n + m.kn > 0 do
                 for _, item in ipairs(call('XRANGE', buffer, '-', '+', 'COUNT', 16)) do
-                    local s, p, x, _, _, kind, flags, _, payload = parsed(item)
+                    local s, p, x, _, _, kind, flags, _, size = parsed(item)
                     if p + L > time then
                         m.ft = p
                         return
@@ -233,13 +301,13 @@ extension RedisReplayScripts {
                     call('XDEL', buffer, item[1])
                     if s <= m.kt then
                         m.kn = m.kn - 1
-                        m.kb = m.kb - #payload
+                        m.kb = m.kb - size
                     else
                         m.n = m.n - 1
                         m.r = 0
                         if kind ~= 0 then m.ng = m.ng - 1 end
                     end
-                    forget(s, x, payload, EXPIRED)
+                    forget(s, x, size, EXPIRED)
                 end
             end
         end
@@ -273,21 +341,26 @@ extension RedisReplayScripts {
                 if x > time then return {'p', m.e, s, 1} end
             end
         end
-        if m.t >= FOREVER - 1 then error('no numbers are left') end
+        if m.t >= LAST then error('no numbers are left') end
         if m.t == 0 then call('DEL', buffer) end
         compare()
         expire()
 
+        local lifetime = tonumber(ARGV[7])
+        local expires = lifetime < FOREVERS and math.min(time + lifetime, FOREVER) or FOREVER
+        local isplain = kind == 0 and flags < 2 and expires == FOREVER
+        if not isplain then flush() end
+
         -- A newer offer replaces the older one and its candidates, a newer answer the older one.
         if (kind == 1 or kind == 2) and (m.ng > 0 or m.kn > 0) then
             for _, item in ipairs(call('XRANGE', buffer, '-', '+')) do
-                local s, _, _, f, t, k, _, n, bytes = parsed(item)
+                local s, _, _, f, t, k, _, n, size = parsed(item)
                 if f == from and t == to and n == negotiation and (k == kind or k == 3 and kind == 1) then
                     call('XDEL', buffer, item[1])
-                    m.b = m.b - #bytes
+                    m.b = m.b - size
                     if s <= m.kt then
                         m.kn = m.kn - 1
-                        m.kb = m.kb - #bytes
+                        m.kb = m.kb - size
                     else
                         m.n = m.n - 1
                         m.ng = m.ng - 1
@@ -298,31 +371,44 @@ extension RedisReplayScripts {
         end
 
         m.t = m.t + 1
-        local expires = math.min(time + tonumber(ARGV[7]), FOREVER)
-        call('XADD', buffer, text(m.t) .. '-0', 'h', pack(time, expires, from, to, kind, flags, negotiation), 'p', payload)
-        call('PEXPIRE', buffer, BT)
+        m.q = m.q + #payload
+        call('XADD', buffer, m.t, 'm',
+            struct.pack(HEADER, m.t, time, expires, m.q, from, to, kind, flags, negotiation) .. payload)
+        -- The key outlives the messages by as much again, so it need not be told each time.
+        if m.n + m.kn + m.lz == 0 or wall >= m.bx or wall < m.bx - L then
+            call('PEXPIRE', buffer, BT)
+            m.bx = wall + math.floor(L / 4)
+        end
         if m.n + m.kn == 0 then m.ft = time end
         m.lp = time
         if m.n == 0 then m.r = m.t end
         m.n = m.n + 1
         m.b = m.b + #payload
         if kind ~= 0 then m.ng = m.ng + 1 end
+        if not isplain then m.sp = m.t end
 
-        if m.r == 0 then m.r = (parsed(call('XRANGE', buffer, text(m.kt + 1), '+', 'COUNT', 1)[1])) end
+        if m.r > m.sp and m.kn == 0 and m.n > m.win then
+            local count = m.n - m.win
+            m.f, m.fr = m.r + count - 1, TRIMMED
+            m.r, m.n, m.lz = m.r + count, m.win, m.lz + count
+        end
+        if m.lz >= 16 or m.b > RB then flush() end
+        if m.r == 0 then m.r = (parsed(call('XRANGE', buffer, m.kt + 1, '+', 'COUNT', 1)[1])) end
         while m.n > m.win or m.b > RB or m.t - m.r >= 4 * m.win do
+            flush()
             if m.n > 1 then
-                local items = call('XRANGE', buffer, text(m.kt + 1), '+', 'COUNT', 2)
-                local s, _, x, _, _, k, f, _, bytes = parsed(items[1])
+                local items = call('XRANGE', buffer, m.kt + 1, '+', 'COUNT', 2)
+                local s, _, x, _, _, k, f, _, size = parsed(items[1])
                 m.n = m.n - 1
                 if k ~= 0 then m.ng = m.ng - 1 end
                 if iskept(k, f) and KN > 0 and x > time then
                     m.kt = s
                     m.kn = m.kn + 1
-                    m.kb = m.kb + #bytes
+                    m.kb = m.kb + size
                     while m.kn > KN or m.kb > KB do dropkept(TRIMMED) end
                 else
                     call('XDEL', buffer, items[1][1])
-                    forget(s, x, bytes, TRIMMED)
+                    forget(s, x, size, TRIMMED)
                 end
                 m.r = (parsed(items[2]))
             elseif m.kn > 0 then
@@ -333,7 +419,7 @@ extension RedisReplayScripts {
         end
 
         if key ~= '' and MK > 0 then
-            local slot = '\0r' .. text(m.ki % MK)
+            local slot = '\0r' .. m.ki % MK
             local old = call('HGET', state, slot)
             if old then
                 local known = call('HGET', state, old)
@@ -347,9 +433,8 @@ extension RedisReplayScripts {
         end
         save()
         if CH > 0 then
-            tell(table.concat({
-                m.e, text(m.t), text(kind), text(flags), negotiation, text(#fromname), text(#toname),
-            }, ' ') .. '\n' .. fromname .. toname .. payload)
+            tell(m.e .. ' ' .. m.t .. ' ' .. kind .. ' ' .. flags .. ' ' .. negotiation .. ' ' .. #fromname .. ' '
+                .. #toname .. '\n' .. fromname .. toname .. payload)
         end
         return {'p', m.e, m.t, 0}
         """#
@@ -362,6 +447,7 @@ extension RedisReplayScripts {
             m.er = reason
             m.e = epoch
             m.t, m.f, m.n, m.kn, m.b, m.kb, m.kt, m.r, m.ng, m.ki = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+            m.lz, m.sp, m.q = 0, 0, 0
             local all = call('HGETALL', state)
             for index = 1, #all, 2 do
                 if string.byte(all[index]) ~= 0 then
@@ -398,30 +484,26 @@ extension RedisReplayScripts {
         -- nil if it is more than one batch may carry.
         local function collect(serial, since, onlykept)
             local out, count, total, skipped = {}, 0, 0, 0
-            local start = text(since + 1)
+            local start = since + 1
             while true do
                 local items = call('XRANGE', buffer, start, '+', 'COUNT', 128)
                 local last
                 for _, item in ipairs(items) do
-                    local s, _, x, from, to, kind, flags, negotiation, payload = parsed(item)
+                    local s, _, x, from, to, kind, flags, _, size = parsed(item)
                     last = s
                     if (to == 0 or to == serial) and from ~= serial then
                         if x <= time then
                             skipped = skipped + 1
                         elseif not onlykept or iskept(kind, flags) then
-                            if count >= MB or total + #payload > MBB then return nil, 0 end
+                            if count >= MB or total + size > MBB then return nil, 0 end
                             count = count + 1
-                            total = total + #payload
-                            out[#out + 1] = s
-                            out[#out + 1] = kind
-                            out[#out + 1] = flags
-                            out[#out + 1] = negotiation
-                            out[#out + 1] = payload
+                            total = total + size
+                            out[count] = item[2][2]
                         end
                     end
                 end
                 if #items < 128 then return out, skipped end
-                start = text(last + 1)
+                start = last + 1
             end
         end
 
@@ -468,11 +550,9 @@ extension RedisReplayScripts {
         if not load() then
             call('DEL', buffer, state, seq)
             time = wall
-            m = {
-                v = 1, id = epoch, e = epoch, t = 0, f = 0, fr = TRIMMED, ee = '', er = EPOCH, n = 0, b = 0, kn = 0,
-                kb = 0, kt = 0, r = 0, ft = 0, ng = 0, c = 0, w = 0, x = 0, ns = 1, mc = 0, ki = 0, win = W, gap = 0,
-                lp = 0,
-            }
+            m = {}
+            for index = 1, FIELDS do m[index] = 0 end
+            m.v, m.id, m.e, m.fr, m.ee, m.er, m.ns, m.win = 2, epoch, epoch, TRIMMED, '', EPOCH, 1, W
             call('HSET', state, '\0', m.id)
         end
         local raw = call('HGET', state, name)
@@ -575,7 +655,7 @@ extension RedisReplayScripts {
     private static let announcing = #"""
         local isthere = pcall(function()
             m = unpacked(call('GET', seq))
-            if m.v ~= 1 or call('HGET', state, '\0') ~= m.id then error('not a room') end
+            if m.v ~= 2 or call('HGET', state, '\0') ~= m.id then error('not a room') end
         end)
         if isthere then here(ARGV[2]) else tell('at - 0 ' .. ARGV[2] .. '\n') end
         return 'done'
