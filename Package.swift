@@ -99,7 +99,8 @@ let package = Package(
                     "-Xlinker", "--no-undefined-version",
                     "-Xlinker", "-z", "-Xlinker", "nodelete",
                     "-Xlinker", "--gc-sections",
-                    "-Xlinker", "--icf=safe",
+                    // Equal functions become one, 0.4 MB less: nothing here tells functions apart by address.
+                    "-Xlinker", "--icf=all",
                     // Half a megabyte of names of Unicode characters that nobody asks for: CSystem/unicode_names.c.
                     "-Xlinker", "--wrap=_swift_stdlib_getScalarName",
                     // Half a megabyte less; needs glibc 2.36, Debian 12's.

@@ -37,6 +37,8 @@ public struct CertificateFile: Sendable {
 
     public init(path: String) { self.path = path }
 
+    private var file: AtomicFile { AtomicFile(path: path) }
+
     /// - Parameter wallClock: seconds since 1970, to tell whether the certificate is over.
     public func load(wallClock: Int64) throws(CertificateFileError) -> Contents {
         try withText { text, isReadableByOthers throws(CertificateFileError) in
@@ -139,14 +141,14 @@ public struct CertificateFile: Sendable {
             }
             guard isComplete == true else { throw .outOfResources }
         }
-        try replace(with: text.span.bytes)
+        try write { file throws(AtomicFile.Failure) in _ = try file.replace(with: text.span.bytes) }
     }
 
     /// As ``store(_:)``, but answers false and changes nothing if there is a file: somebody else was faster.
     func create(_ certificate: Certificate) throws(CertificateFileError) -> Bool {
         let result: Result<Bool, CertificateFileError>? = certificate.withPEM { text in
             do throws(CertificateFileError) {
-                return .success(try write(text, replaces: false))
+                return .success(try write { file throws(AtomicFile.Failure) in try file.create(with: text) })
             } catch {
                 return .failure(error)
             }
@@ -157,48 +159,27 @@ public struct CertificateFile: Sendable {
 
     /// Deletes the file, if it is there.
     func remove() throws(CertificateFileError) {
-        guard unsafe unlink(path) != 0 else { return syncDirectory() }
-        guard errno == ENOENT else { throw writeError(errno) }
+        try write { file throws(AtomicFile.Failure) in try file.remove() }
     }
 
-    private func replace(with text: RawSpan) throws(CertificateFileError) { _ = try write(text, replaces: true) }
-
-    /// False if there was a file that is not to be replaced.
-    private func write(_ text: RawSpan, replaces: Bool) throws(CertificateFileError) -> Bool {
-        let (temporary, descriptor) = try createTemporary()
-        do throws(CertificateFileError) {
-            defer { close(descriptor) }
-            try write(text, to: descriptor)
-            guard fsync(descriptor) == 0 else { throw writeError(errno) }
+    private func write<Result>(
+        _ body: (AtomicFile) throws(AtomicFile.Failure) -> Result
+    ) throws(CertificateFileError) -> Result {
+        do throws(AtomicFile.Failure) {
+            return try body(file)
         } catch {
-            unsafe unlink(temporary)
-            throw error
-        }
-        if !replaces {
-            if unsafe link(temporary, path) == 0 {
-                unsafe unlink(temporary)
-                syncDirectory()
-                return true
+            switch error.number {
+            case ENOENT, ENOTDIR: throw .directoryMissing
+            case ENOSPC, EDQUOT: throw .diskFull
+            default: throw .unwritable(errno: error.number)
             }
-            if errno == EEXIST {
-                unsafe unlink(temporary)
-                return false
-            }
-            // Not every file system has links.
         }
-        guard unsafe rename(temporary, path) == 0 else {
-            let reason = errno
-            unsafe unlink(temporary)
-            throw writeError(reason)
-        }
-        syncDirectory()
-        return true
     }
 
     /// Tells the engines that share the file apart: one at a time changes it. The lock ends with the descriptor, which
     /// is negative where the file system has no locks. Nil: another one has it.
     func lock() -> Int32? {
-        let descriptor = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        let descriptor = unsafe open(file.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard descriptor >= 0, flock(descriptor, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK else {
             return descriptor
         }
@@ -206,59 +187,14 @@ public struct CertificateFile: Sendable {
         return nil
     }
 
-    /// A name is safe only when the directory is. Some file systems cannot do that; the file is there anyway.
-    private func syncDirectory() {
-        let directoryDescriptor = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard directoryDescriptor >= 0 else { return }
-        fsync(directoryDescriptor)
-        close(directoryDescriptor)
-    }
-
-    /// A new file in the same directory that only its owner may read.
-    private func createTemporary() throws(CertificateFileError) -> (path: String, descriptor: Int32) {
-        var generator = SystemRandomNumberGenerator()
-        for _ in 0..<16 {
-            let temporary = path + "." + String(generator.next(), radix: 16)
-            let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
-            if descriptor >= 0 { return (temporary, descriptor) }
-            guard errno == EEXIST else { throw writeError(errno) }
-        }
-        throw .unwritable(errno: EEXIST)
-    }
-
-    private func write(_ text: RawSpan, to descriptor: Int32) throws(CertificateFileError) {
-        var offset = 0
-        while offset < text.byteCount {
-            let result = unsafe text.withUnsafeBytes { bytes in
-                unsafe Glibc.write(descriptor, bytes.baseAddress! + offset, bytes.count - offset)
-            }
-            if result < 0, errno == EINTR { continue }
-            guard result > 0 else { throw writeError(result == 0 ? ENOSPC : errno) }
-            offset += result
-        }
-    }
-
-    private var directory: String {
-        guard let slash = path.lastIndex(of: "/") else { return "." }
-        return slash == path.startIndex ? "/" : String(path[..<slash])
-    }
-
     private func readError(_ number: Int32) -> CertificateFileError {
         guard number == ENOENT || number == ENOTDIR else { return .unreadable(errno: number) }
         return directoryExists ? .missing : .directoryMissing
     }
 
-    private func writeError(_ number: Int32) -> CertificateFileError {
-        switch number {
-        case ENOENT, ENOTDIR: .directoryMissing
-        case ENOSPC, EDQUOT: .diskFull
-        default: .unwritable(errno: number)
-        }
-    }
-
     private var directoryExists: Bool {
         var status = stat()
-        return unsafe stat(directory, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+        return unsafe stat(file.directory, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
     }
 
     private func erase(_ text: inout [UInt8]) {

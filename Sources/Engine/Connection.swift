@@ -74,7 +74,7 @@ final class ChannelQueue {
     let entry: ChannelEntry
     let id: ChannelID
     /// Waiting messages; text or binary.
-    var waiting = Ring<(isText: Bool, payload: Payload)>()
+    var waiting = Queue<(isText: Bool, payload: Payload)>()
     var isActive = false
     /// Close once nothing waits any more.
     var wantsClose = false

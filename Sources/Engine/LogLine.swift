@@ -74,8 +74,12 @@ enum LogLine {
         return rest.isEmpty ? "none" : plain(rest, limit: 8)
     }
 
+    private static func plain(_ text: some StringProtocol, limit: Int) -> String { LogText.plain(text, limit: limit) }
+}
+
+package enum LogText {
     /// Visible ASCII only: the texts of others cannot forge fields or lines.
-    private static func plain(_ text: some StringProtocol, limit: Int) -> String {
+    package static func plain(_ text: some StringProtocol, limit: Int = 256) -> String {
         var shown = ""
         for scalar in text.unicodeScalars.prefix(limit) {
             shown.unicodeScalars.append(scalar.value > 0x20 && scalar.value < 0x7F ? scalar : "?")

@@ -147,7 +147,7 @@ extension Loop {
         connection.username = name
         connection.wantsTicket = true
         connection.derivesInit = contents.derivesInit
-        // A store elsewhere has the three round trips of the handshake to say what it knows.
+        // A store elsewhere has the round trips of the handshake, two or three, to say what it knows.
         sessions.prefetch(contents.clientID)
         connection.session = sessions.resume(contents.clientID, fingerprint: contents.fingerprint, now: now)
         connection.claimedClient = contents.clientID

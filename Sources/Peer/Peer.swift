@@ -58,7 +58,12 @@ public final class Peer {
     var phase = Phase.waiting
     /// Where authenticated checks came from: DTLS is taken from nowhere else.
     var verifiedRemotes: [SocketAddress] = []
+    /// Whether DTLS begins with the first check, instead of with its response.
+    var startsEarly = false
+    var early: EarlyFlight?
     var deadline: Instant
+    /// When the transport was made.
+    private var handshakeBegan = Instant(nanoseconds: 0)
     /// When to see whether the transport is idle; `distantFuture` while it holds no buffers.
     private var idleCheck = Instant.distantFuture
     private var lastRecord = Instant(nanoseconds: 0)
@@ -135,7 +140,7 @@ public final class Peer {
         return true
     }
 
-    private func trust(_ remote: SocketAddress) {
+    func trust(_ remote: SocketAddress) {
         guard !verifiedRemotes.contains(remote) else { return }
         if verifiedRemotes.count >= 16 { verifiedRemotes.removeFirst() }
         verifiedRemotes.append(remote)
@@ -146,6 +151,7 @@ public final class Peer {
     {
         guard verifiedRemotes.contains(remote) else { return false }
         guard let transport = startedTransport(now: now) else { return false }
+        early?.isAnswered = true
         noteRecord(now)
         let before = transport.counters
         transport.receive(datagram, now: now)
@@ -209,6 +215,7 @@ public final class Peer {
         var earliest = min(deadline, idleCheck)
         if let due = agent.nextTimeout { earliest = min(earliest, due) }
         if let due = transport?.nextTimeout { earliest = min(earliest, due) }
+        if let due = early?.nextTimeout { earliest = min(earliest, due) }
         if case .connected = phase, let due = data.association?.nextTimeout { earliest = min(earliest, due) }
         return earliest == .distantFuture ? nil : earliest
     }
@@ -237,9 +244,12 @@ public final class Peer {
     }
 
     private func nextTransmit(into output: inout OutputRawSpan, now: Instant) -> Transmit? {
-        if !isClosed, let check = agent.pollTransmit(into: &output, now: now) { return check }
-        guard let transport, let path = agent.selectedPath else { return nil }
-        if transport.pollTransmit(into: &output) { return Transmit(from: path.local, to: path.remote) }
+        if !isClosed, let check = agent.pollTransmit(into: &output, now: now) {
+            if startsEarly { startEarly(Path(local: check.from, remote: check.to), now: now) }
+            return check
+        }
+        guard let transport, let path = agent.selectedPath ?? early?.path else { return nil }
+        if pollFlight(transport, into: &output, now: now) { return Transmit(from: path.local, to: path.remote) }
         guard transport.state == .connected else { return nil }
         guard let association = data.association, packets.fill({ association.pollTransmit(into: &$0, now: now) }) else {
             return isClosed ? sayGoodbye(transport, path: path, into: &output, now: now) : nil
@@ -327,17 +337,19 @@ public final class Peer {
         trust(path.remote)
         emit(.connecting)
         // A client speaks first; a server's transport is made with its first record, when the round trip is known.
-        if transportRole == .client { _ = startedTransport(now: now) }
+        guard transportRole == .client, let transport = startedTransport(now: now) else { return }
+        early?.verified(path, roundTrip: agent.roundTrip, now: now)
+        // The whole handshake may have overtaken the check's response.
+        if early?.isAnswered == true { _ = drainTransport(transport, now: now) }
     }
 
     /// The transport, made at its first use; nil before there is a path and a description.
     func startedTransport(now: Instant) -> (any SecureTransport)? {
         if let transport { return transport }
-        guard case .connecting(let since) = phase, let transportRole, case .done(let remote) = negotiation else {
-            return nil
-        }
+        guard let since = handshakeMayStart, let transportRole, case .done(let remote) = negotiation else { return nil }
         let expected = remote.fingerprints.compactMap { DTLS.Fingerprint(announced: $0) }
             .filter { requiredDigest == nil || $0.bytes == requiredDigest }
+        handshakeBegan = now
         let made = provider.makeTransport(
             role: transportRole, expectedFingerprints: expected, mtu: configuration.maximumDatagramSize,
             initialRetransmission: handshakeRetransmission(since: since, now: now))
@@ -350,11 +362,26 @@ public final class Peer {
         return made
     }
 
-    /// RFC 6347 section 4.2.4.1 begins at 1 s for unknown paths. This one has been measured: by our own checks, or, for
-    /// a Lite server, by the time from its first response to the ClientHello, which is one round trip.
+    /// Since when it may; nil: not yet.
+    private var handshakeMayStart: Instant? {
+        switch phase {
+        case .connecting(let since): since
+        case .waiting: early?.began
+        case .connected, .closed: nil
+        }
+    }
+
+    /// The time from a server's first response to the ClientHello, which is one round trip; nil for a client, and where
+    /// the ClientHello did not wait for the response.
+    private func waitForClientHello(since verified: Instant) -> Duration? {
+        let wait = handshakeBegan - verified
+        return transportRole == .server && wait >= .milliseconds(10) ? wait : nil
+    }
+
+    /// RFC 6347 section 4.2.4.1 begins at 1 s for unknown paths. This one has been measured: by our own checks, or by
+    /// the wait for the ClientHello.
     private func handshakeRetransmission(since verified: Instant, now: Instant) -> Duration {
-        let measured = agent.roundTrip ?? (transportRole == .server ? now - verified : nil)
-        guard let measured else { return .milliseconds(200) }
+        guard let measured = agent.roundTrip ?? waitForClientHello(since: verified) else { return .milliseconds(200) }
         return (measured * 2).clamped(.milliseconds(50), .seconds(1))
     }
 
@@ -362,6 +389,8 @@ public final class Peer {
     private func drainTransport(_ transport: any SecureTransport, now: Instant) -> Bool {
         var hasRead = false
         if transport.state == .connected { becomeConnected(transport, now: now) }
+        // What comes before the path is verified waits in the transport.
+        if case .waiting = phase, transport.state == .connected { return false }
         while !isClosed, packets.fill({ transport.read(into: &$0) }) {
             hasRead = true
             packets.withBytes { data.association?.handle(packet: $0, now: now) }
@@ -383,11 +412,15 @@ public final class Peer {
         milestones.authenticated = now
         deadline = .distantFuture
         emit(.connected)
-        let roundTrip = agent.roundTrip ?? (transport.role == .server ? (now - since) / 3 : (now - since) / 2)
+        // A handshake takes a server one round trip, and a client two with DTLS 1.2.
+        let roundTrip =
+            agent.roundTrip ?? waitForClientHello(since: since)
+            ?? (now - handshakeBegan) / (transport.role == .server ? 1 : 2)
         data.start(
             isClient: transport.role == .client,
             packetSize: min(configuration.maximumDatagramSize - transport.recordOverhead, transport.maximumPlaintext),
             roundTrip: roundTrip, now: now)
+        early = nil
         noteRecord(now)
     }
 

@@ -1,4 +1,5 @@
 private import COpenSSL
+import Wire
 
 /// What is kept of a token: its SHA-256. Whoever reads the memory or a database of sessions learns no token from it.
 /// A token has 192 random bits, so nothing slower than one hash is needed.
@@ -55,5 +56,11 @@ struct TokenDigest: Equatable, Sendable {
         }
         characters.append(alphabet[Int(bits << (6 - count) & 63)])
         return String(decoding: characters, as: UTF8.self)
+    }
+}
+
+extension SipHash {
+    func hash(_ digest: TokenDigest) -> UInt64 {
+        hash([digest.words.0, digest.words.1, digest.words.2, digest.words.3])
     }
 }

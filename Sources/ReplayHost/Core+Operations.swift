@@ -37,7 +37,15 @@ extension Core {
         let properties = try options.properties(key: key)
         let isTooLarge = data.byteCount > settings.rooms.maximumMessageSize
         if properties.isText, !isTooLarge, !data.isUTF8 { throw Failure(.invalidArgument, "data is not UTF-8") }
-        guard case .memory(let store) = backend else { return }
+        guard case .memory(let store) = backend else {
+            let name = try room.roomName()
+            let sender = user.byteCount > 0 ? try user.userName("user") : nil
+            let recipient = to.byteCount > 0 ? try to.userName("to") : nil
+            promise()
+            if isTooLarge { return refuse(.publish, tag, .messageTooLarge) }
+            return store(
+                .publish(room: name, from: sender, to: recipient, properties, payload: data.copied()), .publish, tag)
+        }
         guard let id = store.room(named: room) else {
             try room.checkRoom()
             if user.byteCount > 0 { try user.checkUser("user") }
@@ -77,8 +85,12 @@ extension Core {
         if flags & Flag.resume != 0 {
             resume = Resume(token: ResumeToken(parsing: token), position: presented(position))
         }
+        guard case .memory(let store) = backend else {
+            let member = try membership(room, user)
+            promise()
+            return self.store(.join(member, resume: resume), .join, tag, resume?.position ?? .nothing)
+        }
         promise()
-        guard case .memory(let store) = backend else { return }
         do throws(Refusal) {
             let (_, joined) = try store.join(room: room, user: user, resume: resume, into: &batch, now: now)
             takeLive(store)
@@ -89,11 +101,16 @@ extension Core {
     public func recover(
         room: RawSpan, user: RawSpan, generation: UInt64, position: RawSpan, tag: UInt64
     ) throws(Failure) {
-        guard case .memory(let store) = backend else { return }
+        let presented = presented(position)
+        guard case .memory(let store) = backend else {
+            let member = try membership(room, user)
+            promise()
+            return self.store(.recover(member, generation: generation, presented), .recover, tag, presented)
+        }
         guard let member = try find(room, user, in: store, .recover, tag) else { return }
         do throws(Refusal) {
             let recovery = try store.recover(
-                member, generation: generation, presented(position), into: &batch, now: now)
+                member, generation: generation, presented, into: &batch, now: now)
             takeLive(store)
             put(.recover, tag, recovery, batch)
         } catch { refuse(.recover, tag, error) }
@@ -104,7 +121,11 @@ extension Core {
     ) throws(Failure) {
         guard position.byteCount > 0 else { throw Failure(.invalidArgument, "position is missing") }
         let presented = presented(position)
-        guard case .memory(let store) = backend else { return }
+        guard case .memory(let store) = backend else {
+            let member = try membership(room, user)
+            promise()
+            return self.store(.acknowledge(member, generation: generation, presented), .acknowledge, tag, presented)
+        }
         guard let member = try find(room, user, in: store, .acknowledge, tag) else { return }
         finish(.acknowledge, tag) { () throws(Refusal) in
             try store.acknowledge(member, generation: generation, presented, now: now)
@@ -113,19 +134,31 @@ extension Core {
     }
 
     public func drop(room: RawSpan, user: RawSpan, generation: UInt64, tag: UInt64) throws(Failure) {
-        guard case .memory(let store) = backend else { return }
+        guard case .memory(let store) = backend else {
+            let member = try membership(room, user)
+            promise()
+            return self.store(.drop(member, generation: generation), .drop, tag)
+        }
         guard let member = try find(room, user, in: store, .drop, tag) else { return }
         finish(.drop, tag) { () throws(Refusal) in try store.drop(member, generation: generation, now: now) }
     }
 
     public func leave(room: RawSpan, user: RawSpan, generation: UInt64, tag: UInt64) throws(Failure) {
-        guard case .memory(let store) = backend else { return }
+        guard case .memory(let store) = backend else {
+            let member = try membership(room, user)
+            promise()
+            return self.store(.leave(member, generation: generation), .leave, tag)
+        }
         guard let member = try find(room, user, in: store, .leave, tag) else { return }
         finish(.leave, tag) { () throws(Refusal) in try store.leave(member, generation: generation, now: now) }
     }
 
     public func state(room: RawSpan, user: RawSpan, tag: UInt64) throws(Failure) {
-        guard case .memory(let store) = backend else { return }
+        guard case .memory(let store) = backend else {
+            let member = try membership(room, user)
+            promise()
+            return self.store(.state(member), .state, tag)
+        }
         guard let member = try find(room, user, in: store, .state, tag) else { return }
         guard let state = store.state(member, now: now) else { return refuse(.state, tag, .unknownUser) }
         put(tag, state)
@@ -139,7 +172,11 @@ extension Core {
         let metrics = QualityMetrics(
             latencyMilliseconds: known(latency), lossPercent: known(loss), jitterMilliseconds: known(jitter),
             bandwidthKilobits: known(bandwidth))
-        guard case .memory(let store) = backend else { return }
+        guard case .memory(let store) = backend else {
+            let member = try membership(room, user)
+            promise()
+            return self.store(.quality(member, metrics), .quality, tag)
+        }
         guard let member = try find(room, user, in: store, .quality, tag) else { return }
         do throws(Refusal) {
             put(tag, try store.quality(member, metrics, now: now))
@@ -154,7 +191,10 @@ extension Core {
             return refuse(.subscribe, tag, .tooManyRooms)
         }
         subscribers[name] = count &+ 1
-        guard case .memory(let store) = backend else { return }
+        guard case .memory(let store) = backend else {
+            if case .stored(let rooms) = backend { subscribe(name, tag: tag, isFirst: count == 0, to: rooms) }
+            return
+        }
         if count == 0 { store.subscribe(name, now: now) }
         takeLive(store)
         put(ReplayEvent(.subscribe, tag: tag))
@@ -166,8 +206,10 @@ extension Core {
         var event = ReplayEvent(.unsubscribe, tag: tag)
         if let count = subscribers[name] {
             subscribers[name] = count > 1 ? count &- 1 : nil
-            guard case .memory(let store) = backend else { return }
-            if count == 1 { store.unsubscribe(name) }
+            switch backend {
+            case .memory(let store): if count == 1 { store.unsubscribe(name) }
+            case .stored(let rooms): if count == 1 { unsubscribe(name, from: rooms) }
+            }
         } else {
             event.status = Status.wrongState.rawValue
         }
@@ -178,7 +220,21 @@ extension Core {
 
     private func presented(_ text: RawSpan) -> Presented {
         guard text.byteCount > 0 else { return .nothing }
-        do throws(PositionError) { return .position(try key.position(text)) } catch { return .unreadable(error) }
+        do throws(PositionError) { return .position(try key.position(text)) } catch {
+            if let known = try? previousKey?.position(text) { return .position(known) }
+            return .unreadable(error)
+        }
+    }
+
+    private func membership(_ room: RawSpan, _ user: RawSpan) throws(Failure) -> Membership {
+        Membership(room: try room.roomName(), user: try user.userName("user"))
+    }
+
+    private func store(
+        _ operation: Operation, _ kind: ReplayEvent.Kind, _ tag: UInt64, _ presented: Presented = .nothing
+    ) {
+        guard case .stored(let rooms) = backend else { return }
+        submit(operation, kind, tag, presented, to: rooms)
     }
 
     /// nil: the outcome says that there is no such member.

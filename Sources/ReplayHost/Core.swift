@@ -7,11 +7,14 @@ import Wire
 public final class Core {
     enum Backend {
         case memory(MemoryStore)
+        case stored(StoredRooms)
     }
 
     let settings: Settings
     let backend: Backend
-    let key: PositionKey
+    var key: PositionKey
+    /// Of before the store said which one it keeps.
+    var previousKey: PositionKey?
     var queue = EventQueue()
     /// Readable while events wait.
     let descriptor: Int32
@@ -27,8 +30,9 @@ public final class Core {
     var subscribers: [RoomName: Int] = [:]
     /// Events of live messages in the queue.
     private var liveQueued = 0
-    private(set) var messagesLive = 0
-    private(set) var gaps = 0
+    private(set) var counters = Counters()
+    /// When the thread looks again.
+    var planned = Instant.distantFuture
 
     /// More live messages than these stay where they come from, which is bounded, until some were taken.
     private static let maximumLiveQueued = 16_384
@@ -45,7 +49,10 @@ public final class Core {
     func begin() { now = Instant(nanoseconds: cs_monotonic_ns()) }
 
     func end() {
-        if case .memory(let store) = backend { takeLive(store) }
+        switch backend {
+        case .memory(let store): takeLive(store)
+        case .stored(let rooms): pump(rooms)
+        }
         guard (queue.count > 0) != isReadable, !isClosed else { return }
         isReadable = queue.count > 0
         if isReadable { cs_eventfd_signal(descriptor) } else { cs_eventfd_clear(descriptor) }
@@ -75,6 +82,27 @@ public final class Core {
         return batch
     }
 
+    /// When something is due although nobody comes.
+    var nextTimeout: Instant? {
+        switch backend {
+        case .memory(let store): store.nextTimeout
+        case .stored(let rooms): rooms.nextTimeout
+        }
+    }
+
+    /// Whether the thread would come too late. A little late is no harm to rooms in memory, which are swept now and then.
+    var isOverdue: Bool {
+        guard let next = nextTimeout, next < planned else { return false }
+        planned = next
+        return true
+    }
+
+    func handleTimeout() {
+        // The other store's timeouts are part of every crossing.
+        guard case .memory(let store) = backend, let due = store.nextTimeout, due <= now else { return }
+        store.handleTimeout(now: now)
+    }
+
     // MARK: Out
 
     func promise() { pending &+= 1 }
@@ -85,6 +113,7 @@ public final class Core {
         var event = ReplayEvent(kind, tag: tag)
         event.status = refusal.status.rawValue
         if case .throttled(let wait) = refusal {
+            counters.throttled &+= 1
             event.retryAfter = UInt32(clamping: (wait.nanoseconds &+ 999_999) / 1_000_000)
         }
         put(event)
@@ -100,7 +129,12 @@ public final class Core {
         var event = ReplayEvent(kind, tag: tag)
         event.sequence = published.position.sequence
         event.position = text(published.position, in: chunk)
-        if published.isDuplicate { event.flags |= Flag.duplicate }
+        if published.isDuplicate {
+            event.flags |= Flag.duplicate
+            counters.duplicates &+= 1
+        } else {
+            counters.published &+= 1
+        }
         if published.position.isDegraded { event.flags |= Flag.degraded }
         put(event)
     }
@@ -110,26 +144,36 @@ public final class Core {
         var event = ReplayEvent(kind, tag: tag)
         fill(&event, recovery, in: chunk)
         chunk.append(batch, to: &event)
+        counters.replayed &+= batch.count
         put(event)
     }
 
     func put(_ tag: UInt64, _ joined: Joined, _ batch: borrowing Batch) {
         let chunk = queue.chunk()
         var event = ReplayEvent(.join, tag: tag)
+        counters.joins &+= 1
         fill(&event, joined.recovery, in: chunk)
         fill(&event, joined, in: chunk)
         chunk.append(batch, to: &event)
+        counters.replayed &+= batch.count
         put(event)
     }
 
     private func fill(_ event: inout ReplayEvent, _ recovery: Recovery, in chunk: EventChunk) {
         switch recovery.verdict {
-        case .fresh: event.verdict = 1
-        case .recovered: event.verdict = 2
-        case .recoveredEmpty: event.verdict = 3
+        case .fresh:
+            event.verdict = 1
+            counters.fresh &+= 1
+        case .recovered:
+            event.verdict = 2
+            counters.recovered &+= 1
+        case .recoveredEmpty:
+            event.verdict = 3
+            counters.recoveredEmpty &+= 1
         case .lost(let reason):
             event.verdict = 4
             event.reason = reason.rawValue
+            counters.lost[Int(reason.rawValue)] &+= 1
         }
         event.problem = recovery.problem?.rawValue ?? 0
         event.sequence = recovery.position.sequence
@@ -185,7 +229,7 @@ public final class Core {
         event.position = text(message.position, in: chunk)
         if message.isPriority { event.flags |= Flag.priority }
         if message.position.isDegraded { event.flags |= Flag.degraded }
-        messagesLive &+= 1
+        counters.live &+= 1
         liveQueued &+= 1
         put(event)
     }
@@ -195,17 +239,53 @@ public final class Core {
         var event = ReplayEvent(.gap)
         event.room = chunk.append(room.bytes.span.bytes)
         event.reason = reason.rawValue
-        gaps &+= 1
+        counters.gaps &+= 1
+        put(event)
+    }
+
+    func putStore(_ number: Int64, _ sentence: String) {
+        var event = ReplayEvent(.store)
+        event.number = number
+        event.data = queue.chunk().append(sentence)
+        put(event)
+    }
+
+    func log(_ level: LogLevel, _ line: String) {
+        var event = ReplayEvent(.log)
+        event.number = Int64(level.rawValue)
+        event.data = queue.chunk().append(line)
+        put(event)
+    }
+
+    /// A connection that began without the store; nil: it must begin again.
+    func putReturned(_ membership: Membership, _ replaced: UInt64, _ joined: Joined?) {
+        let chunk = queue.chunk()
+        var event = ReplayEvent(.returned)
+        event.status = joined == nil ? Status.stale.rawValue : 0
+        event.room = chunk.append(membership.room.bytes.span.bytes)
+        event.user = chunk.append(membership.user.bytes.span.bytes)
+        event.replaced = replaced
+        if let joined {
+            let token = joined.token.characters
+            event.token = chunk.append(token.span.bytes)
+            event.generation = joined.generation
+            event.sequence = joined.recovery.position.sequence
+            event.position = text(joined.recovery.position, in: chunk)
+            event.verdict = 4
+            event.reason = LossReason.degraded.rawValue
+        }
         put(event)
     }
 
     // MARK: Live messages
 
+    var hasSpaceForLive: Bool { liveQueued < Self.maximumLiveQueued }
+
     private var interrupted: [RoomName: LossReason] = [:]
 
     func takeLive(_ store: MemoryStore) {
         guard !subscribers.isEmpty else { return }
-        while liveQueued < Self.maximumLiveQueued, let event = store.pollLive() {
+        while hasSpaceForLive, let event = store.pollLive() {
             switch event {
             case .subscribed(let room, _):
                 if let reason = interrupted.removeValue(forKey: room) { putGap(room, reason) }
@@ -214,6 +294,22 @@ public final class Core {
             }
         }
     }
+}
+
+/// What has come out of a buffer.
+struct Counters {
+    var published = 0
+    var duplicates = 0
+    var joins = 0
+    var fresh = 0
+    var recovered = 0
+    var recoveredEmpty = 0
+    /// By ``LossReason``.
+    var lost = [Int](repeating: 0, count: 7)
+    var replayed = 0
+    var live = 0
+    var gaps = 0
+    var throttled = 0
 }
 
 extension LiveInterruption {

@@ -121,7 +121,7 @@ public final class Association {
             configuration.receiveBuffer, configuration.maximumMessageSize &+ 2 &* configuration.maximumPacketSize, 1500)
 
         var generator = random
-        secret = SipHash(key0: generator.next(), key1: generator.next())
+        secret = SipHash(using: &generator)
         localInit = InitChunk()
         localInit.tag = UInt32(truncatingIfNeeded: generator.next())
         if localInit.tag == 0 { localInit.tag = 1 }

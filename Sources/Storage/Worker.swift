@@ -2,11 +2,11 @@ import CSystem
 
 /// A thread of this target: signals blocked, so that neither the host's handlers run here nor a broken pipe ends the
 /// process.
-struct Worker: Sendable {
+package struct Worker: Sendable {
     private let thread: cs_thread
 
     /// Runs `body` on a new thread. nil if the system has none.
-    init?(_ body: @escaping @Sendable () -> Void) {
+    package init?(_ body: @escaping @Sendable () -> Void) {
         final class Body: Sendable {
             let run: @Sendable () -> Void
             init(_ run: @escaping @Sendable () -> Void) { self.run = run }
@@ -28,26 +28,26 @@ struct Worker: Sendable {
     }
 
     /// Waits for its end; on the thread itself only lets go of it. Once.
-    func join() {
+    package func join() {
         if cs_thread_is_current(thread) != 0 { detach() } else { _ = cs_thread_join(thread) }
     }
 
-    func detach() { _ = cs_thread_detach(thread) }
+    package func detach() { _ = cs_thread_detach(thread) }
 }
 
 /// Wakes a thread that waits for descriptors.
-final class WakeDescriptor: Sendable {
-    let fd: Int32
+package final class WakeDescriptor: Sendable {
+    package let fd: Int32
 
-    init?() {
+    package init?() {
         fd = cs_eventfd_create()
         guard fd >= 0 else { return nil }
     }
 
     deinit { cs_close(fd) }
 
-    func signal() { cs_eventfd_signal(fd) }
-    func clear() { cs_eventfd_clear(fd) }
+    package func signal() { cs_eventfd_signal(fd) }
+    package func clear() { cs_eventfd_clear(fd) }
 }
 
 extension String {

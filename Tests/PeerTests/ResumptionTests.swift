@@ -17,8 +17,8 @@ import Wire
         #expect(simulation.events[1] == [.connecting, .connected])
     }
 
-    /// A check, two for the stand-in's DTLS 1.2, and the echo; one more if SCTP shakes hands.
-    @Test(arguments: [(false, 10), (true, 8)])
+    /// Two round trips for the stand-in's DTLS 1.2, which begins with the check, and the echo; one more if SCTP shakes hands.
+    @Test(arguments: [(false, 8), (true, 6)])
     func firstEchoTakesAsManyOneWayTrips(derivesInits: Bool, trips: Int64) throws {
         let simulation = Simulation(seed: 32, weather: Weather(delay: .milliseconds(50)))
         let parameters = ChannelParameters(label: "echo")
@@ -57,5 +57,70 @@ import Wire
         }
         #expect(simulation.run(for: .seconds(60)) { $0.messages(1).count == 50 }, "seed \(seed)")
         #expect(simulation.messages(1) == (0..<50).map { [$0] }, "seed \(seed)")
+    }
+
+    /// Round trips of 100 ms until both are connected, with a datagram lost.
+    private func connect(
+        losing: [Set<Int>], dead: [SocketAddress] = [], sourceLocation: SourceLocation = #_sourceLocation
+    ) throws -> (Simulation, Duration) {
+        let simulation = Simulation(seed: 34, weather: Weather(delay: .milliseconds(50)))
+        simulation.swallowed = losing
+        try simulation.resume(derivesInits: true, dead: dead)
+        let start = simulation.now
+        #expect(simulation.run(for: .seconds(5)) { $0.areConnected }, sourceLocation: sourceLocation)
+        return (simulation, simulation.now - start)
+    }
+
+    /// The server sees a ClientHello right behind the check, and is connected one round trip later.
+    @Test func beginsTheHandshakeWithTheCheck() throws {
+        let (simulation, took) = try connect(losing: [[], []])
+        #expect(took == .milliseconds(150))
+        #expect(simulation.events[0] == [.connecting, .connected])
+    }
+
+    /// Half a round trip after the check's response, behind which the server's flight would have been.
+    @Test func repeatsALostClientHelloWhenThePathIsKnown() throws {
+        let (_, took) = try connect(losing: [[1], []])
+        #expect(took == .milliseconds(100 + 50 + 150))
+    }
+
+    /// A ClientHello without its check is from a stranger; the check that comes again tells that it was lost as well.
+    @Test func repeatsTheClientHelloBehindACheckThatWasLost() throws {
+        let (simulation, took) = try connect(losing: [[0, 1], []])
+        #expect(took < .milliseconds(200 + 500))
+        #expect(simulation.events[1] == [.connecting, .connected])
+    }
+
+    /// Nothing is connected before a check has been answered, and the handshake goes on meanwhile.
+    @Test func goesOnWithoutTheResponseOfTheCheck() throws {
+        let simulation = Simulation(seed: 35, weather: Weather(delay: .milliseconds(50)))
+        simulation.swallowed = [[], [0]]
+        try simulation.resume(derivesInits: true)
+        #expect(simulation.run(for: .seconds(5)) { $0.answerer.isConnected })
+        let message: [UInt8] = [7]
+        let channel = try simulation.answerer.openChannel(
+            ChannelParameters(label: "early"), negotiatedStream: 1, now: simulation.now)
+        try simulation.answerer.send(channel, isText: true, Payload.copying(message.span.bytes), now: simulation.now)
+        #expect(!simulation.offerer.isConnected)
+        _ = try simulation.offerer.openChannel(
+            ChannelParameters(label: "early"), negotiatedStream: 1, now: simulation.now)
+        #expect(simulation.run(for: .seconds(5)) { $0.messages(0) == [message] })
+        #expect(simulation.events[0] == [.connecting, .connected])
+    }
+
+    @Test func goesElsewhereWhenTheFirstAddressIsDead() throws {
+        let dead = SocketAddress(ip: try #require(IPAddress("2001:db8::dead")), port: 9)
+        let (simulation, took) = try connect(losing: [[], []], dead: [dead])
+        // The check on the other address and its response, then the handshake as ever; checks are paced.
+        #expect(took < .milliseconds(300 + 60))
+        #expect(simulation.offerer.selectedPath?.remote == simulation.shown[1])
+    }
+
+    @Test func findsNoPathToASilentServer() throws {
+        let simulation = Simulation(seed: 36)
+        simulation.isPartitioned = true
+        try simulation.resume(derivesInits: true)
+        #expect(simulation.run(for: .seconds(60)) { $0.offerer.isClosed })
+        #expect(simulation.events[0].count == 1)
     }
 }

@@ -48,6 +48,9 @@ final class Simulation {
     var takesMessages = [true, true]
     var isPartitioned = false
     var datagrams = 0
+    /// Datagrams lost in any weather, by sender and their number, from 0.
+    var swallowed: [Set<Int>] = [[], []]
+    private(set) var sent = [0, 0]
 
     init(
         seed: UInt64, weather: Weather = Weather(), isLite: Bool = false, prefersActive: Bool = false,
@@ -86,7 +89,8 @@ final class Simulation {
     static let ticketPassword = String(repeating: "pW0/", count: 8)
 
     /// Without any description: the offerer knows its server, the answerer is made for the first check.
-    func resume(derivesInits: Bool, as certificate: Int = 0) throws {
+    /// `dead` is where the ticket says the server is as well, and where nobody is.
+    func resume(derivesInits: Bool, as certificate: Int = 0, dead: [SocketAddress] = []) throws {
         let inits = [DerivedInit(tag: 7, initialTSN: 0xFFFF_FFFE), DerivedInit(tag: 9, initialTSN: 1 << 31)]
         func derived(_ own: Int) -> Peer.DerivedInits? {
             derivesInits ? Peer.DerivedInits(local: inits[own], remote: inits[1 - own]) : nil
@@ -106,7 +110,7 @@ final class Simulation {
             Peer.ExpectedServer(
                 ufrag: Simulation.ticket, password: Simulation.ticketPassword,
                 fingerprint: contexts[1].localFingerprint(.sha256).description,
-                candidates: Candidate.host([shown[1]]).map(\.text), maximumMessageSize: 262_144,
+                candidates: Candidate.host(dead + [shown[1]]).map(\.text), maximumMessageSize: 262_144,
                 derivedInits: derived(0)), now: now)
     }
 
@@ -143,6 +147,8 @@ final class Simulation {
 
     private func send(_ bytes: [UInt8], from index: Int, to: SocketAddress) {
         datagrams += 1
+        sent[index] += 1
+        guard !swallowed[index].contains(sent[index] - 1) else { return }
         guard !isPartitioned, !chance(weather.loss) else { return }
         for _ in 0..<(chance(weather.duplication) ? 2 : 1) {
             var copy = bytes

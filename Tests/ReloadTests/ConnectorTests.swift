@@ -117,7 +117,7 @@ final class Desk {
 
 @Suite struct ConnectorPolicy {
     @Test func connectsNormallyTheFirstTime() {
-        var desk = Desk()
+        let desk = Desk()
         #expect(desk.connect())
         #expect(!desk.connect())
         #expect(
@@ -132,7 +132,7 @@ final class Desk {
     }
 
     @Test func racesTheTicketAgainstSignaling() {
-        var desk = Desk()
+        let desk = Desk()
         desk.remember()
         #expect(desk.connect())
         #expect(desk.story() == ["zeroSignaling started", "fast started"])
@@ -151,7 +151,7 @@ final class Desk {
     }
 
     @Test func fallsBackOneAfterTheOther() {
-        var desk = Desk(.fallback)
+        let desk = Desk(.fallback)
         desk.remember()
         #expect(desk.connect())
         #expect(desk.story() == ["zeroSignaling started"])
@@ -178,7 +178,7 @@ final class Desk {
     }
 
     @Test func makesOneNormalAttemptAfterARaceIsLost() {
-        var desk = Desk()
+        let desk = Desk()
         desk.remember()
         _ = desk.connect()
         desk.answer(1, .fast)
@@ -193,7 +193,7 @@ final class Desk {
     }
 
     @Test func goesOnNormallyWhenTheSessionIsUnknown() {
-        var desk = Desk()
+        let desk = Desk()
         desk.remember(ticket: false)
         _ = desk.connect()
         _ = desk.story()
@@ -242,7 +242,7 @@ final class Desk {
     }
 
     @Test func connectsNormallyAfterTheNetworkChanged() {
-        var desk = Desk()
+        let desk = Desk()
         _ = desk.connect()
         desk.answer(1, .normal, ticket: .sample(expires: desk.wall + 100_000))
         desk.open(1)
@@ -258,7 +258,7 @@ final class Desk {
     }
 
     @Test func canBeComeBackToFromTheEndOfTheConnectionOn() {
-        var desk = Desk(usesTickets: false)
+        let desk = Desk(usesTickets: false)
         _ = desk.connect()
         desk.answer(1, .normal)
         desk.open(1)
@@ -271,7 +271,7 @@ final class Desk {
     }
 
     @Test func keepsTheOldConnectionUntilItsSuccessorIsOpen() {
-        var desk = Desk()
+        let desk = Desk()
         _ = desk.connect()
         desk.answer(1, .normal)
         desk.open(1)
@@ -298,7 +298,7 @@ final class Desk {
     }
 
     @Test func keepsNothingAfterItWasToldToForget() {
-        var desk = Desk()
+        let desk = Desk()
         _ = desk.connect()
         desk.answer(1, .normal, ticket: .sample(expires: desk.wall + 100_000))
         desk.open(1)
@@ -310,7 +310,7 @@ final class Desk {
     }
 
     @Test func dropsWhatAServerWithoutSessionsMadeWorthless() {
-        var desk = Desk()
+        let desk = Desk()
         desk.remember(ticket: true)
         _ = desk.connect()
         desk.answer(1, .normal, token: nil)
@@ -321,7 +321,7 @@ final class Desk {
     }
 
     @Test func stopsEverythingWhenItIsClosed() {
-        var desk = Desk()
+        let desk = Desk()
         desk.remember()
         _ = desk.connect()
         _ = desk.story()

@@ -4,9 +4,7 @@ import Wire
 
 @Suite struct History {
     @Test func newerOfferReplacesTheOlderAndItsCandidates() throws {
-        let scene = Scene()
-        let ann = try scene.join("ann")
-        let bob = try scene.join("bob")
+        let (scene, ann, bob) = try annAndBob()
         try scene.publish("hello", from: ann)
         try scene.publish("offer 1", from: ann, to: bob, MessageProperties(.offer))
         try scene.publish("candidate 1", from: ann, to: bob, MessageProperties(.candidate))
@@ -21,34 +19,29 @@ import Wire
         _ = try scene.recover(ann)
         #expect(scene.texts == ["candidate of bob"])
         // Who was in the middle of it gets the newer one as well.
-        let middle = try scene.recover(bob, since: Position(epoch: bob.position.epoch, sequence: 2))
+        let middle = try scene.recover(bob, after: 2)
         #expect(middle.verdict == .recovered && scene.texts.contains("offer 2"))
     }
 
     @Test func replacementThatIsGoneCountsAsLost() throws {
-        let scene = Scene {
+        let (scene, ann, bob) = try annAndBob {
             $0.window = 2
             $0.maximumKept = 0
         }
-        let ann = try scene.join("ann")
-        let bob = try scene.join("bob")
         try scene.publish("offer 1", from: ann, to: bob, MessageProperties(.offer))
         try scene.publish("offer 2", from: ann, to: bob, MessageProperties(.offer))
         #expect(try scene.recover(bob).verdict == .recovered)
         try scene.publish("x", from: ann)
         try scene.publish("y", from: ann)
         #expect(try scene.recover(bob).verdict == .lost(.trimmed))
-        let after = Position(epoch: bob.position.epoch, sequence: 2)
-        #expect(try scene.recover(bob, since: after).verdict == .recovered)
+        #expect(try scene.recover(bob, after: 2).verdict == .recovered)
     }
 
     @Test func latestOfferAndAnswerStayWhenCandidatesAreTrimmed() throws {
-        let scene = Scene {
+        let (scene, ann, bob) = try annAndBob {
             $0.window = 4
             $0.replaysKeptOnLoss = true
         }
-        let ann = try scene.join("ann")
-        let bob = try scene.join("bob")
         try scene.publish("offer", from: ann, to: bob, MessageProperties(.offer))
         try scene.publish("answer", from: bob, to: ann, MessageProperties(.answer))
         try scene.publish("vip", from: ann, MessageProperties(.other, isPriority: true))
@@ -69,37 +62,31 @@ import Wire
     }
 
     @Test func keptMessagesAreBounded() throws {
-        let scene = Scene {
+        let (scene, ann, bob) = try annAndBob {
             $0.window = 2
             $0.maximumKept = 3
         }
-        let ann = try scene.join("ann")
-        let bob = try scene.join("bob")
         for index in 0..<5 {
             try scene.publish("\(index)", from: ann, MessageProperties(.other, isPriority: true))
         }
         #expect(try scene.recover(bob).verdict == .recovered && scene.texts.count == 5)
         try scene.publish("5", from: ann, MessageProperties(.other, isPriority: true))
         #expect(try scene.recover(bob).verdict == .lost(.trimmed))
-        let after = Position(epoch: bob.position.epoch, sequence: 1)
-        #expect(try scene.recover(bob, since: after).verdict == .recovered && scene.texts.count == 5)
+        #expect(try scene.recover(bob, after: 1).verdict == .recovered && scene.texts.count == 5)
     }
 
     @Test func bytesOfARoomAreBounded() throws {
-        let scene = Scene {
+        let (scene, ann, bob) = try annAndBob {
             $0.maximumMessageSize = 100
             $0.maximumRoomBytes = 250
         }
-        let ann = try scene.join("ann")
-        let bob = try scene.join("bob")
         let text = String(repeating: "x", count: 100)
         try scene.publish(text, from: ann)
         try scene.publish(text, from: ann)
         #expect(try scene.recover(bob).verdict == .recovered)
         try scene.publish(text, from: ann)
         #expect(try scene.recover(bob).verdict == .lost(.trimmed))
-        let after = Position(epoch: bob.position.epoch, sequence: 1)
-        #expect(try scene.recover(bob, since: after).verdict == .recovered && scene.texts == [text, text])
+        #expect(try scene.recover(bob, after: 1).verdict == .recovered && scene.texts == [text, text])
     }
 
     @Test func roomsThatWereNotUsedForLongestMakeRoomFirst() throws {
@@ -122,15 +109,12 @@ import Wire
         for index in 0..<10 { try scene.publish("\(index)", room: guests[0]) }
         #expect(scene.store.bytesHeld <= 3 * 320)
         #expect(try scene.recover(guests[2]).verdict == .lost(.trimmed))
-        let position = Position(epoch: guests[0].position.epoch, sequence: 9)
-        #expect(try scene.recover(guests[0], since: position).verdict == .recovered)
+        #expect(try scene.recover(guests[0], after: 9).verdict == .recovered)
         #expect(scene.texts == ["7", "8", "9"])
     }
 
     @Test func theSameMessageTwiceIsOne() throws {
-        let scene = Scene { $0.maximumKeys = 2 }
-        let ann = try scene.join("ann")
-        let bob = try scene.join("bob")
+        let (scene, ann, bob) = try annAndBob { $0.maximumKeys = 2 }
         func keyed(_ key: String) -> MessageProperties {
             MessageProperties(.other, key: IdempotencyKey(hashing: bytes(key)))
         }
@@ -150,34 +134,28 @@ import Wire
     }
 
     @Test func windowFollowsWhatClientsMiss() throws {
-        let scene = Scene {
+        let (scene, ann, bob) = try annAndBob {
             $0.window = 10
             $0.maximumWindow = 100
         }
-        let ann = try scene.join("ann")
-        let bob = try scene.join("bob")
         for _ in 0..<40 { try scene.publish("x", from: ann) }
         #expect(try scene.recover(bob).verdict == .lost(.trimmed))
-        let place = Position(epoch: bob.position.epoch, sequence: 40)
         for _ in 0..<40 { try scene.publish("x", from: ann) }
-        #expect(try scene.recover(bob, since: place).verdict == .recovered, "now it is known how long they stay away")
+        #expect(try scene.recover(bob, after: 40).verdict == .recovered, "now it is known how long they stay away")
         // It comes down again, slowly, when nobody misses much.
-        for _ in 0..<200 { _ = try scene.recover(bob, since: Position(epoch: place.epoch, sequence: 80)) }
+        for _ in 0..<200 { _ = try scene.recover(bob, after: 80) }
         for _ in 0..<40 { try scene.publish("x", from: ann) }
         #expect(
-            try scene.recover(bob, since: Position(epoch: place.epoch, sequence: 80)).verdict == .lost(.trimmed))
+            try scene.recover(bob, after: 80).verdict == .lost(.trimmed))
         // And never above its limit.
         for _ in 0..<500 { try scene.publish("x", from: ann) }
-        _ = try scene.recover(bob, since: place)
+        _ = try scene.recover(bob, after: 40)
         for _ in 0..<500 { try scene.publish("x", from: ann) }
         #expect(scene.store.bytesHeld <= 101 * 320)
     }
 
     @Test func clockThatGoesBackKeepsWhatItPromised() throws {
-        let scene = Scene()
-        scene.now = .at(1_000)
-        let ann = try scene.join("ann")
-        let bob = try scene.join("bob")
+        let (scene, ann, bob) = try annAndBob(now: .at(1_000))
         try scene.publish("a", from: ann)
         scene.now = .at(1)
         try scene.publish("b", from: ann)
@@ -191,9 +169,7 @@ import Wire
     }
 
     @Test func payloadsOfAllSizesComeBackWhole() throws {
-        let scene = Scene { $0.window = 200 }
-        let ann = try scene.join("ann")
-        let bob = try scene.join("bob")
+        let (scene, ann, bob) = try annAndBob { $0.window = 200 }
         var random = SeededGenerator(seed: 5)
         var sent: [[UInt8]] = []
         for size in [0, 1, 255, 256, 257, 511, 512, 513, 4_096, 65_536, 3] {
@@ -221,9 +197,7 @@ import Wire
     }
 
     @Test func resetBeginsAnewAndSaysWhy() throws {
-        let scene = Scene()
-        let ann = try scene.join("ann")
-        let bob = try scene.join("bob")
+        let (scene, ann, bob) = try annAndBob()
         try scene.publish("a", from: ann)
         try scene.store.reset(ann.seat.room, because: .degraded)
         let recovery = try scene.recover(bob)
@@ -232,5 +206,21 @@ import Wire
         try scene.publish("b", from: ann)
         #expect(try scene.recover(bob, since: recovery.position).verdict == .recovered && scene.texts == ["b"])
         #expect(scene.store.bytesHeld == 320)
+    }
+}
+
+/// A room with two in it.
+private func annAndBob(
+    now: Instant = .at(1), _ change: (inout Configuration) -> Void = { _ in }
+) throws -> (scene: Scene, ann: Guest, bob: Guest) {
+    let scene = Scene(change)
+    scene.now = now
+    return (scene, try scene.join("ann"), try scene.join("bob"))
+}
+
+extension Scene {
+    /// What a guest gets who has all up to this message.
+    fileprivate func recover(_ guest: Guest, after sequence: UInt64) throws -> Recovery {
+        try recover(guest, since: Position(epoch: guest.position.epoch, sequence: sequence))
     }
 }

@@ -51,14 +51,6 @@ import Wire
         #expect(try PositionKey(secret: bytes("one")).position(text) == Position(epoch: 2, sequence: 3))
     }
 
-    /// The reference vectors of SipHash-2-4: key 00..0f, input 00..0e and 00..0f.
-    @Test func hashIsSipHash() {
-        let hash = SipHash(key0: 0x0706_0504_0302_0100, key1: 0x0F0E_0D0C_0B0A_0908)
-        let rest: [UInt8] = [8, 9, 10, 11, 12, 13, 14]
-        #expect(hash.hash(rest.span.bytes, scope: 0x0706_0504_0302_0100) == 0xA129_CA61_49BE_45E5)
-        #expect(hash.hash(0x0706_0504_0302_0100, 0x0F0E_0D0C_0B0A_0908) == 0x3F2A_CC7F_57C2_9BDB)
-    }
-
     @Test func tokensComeBackAndShowLittle() {
         var random = SeededGenerator(seed: 3)
         for _ in 0..<100 {

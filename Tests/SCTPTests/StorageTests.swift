@@ -4,27 +4,6 @@ import Wire
 @testable import SCTP
 
 @Suite struct Storage {
-    @Test func ringKeepsOrderWhileGrowing() {
-        var ring = Ring<Int>()
-        var expected = 0
-        var next = 0
-        for round in 0..<200 {
-            for _ in 0..<(round % 13) {
-                ring.append(next)
-                next += 1
-            }
-            for _ in 0..<(round % 7) where !ring.isEmpty {
-                #expect(ring.popFirst() == expected)
-                expected += 1
-            }
-        }
-        while let value = ring.popFirst() {
-            #expect(value == expected)
-            expected += 1
-        }
-        #expect(expected == next && ring.popFirst() == nil)
-    }
-
     @Test func bitRingMatchesASetAcrossTheWrap() {
         var generator = SeededGenerator(seed: 3)
         var bits = BitRing()

@@ -1,4 +1,3 @@
-import Foundation
 import Testing
 import Wire
 
@@ -6,10 +5,8 @@ import Wire
 
 @Suite(.serialized) struct RedisClients {
     @Test func pipelineInOrder() throws {
-        let server = try RedisServer()
-        let redis = Connected(try server.address())
-        defer { redis.client.close() }
-        try redis.waitUntilUp()
+        let (server, redis) = try connected()
+        defer { redis.close(with: server) }
         let replies = Journal<Result<RedisReply, RedisFailure>>()
         for _ in 0..<5000 {
             redis.client.submit(["INCR", "n"], deadline: .seconds(20)) { replies.append($0) }
@@ -19,10 +16,8 @@ import Wire
     }
 
     @Test func understandEveryKindOfReply() throws {
-        let server = try RedisServer()
-        let redis = Connected(try server.address())
-        defer { redis.client.close() }
-        try redis.waitUntilUp()
+        let (server, redis) = try connected()
+        defer { redis.close(with: server) }
         let binary = (0...255).map { UInt8($0) }
         #expect(try redis.reply("SET", "k", .bytes(binary)) == .success(.status("OK")))
         #expect(try redis.reply("GET", "k") == .success(.bytes(binary)))
@@ -47,10 +42,8 @@ import Wire
     }
 
     @Test func keepLanesApartAndEachInOrder() throws {
-        let server = try RedisServer()
-        let redis = Connected(try server.address()) { $0.lanes = 3 }
-        defer { redis.client.close() }
-        try redis.waitUntilUp()
+        let (server, redis) = try connected { $0.lanes = 3 }
+        defer { redis.close(with: server) }
         let replies = Journal<Int64>()
         for number in 0..<3000 {
             redis.client.submit(["INCR", .integer(Int64(number % 3))], lane: number % 3, deadline: .seconds(20)) {
@@ -86,15 +79,9 @@ import Wire
     // MARK: Time
 
     @Test func aLateReplyIsDroppedAndNotMistakenForAnother() throws {
-        let server = try RedisServer()
-        let redis = Connected(try server.address())
-        let other = Connected(try server.address())
-        defer {
-            redis.client.close()
-            other.client.close()
-        }
-        try redis.waitUntilUp()
-        try other.waitUntilUp()
+        let (server, redis) = try connected()
+        let other = try connected(to: server)
+        defer { redis.close(with: server, other) }
         #expect(try redis.reply("SET", "a", "1") == .success(.status("OK")))
         // All writes wait until the pause is over; it is lifted when the deadline has been seen to pass.
         #expect(try other.reply("CLIENT", "PAUSE", 60_000, "WRITE") == .success(.status("OK")))
@@ -104,19 +91,15 @@ import Wire
         #expect(try other.reply("CLIENT", "UNPAUSE") == .success(.status("OK")))
         #expect(try next.wait { !$0.isEmpty } == [.success(.bytes(Array("11".utf8)))])
         #expect(redis.client.state == .up)
-        try eventually { redis.client.counters.lateReplies == 1 && redis.client.counters.deadlines == 1 }
+        // Counted at the end of the turn that the replies came in, so before the next one.
+        #expect(try redis.reply("PING") == .success(.status("PONG")))
+        #expect(redis.client.counters.lateReplies == 1 && redis.client.counters.deadlines == 1)
     }
 
     @Test func aServerThatDoesNotAnswerIsDownUntilItDoes() throws {
-        let server = try RedisServer()
-        let redis = Connected(try server.address()) { $0.stallTimeout = .milliseconds(50) }
-        let other = Connected(try server.address())
-        defer {
-            redis.client.close()
-            other.client.close()
-        }
-        try redis.waitUntilUp()
-        try other.waitUntilUp()
+        let (server, redis) = try connected { $0.stallTimeout = .milliseconds(50) }
+        let other = try connected(to: server)
+        defer { redis.close(with: server, other) }
         #expect(try other.reply("CLIENT", "PAUSE", 60_000, "WRITE") == .success(.status("OK")))
         let slow = Journal<Result<RedisReply, RedisFailure>>()
         redis.client.submit(["SET", "a", "1"], deadline: .seconds(20)) { slow.append($0) }
@@ -137,14 +120,11 @@ import Wire
             Listener.send("+PONG\r\n", to: fd)
             Listener.drain(fd)
         }
-        let redis = Connected(try RedisAddress(parsing: "redis://127.0.0.1:\(listener.port)")) {
+        let redis = Connected(try listener.address()) {
             $0.stallTimeout = .milliseconds(20)
             $0.silenceTimeout = .milliseconds(100)
         }
-        defer {
-            redis.client.close()
-            listener.stop()
-        }
+        defer { redis.close(with: listener) }
         try redis.waitUntilUp()
         #expect(try redis.reply("GET", "a") == .failure(.connectionLost))
         try redis.states.wait("up again") { $0.count { $0 == .up } >= 2 }
@@ -159,40 +139,38 @@ import Wire
                 if pings.all.count < 4 { Listener.send("+PONG\r\n", to: fd) }
             }
         }
-        let redis = Connected(try RedisAddress(parsing: "redis://127.0.0.1:\(listener.port)")) {
+        let redis = Connected(try listener.address()) {
             $0.pingInterval = .milliseconds(10)
             $0.stallTimeout = .milliseconds(200)
             $0.silenceTimeout = .seconds(20)
         }
-        defer {
-            redis.client.close()
-            listener.stop()
-        }
+        defer { redis.close(with: listener) }
         try redis.waitUntilDown { $0 == .silent }
         #expect(Set(pings.all) == ["*1\r\n$4\r\nPING\r\n"])
     }
 
     @Test func aServerThatNeverGreetsIsNoServer() throws {
         let listener = try Listener()
-        listener.serve { _, fd in Listener.drain(fd) }
-        let redis = Connected(try RedisAddress(parsing: "redis://127.0.0.1:\(listener.port)")) {
+        let visits = Journal<Int>()
+        listener.serve { number, fd in
+            visits.append(number)
+            Listener.drain(fd)
+        }
+        let redis = Connected(try listener.address()) {
             $0.connectTimeout = .milliseconds(50)
         }
-        defer {
-            redis.client.close()
-            listener.stop()
-        }
+        defer { redis.close(with: listener) }
         try redis.waitUntilDown { $0 == .cannotConnect("no answer in time") }
-        try eventually { redis.client.counters.failedConnects >= 2 }
+        // The third visit comes after two that failed.
+        try visits.wait("a third visit") { $0.count >= 3 }
+        #expect(redis.client.counters.failedConnects >= 2)
     }
 
     // MARK: Loss
 
     @Test func aServerThatWasKilledComesBack() throws {
-        let server = try RedisServer()
-        let redis = Connected(try server.address())
-        defer { redis.client.close() }
-        try redis.waitUntilUp()
+        let (server, redis) = try connected()
+        defer { redis.close(with: server) }
         #expect(try redis.reply("PING") == .success(.status("PONG")))
         server.kill()
         try redis.states.wait("down") { $0.last != .up }
@@ -204,19 +182,13 @@ import Wire
         try server.start()
         try redis.states.wait("up again") { $0.dropFirst(before).last == .up }
         #expect(try redis.reply("PING") == .success(.status("PONG")))
-        try eventually { redis.client.counters.lostConnections == 1 }
+        #expect(redis.client.counters.lostConnections == 1)
     }
 
     @Test func whatWasUnderWayFailsWithTheConnection() throws {
-        let server = try RedisServer()
-        let redis = Connected(try server.address())
-        let other = Connected(try server.address())
-        defer {
-            redis.client.close()
-            other.client.close()
-        }
-        try redis.waitUntilUp()
-        try other.waitUntilUp()
+        let (server, redis) = try connected()
+        let other = try connected(to: server)
+        defer { redis.close(with: server, other) }
         _ = try other.reply("CLIENT", "PAUSE", 60_000, "WRITE")
         let results = Journal<Result<RedisReply, RedisFailure>>()
         for _ in 0..<100 { redis.client.submit(["INCR", "n"], deadline: .seconds(20)) { results.append($0) } }
@@ -227,11 +199,15 @@ import Wire
     }
 
     @Test func nobodyThere() throws {
-        let port = try Listener().port
-        let redis = Connected(try RedisAddress(parsing: "redis://127.0.0.1:\(port)"))
+        let server = try RedisServer()
+        server.kill()
+        let redis = Connected(try server.address())
         defer { redis.client.close() }
         try redis.waitUntilDown { $0 == .cannotConnect("Connection refused") }
-        try eventually { redis.client.counters.failedConnects >= 3 }
+        #expect(redis.client.counters.failedConnects >= 1)
+        // It is tried again.
+        try server.start()
+        try redis.waitUntilUp()
         let nowhere = Connected(try RedisAddress(parsing: "redis+unix:/nowhere/redis.sock"))
         defer { nowhere.client.close() }
         try nowhere.waitUntilDown { $0 == .cannotConnect("No such file or directory") }
@@ -243,12 +219,11 @@ import Wire
     @Test func closingFailsWhatIsUnderWay() throws {
         let listener = try Listener()
         listener.serve { _, fd in
-            _ = Listener.receive(from: fd)
-            Listener.send("+PONG\r\n", to: fd)
+            greet(fd)
             Listener.drain(fd)
         }
         defer { listener.stop() }
-        let redis = Connected(try RedisAddress(parsing: "redis://127.0.0.1:\(listener.port)"))
+        let redis = Connected(try listener.address())
         try redis.waitUntilUp()
         let results = Journal<Result<RedisReply, RedisFailure>>()
         for _ in 0..<50 { redis.client.submit(["GET", "x"], deadline: .seconds(20)) { results.append($0) } }
@@ -263,13 +238,12 @@ import Wire
         let gone = Journal<Bool>()
         let listener = try Listener()
         listener.serve { _, fd in
-            _ = Listener.receive(from: fd)
-            Listener.send("+PONG\r\n", to: fd)
+            greet(fd)
             Listener.drain(fd)
             gone.append(true)
         }
         defer { listener.stop() }
-        do { try Connected(try RedisAddress(parsing: "redis://127.0.0.1:\(listener.port)")).waitUntilUp() }
+        do { try Connected(try listener.address()).waitUntilUp() }
         try gone.wait("the end of the connection") { !$0.isEmpty }
     }
 
@@ -278,21 +252,27 @@ import Wire
     @Test func whatIsUnderWayIsBounded() throws {
         let listener = try Listener()
         let mayGoOn = Journal<Bool>()
+        /// Sent when nothing is under way.
+        let pings = Journal<Bool>()
         listener.serve { _, fd in
-            _ = Listener.receive(from: fd)
-            Listener.send("+PONG\r\n", to: fd)
-            _ = try? mayGoOn.wait { !$0.isEmpty }
-            Listener.send(String(repeating: ":1\r\n", count: 10), to: fd)
-            Listener.drain(fd)
+            var owed = 0
+            while let text = Listener.receive(from: fd) {
+                for _ in text.split(separator: "PING", omittingEmptySubsequences: false).dropFirst() {
+                    Listener.send("+PONG\r\n", to: fd)
+                    if owed == 10 { pings.append(true) }
+                }
+                owed += text.split(separator: "GET", omittingEmptySubsequences: false).count - 1
+                guard owed == 10, mayGoOn.all.isEmpty else { continue }
+                _ = try? mayGoOn.wait { !$0.isEmpty }
+                Listener.send(String(repeating: ":1\r\n", count: 10), to: fd)
+            }
         }
-        let redis = Connected(try RedisAddress(parsing: "redis://127.0.0.1:\(listener.port)")) {
+        let redis = Connected(try listener.address()) {
             $0.maximumCommands = 10
             $0.maximumBytes = 1000
+            $0.pingInterval = .milliseconds(10)
         }
-        defer {
-            redis.client.close()
-            listener.stop()
-        }
+        defer { redis.close(with: listener) }
         try redis.waitUntilUp()
         #expect(try redis.reply("SET", "x", .bytes(Array(repeating: 0, count: 1000))) == .failure(.tooLarge))
         let replies = Journal<Result<RedisReply, RedisFailure>>()
@@ -301,7 +281,9 @@ import Wire
         #expect(try replies.wait { $0.count >= 10 } == Array(repeating: .failure(.deadline), count: 10))
         #expect(try redis.reply("GET", "x") == .failure(.overloaded))
         mayGoOn.append(true)
-        try eventually { redis.client.counters.lateReplies == 10 }
+        // At the latest in the turn after the first of these is known what came before it.
+        try pings.wait("two pings") { $0.count >= 2 }
+        #expect(redis.client.counters.lateReplies == 10)
         let bytes = RedisArgument.bytes(Array(repeating: 0, count: 600))
         redis.client.submit(["SET", "x", bytes], deadline: .seconds(20)) { _ in }
         #expect(try redis.reply("SET", "x", bytes) == .failure(.overloaded))
@@ -309,10 +291,8 @@ import Wire
     }
 
     @Test func aHugeReplyClosesTheConnection() throws {
-        let server = try RedisServer()
-        let redis = Connected(try server.address()) { $0.maximumReplyBytes = 1 << 20 }
-        defer { redis.client.close() }
-        try redis.waitUntilUp()
+        let (server, redis) = try connected { $0.maximumReplyBytes = 1 << 20 }
+        defer { redis.close(with: server) }
         #expect(try redis.reply("SETRANGE", "big", 1_000_000, "x") == .success(.integer(1_000_001)))
         #expect(try redis.reply("GETRANGE", "big", 0, 900_000).get().bytesValue?.count == 900_001)
         #expect(try redis.reply("SETRANGE", "big", 5_000_000, "x") == .success(.integer(5_000_001)))
@@ -323,7 +303,8 @@ import Wire
         // Many small elements count as well.
         #expect(try redis.reply("EVAL", "for i=1,50000 do redis.call('RPUSH','l','') end", 0) == .success(.null))
         #expect(try redis.reply("LRANGE", "l", 0, -1) == .failure(.connectionLost))
-        try eventually { redis.client.counters.violations == 2 }
+        try redis.states.wait("up a third time") { $0.count { $0 == .up } == 3 }
+        #expect(redis.client.counters.violations == 2)
     }
 
     // MARK: Credentials
@@ -377,12 +358,10 @@ import Wire
     // MARK: Scripts
 
     @Test func scriptsAreLoadedAndReloaded() throws {
-        let server = try RedisServer()
         let loaded = RedisScript("return {KEYS[1], ARGV[1]}")
         let unknown = RedisScript("return redis.call('INCR', KEYS[1])")
-        let redis = Connected(try server.address()) { $0.scripts = [loaded] }
-        defer { redis.client.close() }
-        try redis.waitUntilUp()
+        let (server, redis) = try connected { $0.scripts = [loaded] }
+        defer { redis.close(with: server) }
         let pair = RedisReply.array([.bytes([107]), .bytes([97])])
         #expect(
             try answer {
@@ -429,14 +408,11 @@ import Wire
             Listener.send(number == 0 ? garbage : "+PONG\r\n", to: fd)
             Listener.drain(fd)
         }
-        let redis = Connected(try RedisAddress(parsing: "redis://127.0.0.1:\(listener.port)")) {
+        let redis = Connected(try listener.address()) {
             $0.maximumReplyBytes = 200_000
             $0.connectTimeout = .milliseconds(500)
         }
-        defer {
-            redis.client.close()
-            listener.stop()
-        }
+        defer { redis.close(with: listener) }
         try redis.waitUntilDown()
         try redis.states.wait("up after garbage") { states in
             states.contains { $0 != .up } && states.last == .up
@@ -446,34 +422,61 @@ import Wire
     @Test func garbageAfterTheGreetingFailsWhatIsUnderWay() throws {
         let listener = try Listener()
         listener.serve { number, fd in
-            _ = Listener.receive(from: fd)
-            Listener.send("+PONG\r\n", to: fd)
+            greet(fd)
             guard number == 0 else { return Listener.drain(fd) }
             _ = Listener.receive(from: fd)
             Listener.send("$3\r\nabc\r\nwhat?\r\n", to: fd)
             Listener.drain(fd)
         }
-        let redis = Connected(try RedisAddress(parsing: "redis://127.0.0.1:\(listener.port)"))
-        defer {
-            redis.client.close()
-            listener.stop()
-        }
+        let redis = Connected(try listener.address())
+        defer { redis.close(with: listener) }
         try redis.waitUntilUp()
         let results = Journal<Result<RedisReply, RedisFailure>>()
         for _ in 0..<2 { redis.client.submit(["GET", "x"], deadline: .seconds(20)) { results.append($0) } }
         let all = try results.wait { $0.count == 2 }
         #expect(all[1] == .failure(.connectionLost) || all[1] == .failure(.unavailable))
         try redis.waitUntilDown { if case .protocolViolation = $0 { true } else { false } }
-        try eventually { redis.client.counters.violations == 1 }
+        #expect(redis.client.counters.violations == 1)
         try redis.states.wait("up again") { $0.count { $0 == .up } == 2 }
     }
 }
 
-/// Waits for something that nobody reports.
-func eventually(_ what: String = "a condition", _ isTrue: () -> Bool) throws {
-    let limit = Date(timeIntervalSinceNow: patience)
-    while !isTrue() {
-        guard Date() < limit else { throw Overdue(what: what) }
-        usleep(1000)
+/// A server, and a client that is up.
+private func connected(
+    _ change: (inout RedisClient.Configuration) -> Void = { _ in }
+) throws -> (server: RedisServer, redis: Connected) {
+    let server = try RedisServer()
+    return (server, try connected(to: server, change))
+}
+
+private func connected(
+    to server: RedisServer, _ change: (inout RedisClient.Configuration) -> Void = { _ in }
+) throws -> Connected {
+    let redis = Connected(try server.address(), change)
+    try redis.waitUntilUp()
+    return redis
+}
+
+extension Connected {
+    /// Ends it, its server and the server's other clients.
+    fileprivate func close(with server: RedisServer, _ others: Connected...) {
+        for one in [self] + others { one.client.close() }
+        server.kill()
     }
+
+    /// Ends it and the listener that played its server.
+    fileprivate func close(with listener: Listener) {
+        client.close()
+        listener.stop()
+    }
+}
+
+extension Listener {
+    fileprivate func address() throws -> RedisAddress { try RedisAddress(parsing: "redis://127.0.0.1:\(port)") }
+}
+
+/// Answers the greeting.
+private func greet(_ fd: Int32) {
+    _ = Listener.receive(from: fd)
+    Listener.send("+PONG\r\n", to: fd)
 }

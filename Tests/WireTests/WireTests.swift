@@ -1,5 +1,6 @@
 import Testing
-import Wire
+
+@testable import Wire
 
 @Suite struct AddressText {
     @Test(arguments: [
@@ -113,5 +114,49 @@ private enum Timer: Int, CaseIterable { case retransmit, acknowledge, heartbeat 
         #expect(timers.expired(at: Instant(nanoseconds: 10)) == .heartbeat)
         #expect(timers.expired(at: Instant(nanoseconds: 10)) == .retransmit)
         #expect(timers.expired(at: Instant(nanoseconds: 10)) == nil)
+    }
+}
+
+@Suite struct Queues {
+    @Test func keepsOrderWhileGrowing() {
+        var queue = Queue<Int>()
+        var expected = 0
+        var next = 0
+        for round in 0..<200 {
+            for _ in 0..<(round % 13) {
+                queue.append(next)
+                next += 1
+            }
+            for _ in 0..<(round % 7) where !queue.isEmpty {
+                #expect(queue.popFirst() == expected)
+                expected += 1
+            }
+        }
+        #expect(Array(queue) == Array(expected..<next) && queue.count == next - expected)
+        while let value = queue.popFirst() {
+            #expect(value == expected)
+            expected += 1
+        }
+        #expect(expected == next && queue.popFirst() == nil)
+    }
+
+    @Test func letsGoOfABurst() {
+        var queue = Queue(0..<5000)
+        #expect(queue.first == 0)
+        for number in 0..<5000 { #expect(queue.popFirst() == number) }
+        #expect(queue.isEmpty && queue.first == nil && queue.storage.isEmpty)
+    }
+
+    @Test func letsGoOfWhatWasTaken() {
+        final class Element {}
+        var element: Element? = Element()
+        weak let watched = element
+        var queue = Queue([element, nil])
+        element = nil
+        #expect(watched != nil)
+        _ = queue.popFirst()
+        #expect(watched == nil && queue.count == 1)
+        queue.removeAll()
+        #expect(queue.isEmpty)
     }
 }

@@ -128,15 +128,14 @@ class Process:
             self._ended = True
             self._changed.notify_all()
 
-    def wait_for(self, pattern, timeout):
-        """The match of the first line that fits `pattern`."""
+    def wait_for(self, pattern, timeout, times=1):
+        """The match of the first line that fits `pattern`, or of the second and so on."""
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
-                for line in self.lines:
-                    match = re.search(pattern, line)
-                    if match:
-                        return match
+                matches = self.matches(pattern)
+                if len(matches) >= times:
+                    return matches[times - 1]
                 left = deadline - time.monotonic()
                 if self._ended or left <= 0:
                     why = "ended" if self._ended else f"did not say so in {timeout:g} s"
@@ -144,8 +143,19 @@ class Process:
                     raise BrowserError(f"{self.command[0]} {why}, waiting for {pattern!r}:\n{tail}")
                 self._changed.wait(left)
 
+    def matches(self, pattern):
+        """Those of all lines that fit `pattern`."""
+        return [match for line in self.lines if (match := re.search(pattern, line))]
+
     def alive(self):
         return self._child.poll() is None
+
+    def wait(self, timeout):
+        """Until it has ended."""
+        try:
+            self._child.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise BrowserError(f"{self.command[0]} has not ended in {timeout:g} s") from error
 
     def end(self):
         """Ends the process group by its id and reaps the child."""

@@ -69,11 +69,11 @@ def selected():
 
 
 def until(condition, what, timeout=20.0):
-    """What `condition` returns as soon as that is true; a test waits for nothing else."""
+    """What `condition` returns as soon as that is true. For what only asking tells: a page or a host has to be asked,
+    and the question waits for the answer. What is told (output, offers, an end) is waited for where it comes."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited too long for {what() if callable(what) else what}"
-        time.sleep(0.01)
     return value
 
 
@@ -110,9 +110,13 @@ class Host:
         """What the host has printed."""
         return self.process.lines
 
-    def wait_for(self, pattern, timeout=20):
-        """The match of the first line that fits."""
-        return self.process.wait_for(pattern, timeout)
+    def wait_for(self, pattern, timeout=20, times=1):
+        """The match of the first line that fits, or of the second and so on."""
+        return self.process.wait_for(pattern, timeout, times)
+
+    def matches(self, pattern):
+        """Those of all lines so far that fit."""
+        return self.process.matches(pattern)
 
     def signal(self, number):
         os.kill(self.process.pid, number)
@@ -120,7 +124,7 @@ class Host:
     def kill(self):
         """Without a chance to put anything in order."""
         self.signal(signal.SIGKILL)
-        until(lambda: not self.alive(), "the host's end")
+        self.process.wait(20)
 
     def metrics(self):
         """Its numbers by series, `name{label="value",...}`."""

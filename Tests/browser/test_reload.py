@@ -440,6 +440,9 @@ def test_killed_server_knows_its_clients(visit, tmp_path, tickets):
         again.wait_for(rf": session \S{{8}} of client {client}, {result['mode']}, connection {number}, ")
 
 
+STORE_IS_THERE = r"^session store: there: "
+
+
 def test_two_servers_with_one_redis(visit, tmp_path):
     with stores.Redis() as redis:
         options = ["--certificate", str(tmp_path / "host.pem"), "--session-store", redis.url]
@@ -454,15 +457,18 @@ def test_two_servers_with_one_redis(visit, tmp_path):
                 assert host.metric("reconnect_requests_total", mode="fast") == before + 1
                 assert page.echo("there") == "there"
             # Without Redis every answer is normal, and nothing fails.
+            there = {host: len(host.matches(STORE_IS_THERE)) for host in (one, other)}
             redis.end()
-            until(lambda: one.metric("reconnect_store_up") == 0, "the first host to notice")
+            one.wait_for(r"^session store: away: ")
+            assert one.metric("reconnect_store_up") == 0
             assert page.reload()["mode"] == "normal"
             assert page.echo("without") == "without"
             assert one.metric("reconnect_normal_answers_total", reason="store_unavailable") == 1
             # It is back, and empty.
             redis.start()
             for host in (one, other):
-                until(lambda host=host: host.metric("reconnect_store_up") == 1, "the store to be there again")
+                host.wait_for(STORE_IS_THERE, times=there[host] + 1)
+                assert host.metric("reconnect_store_up") == 1
             assert page.reload()["mode"] in ("normal", "fast")  # by when the hosts have told it what they know
             page.site.host = other
             assert page.reload()["mode"] == "fast"
@@ -539,7 +545,7 @@ def test_switch_thrown_during_a_reload(visit, c_host):
     page.site.gate.clear()
     offers = len(page.site.offers)
     page.tab.reload()
-    until(lambda: len(page.site.offers) > offers, "the offer")
+    page.site.wait_for_offers(offers + 1)
     c_host.signal(signal.SIGUSR1)
     c_host.wait_for(r"^fast reload: off, by host: ")
     page.site.gate.set()
@@ -576,7 +582,7 @@ def test_page_switched_off_while_connecting_keeps_what_it_has(visit, c_host):
     kept = "return localStorage.getItem('webrtc_connection_cache') !== null"
     page.site.gate.clear()
     page.run("reconnectDemo.reconnect()")
-    until(lambda: len(page.site.offers) == 2, "the offer")
+    page.site.wait_for_offers(2)
     assert page.run(kept) is True and page.run("return reconnectDemo.session.ticket !== null") is True
     page.run("reconnectDemo.connection.setEnabled(true)")
     page.site.gate.set()
@@ -596,7 +602,7 @@ def test_failing_fast_connects_trip_the_switch_and_it_comes_back(visit):
         # The next load's offer waits at the door while fast answers fail, one after the other.
         page.site.gate.clear()
         page.tab.reload()
-        until(lambda: len(page.site.offers) == 2, "the offer")
+        page.site.wait_for_offers(2)
         for _ in range(3):
             status, answer, _ = host.post("offer", {**offer, "sessionToken": token})
             assert status == 200 and json.loads(answer)["connectionMode"] == "fast"

@@ -3,7 +3,6 @@ the page, and cuts or delays what goes to /offer."""
 
 import os
 import signal
-import time
 
 import hosts
 import pytest
@@ -83,7 +82,7 @@ def test_page_keeps_its_own_description(page, site):
 def test_ticket_is_faster_than_slow_signaling(page, site):
     page.open("?fast-timeout=20000")
     page.ready()
-    site.delay = 3
+    site.gate.clear()
     result = page.reload()
     assert result["mode"] == "zero-signaling"
     assert [(one["mode"], one["state"]) for one in result["attempts"]] == [
@@ -92,6 +91,7 @@ def test_ticket_is_faster_than_slow_signaling(page, site):
         ("normal", "stopped"),
         ("zero-signaling", "won"),
     ]
+    site.gate.set()
 
 
 def test_ticket_and_token_are_renewed_over_the_channel(page, site):
@@ -212,8 +212,7 @@ def test_host_that_was_killed_takes_its_tickets(host_name, browser, tmp_path):
         page.ready()
         port = int(ticket(page)["candidates"][0].split()[5])
         os.killpg(first.process.pid, signal.SIGKILL)
-        while first.alive():
-            time.sleep(0.01)
+        first.process.wait(20)
         with hosts.Host(host_name, "--certificate", certificate, udp=port):
             site.reachable = False
             assert page.reload()["mode"] == "zero-signaling"

@@ -3,8 +3,8 @@
 with Site(host) as site:        # or Site() with no host behind it; inside=namespace serves there
     site.url                    # the example page; site.url + "blank" is an empty one
     site.offers                 # the offers that came, as dicts
+    site.wait_for_offers(2)     # until there are as many
     site.reachable = False      # connections to /offer are closed without a word
-    site.delay = 0.5            # seconds until an offer is answered
     site.gate.clear()           # offers wait until it is set
     site.socket                 # the address of the same signaling over a WebSocket
 """
@@ -15,7 +15,6 @@ import http.server
 import json
 import struct
 import threading
-import time
 
 import hosts
 
@@ -33,9 +32,9 @@ class Site:
         self.gate = threading.Event()
         self.gate.set()
         self.offers = []
+        self._came = threading.Condition()
         self.sockets = 0
         self.reachable = True
-        self.delay = 0.0
         site = self
 
         class Handler(Requests):
@@ -53,11 +52,18 @@ class Site:
 
     def answer(self, offer):
         """What the host says to an offer: status and body."""
-        self.offers.append(json.loads(offer))
-        time.sleep(self.delay)
+        with self._came:
+            self.offers.append(json.loads(offer))
+            self._came.notify_all()
         self.gate.wait(20)
         status, answer, _ = self.host.post("offer", offer)
         return status, answer.encode()
+
+    def wait_for_offers(self, count, timeout=20):
+        with self._came:
+            assert self._came.wait_for(lambda: len(self.offers) >= count, timeout), (
+                f"waited too long for {count} offers"
+            )
 
     def end(self):
         self._server.shutdown()

@@ -140,57 +140,11 @@ struct RecordFile: Sendable {
     }
 
     private func replace(with bytes: [UInt8]) throws(RecordFileError) -> Stamp {
-        let (temporary, descriptor) = try createTemporary()
-        var status = stat()
-        do throws(RecordFileError) {
-            defer { close(descriptor) }
-            try write(bytes.span.bytes, to: descriptor)
-            guard fsync(descriptor) == 0, unsafe fstat(descriptor, &status) == 0 else { throw writeError(errno) }
+        do throws(AtomicFile.Failure) {
+            return Stamp(try AtomicFile(path: path).replace(with: bytes.span.bytes))
         } catch {
-            unsafe unlink(temporary)
-            throw error
+            throw writeError(error.number)
         }
-        guard unsafe rename(temporary, path) == 0 else {
-            let reason = errno
-            unsafe unlink(temporary)
-            throw writeError(reason)
-        }
-        // The name is safe only when the directory is. Some file systems cannot do that; the file is there anyway.
-        let directoryDescriptor = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        if directoryDescriptor >= 0 {
-            fsync(directoryDescriptor)
-            close(directoryDescriptor)
-        }
-        return Stamp(status)
-    }
-
-    /// A new file in the same directory that only its owner may read.
-    private func createTemporary() throws(RecordFileError) -> (path: String, descriptor: Int32) {
-        var generator = SystemRandomNumberGenerator()
-        for _ in 0..<16 {
-            let temporary = path + "." + String(generator.next(), radix: 16)
-            let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
-            if descriptor >= 0 { return (temporary, descriptor) }
-            guard errno == EEXIST else { throw writeError(errno) }
-        }
-        throw .unwritable(errno: EEXIST)
-    }
-
-    private func write(_ bytes: RawSpan, to descriptor: Int32) throws(RecordFileError) {
-        var offset = 0
-        while offset < bytes.byteCount {
-            let result = unsafe bytes.withUnsafeBytes { buffer in
-                unsafe Glibc.write(descriptor, buffer.baseAddress.map { unsafe $0 + offset }, buffer.count - offset)
-            }
-            if result < 0, errno == EINTR { continue }
-            guard result > 0 else { throw writeError(result == 0 ? ENOSPC : errno) }
-            offset += result
-        }
-    }
-
-    private var directory: String {
-        guard let slash = path.lastIndex(of: "/") else { return "." }
-        return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
     private func writeError(_ number: Int32) -> RecordFileError {

@@ -19,9 +19,18 @@ struct Exposition {
         text += "# HELP \(name) \(Exposition.escaped(help, quotes: false))\n# TYPE \(name) \(kind.rawValue)\n"
     }
 
-    mutating func sample(_ value: UInt64, _ labels: Label...) { line("", labels, String(value)) }
+    /// A family of one sample without labels.
+    mutating func single(_ name: String, _ kind: Kind, _ help: String, _ value: some BinaryInteger) {
+        family(name, kind, help)
+        sample(value)
+    }
 
-    mutating func sample(_ value: Int, _ labels: Label...) { line("", labels, String(value)) }
+    mutating func single(_ name: String, _ kind: Kind, _ help: String, _ value: Double) {
+        family(name, kind, help)
+        sample(value)
+    }
+
+    mutating func sample(_ value: some BinaryInteger, _ labels: Label...) { line("", labels, String(value)) }
 
     mutating func sample(_ value: Double, _ labels: Label...) { line("", labels, Exposition.number(value)) }
 

@@ -46,45 +46,45 @@ extension Metrics {
         let made = candidateTypes.total
         let iceFailed = failures.reduce(0) { $0 &+ $1[.ice].reading }
         let ended = made &+ failures.reduce(0) { $0 &+ $1.total }
-        text.family("reconnect_ice_failure_ratio", .gauge, "Share of the peers for which no path was found.")
-        text.sample(ratio(iceFailed, ended))
+        text.single(
+            "reconnect_ice_failure_ratio", .gauge, "Share of the peers for which no path was found.",
+            ratio(iceFailed, ended))
         text.family(
             "reconnect_connections_by_candidate_total", .counter,
             "Authenticated connections, by the type of the other side's candidate.")
         for type in CandidateType.all { text.sample(candidateTypes[type].reading, ("type", type.label)) }
-        text.family("reconnect_relay_ratio", .gauge, "Share of the connections that run over a relay.")
-        text.sample(ratio(candidateTypes[.relay].reading, made))
+        text.single(
+            "reconnect_relay_ratio", .gauge, "Share of the connections that run over a relay.",
+            ratio(candidateTypes[.relay].reading, made))
         let returned = returns.reading
-        text.family("reconnect_reconnections_total", .counter, "Connections that came back to their session.")
-        text.sample(returned)
-        text.family("reconnect_reconnection_ratio", .gauge, "Share of the connections that came back to their session.")
-        text.sample(ratio(returned, made))
+        text.single("reconnect_reconnections_total", .counter, "Connections that came back to their session.", returned)
+        text.single(
+            "reconnect_reconnection_ratio", .gauge, "Share of the connections that came back to their session.",
+            ratio(returned, made))
     }
 
     private func writeSessions(_ text: inout Exposition, _ reading: EngineStatistics) {
-        text.family("reconnect_sessions", .gauge, "Sessions remembered now.")
-        text.sample(reading.sessions)
+        text.single("reconnect_sessions", .gauge, "Sessions remembered now.", reading.sessions)
         text.family("reconnect_session_lookups_total", .counter, "Tokens looked up in the session store, by result.")
         for result in LookupResult.all { text.sample(lookups[result].reading, ("result", result.label)) }
         let hits = lookups[.hit].reading
-        text.family("reconnect_session_hit_ratio", .gauge, "Share of the looked-up tokens that led to a session.")
-        text.sample(ratio(hits, lookups.total))
-        text.family("reconnect_store_up", .gauge, "1 while the session store answers, 0 while it is away.")
-        text.sample(storeIsUp.reading)
+        text.single(
+            "reconnect_session_hit_ratio", .gauge, "Share of the looked-up tokens that led to a session.",
+            ratio(hits, lookups.total))
+        text.single(
+            "reconnect_store_up", .gauge, "1 while the session store answers, 0 while it is away.", storeIsUp.reading)
     }
 
     private func writeTickets(_ text: inout Exposition) {
-        text.family("reconnect_tickets_issued_total", .counter, "Tickets given out.")
-        text.sample(ticketsIssued.reading)
-        text.family("reconnect_tickets_accepted_total", .counter, "Tickets that made a peer.")
-        text.sample(ticketsAccepted.reading)
+        text.single("reconnect_tickets_issued_total", .counter, "Tickets given out.", ticketsIssued.reading)
+        text.single("reconnect_tickets_accepted_total", .counter, "Tickets that made a peer.", ticketsAccepted.reading)
         text.family(
             "reconnect_tickets_refused_total", .counter, "Tickets refused to whoever had their password, by reason.")
         for reason in TicketRefusal.all { text.sample(ticketsRefused[reason].reading, ("reason", reason.label)) }
-        text.family(
+        text.single(
             "reconnect_tickets_dropped_total", .counter,
-            "Tickets dropped without an answer: damaged, not of the engine's keys, or too many.")
-        text.sample(ticketsDropped.reading)
+            "Tickets dropped without an answer: damaged, not of the engine's keys, or too many.", ticketsDropped.reading
+        )
     }
 
     private func writeFastReload(_ text: inout Exposition) {
@@ -93,56 +93,55 @@ extension Metrics {
         for position in FastReloadSetting.all {
             text.sample(Int(position.rawValue) == setting ? 1 : 0, ("setting", position.label))
         }
-        text.family("reconnect_fast_reload_tripped", .gauge, "1 while fast reload has switched itself off.")
-        text.sample(isTripped.reading)
-        text.family("reconnect_fast_reload_trips_total", .counter, "How often fast reload has switched itself off.")
-        text.sample(trips.reading)
+        text.single(
+            "reconnect_fast_reload_tripped", .gauge, "1 while fast reload has switched itself off.", isTripped.reading)
+        text.single(
+            "reconnect_fast_reload_trips_total", .counter, "How often fast reload has switched itself off.",
+            trips.reading)
     }
 
     private func writeCertificate(_ text: inout Exposition, _ reading: EngineStatistics) {
-        text.family("reconnect_certificate_age_seconds", .gauge, "Age of the certificate.")
-        text.sample(Int(clamping: reading.certificateAgeSeconds))
-        text.family("reconnect_certificate_age_days", .gauge, "Age of the certificate in days.")
-        text.sample(Double(reading.certificateAgeSeconds) / 86_400)
+        text.single(
+            "reconnect_certificate_age_seconds", .gauge, "Age of the certificate.",
+            Int(clamping: reading.certificateAgeSeconds))
+        text.single(
+            "reconnect_certificate_age_days", .gauge, "Age of the certificate in days.",
+            Double(reading.certificateAgeSeconds) / 86_400)
         text.family("reconnect_certificate_rotations_total", .counter, "Certificates replaced, by result.")
         text.sample(rotations.reading, ("result", "success"))
         text.sample(rotationFailures.reading, ("result", "failure"))
     }
 
     private func writeNetwork(_ text: inout Exposition, _ reading: EngineStatistics) {
-        text.family("reconnect_peers", .gauge, "Peers now.")
-        text.sample(reading.peers)
-        text.family("reconnect_peers_connected_total", .counter, "Peers that connected.")
-        text.sample(reading.peersConnected)
-        text.family("reconnect_peers_failed_total", .counter, "Peers that never connected or ended by an error.")
-        text.sample(reading.peersFailed)
-        text.family("reconnect_datagrams_received_total", .counter, "UDP datagrams received.")
-        text.sample(reading.datagramsReceived)
-        text.family("reconnect_datagrams_sent_total", .counter, "UDP datagrams sent.")
-        text.sample(reading.datagramsSent)
-        text.family(
-            "reconnect_datagrams_dropped_total", .counter, "UDP datagrams dropped: from strangers, malformed or forged."
-        )
-        text.sample(reading.datagramsDropped)
-        text.family("reconnect_received_bytes_total", .counter, "UDP payload received.")
-        text.sample(reading.bytesReceived)
-        text.family("reconnect_sent_bytes_total", .counter, "UDP payload sent.")
-        text.sample(reading.bytesSent)
-        text.family("reconnect_send_errors_total", .counter, "UDP datagrams that the operating system refused.")
-        text.sample(reading.sendErrors)
-        text.family("reconnect_events_queued", .gauge, "Events that the host has not taken yet.")
-        text.sample(reading.eventsQueued)
-        text.family("reconnect_mapped_addresses", .gauge, "Addresses outside that STUN servers tell now.")
-        text.sample(mappedAddresses.reading)
+        text.single("reconnect_peers", .gauge, "Peers now.", reading.peers)
+        text.single("reconnect_peers_connected_total", .counter, "Peers that connected.", reading.peersConnected)
+        text.single(
+            "reconnect_peers_failed_total", .counter, "Peers that never connected or ended by an error.",
+            reading.peersFailed)
+        text.single(
+            "reconnect_datagrams_received_total", .counter, "UDP datagrams received.", reading.datagramsReceived)
+        text.single("reconnect_datagrams_sent_total", .counter, "UDP datagrams sent.", reading.datagramsSent)
+        text.single(
+            "reconnect_datagrams_dropped_total", .counter,
+            "UDP datagrams dropped: from strangers, malformed or forged.", reading.datagramsDropped)
+        text.single("reconnect_received_bytes_total", .counter, "UDP payload received.", reading.bytesReceived)
+        text.single("reconnect_sent_bytes_total", .counter, "UDP payload sent.", reading.bytesSent)
+        text.single(
+            "reconnect_send_errors_total", .counter, "UDP datagrams that the operating system refused.",
+            reading.sendErrors)
+        text.single("reconnect_events_queued", .gauge, "Events that the host has not taken yet.", reading.eventsQueued)
+        text.single(
+            "reconnect_mapped_addresses", .gauge, "Addresses outside that STUN servers tell now.",
+            mappedAddresses.reading)
     }
 }
 
 extension ClientMetrics {
     fileprivate func write(_ text: inout Exposition) {
-        text.family("reconnect_client_cache_hits_total", .counter, "Connects that found a usable cache entry.")
-        text.sample(cacheHits.reading)
-        text.family("reconnect_client_cache_misses_total", .counter, "Connects that found none.")
-        text.sample(cacheMisses.reading)
+        text.single(
+            "reconnect_client_cache_hits_total", .counter, "Connects that found a usable cache entry.",
+            cacheHits.reading)
+        text.single("reconnect_client_cache_misses_total", .counter, "Connects that found none.", cacheMisses.reading)
         text.family("reconnect_client_fast_attempts_total", .counter, "Attempts by ticket or session, by IP version.")
         for family in AddressFamily.all { text.sample(fastAttempts[family].reading, ("protocol", family.label)) }
         text.family(
@@ -158,8 +157,8 @@ extension ClientMetrics {
             "reconnect_client_connection_duration_seconds", .histogram, "Time from the call to the connected connector."
         )
         connections.write(&text)
-        text.family("reconnect_client_ipv6_available", .gauge, "1 if the machine has an IPv6 address to use.")
-        text.sample(ipv6.reading)
+        text.single(
+            "reconnect_client_ipv6_available", .gauge, "1 if the machine has an IPv6 address to use.", ipv6.reading)
     }
 }
 

@@ -12,7 +12,7 @@ public import Wire
 /// names the version it is based on. If another server has written meanwhile, the database answers with that, and the
 /// two are merged and written again: an old connection that ends here does not undo what the client did elsewhere since.
 /// While the database is away, writes wait, as many as there are sessions in memory. One that is there but mostly fails
-/// or is too slow is asked no more for a while (``CircuitBreaker``).
+/// or is too slow is asked no more for a while (``LookupBreaker``).
 ///
 /// **Life.** While a session has a connection here it is written again every quarter of its lifetime; so it outlives this
 /// process, killed at any time, by at least three quarters of the lifetime.
@@ -89,13 +89,13 @@ public final class CachingStore: SessionStore {
     private var lookups: [LookupID: Lookup] = [:]
     private var prefetching: Set<ClientID> = []
     private var saving: [LookupID: ClientID] = [:]
-    private var loads = FIFO<LookupID>()
-    private var removals = FIFO<ClientID>()
-    private var dirty = FIFO<ClientID>()
-    private var refreshes = FIFO<(client: ClientID, due: Instant)>()
-    private var completions = FIFO<(LookupID, Found)>()
+    private var loads = Queue<LookupID>()
+    private var removals = Queue<ClientID>()
+    private var dirty = Queue<ClientID>()
+    private var refreshes = Queue<(client: ClientID, due: Instant)>()
+    private var completions = Queue<(LookupID, Found)>()
     private var retryAt: Instant?
-    private var breaker = CircuitBreaker()
+    private var breaker = LookupBreaker()
     /// The latest time that was handed in.
     private var latest = Instant(nanoseconds: .min)
 
@@ -105,7 +105,7 @@ public final class CachingStore: SessionStore {
             if oldValue, !isAvailable { abandonLookups() }
             guard !oldValue, isAvailable else { return }
             retryAt = nil
-            breaker = CircuitBreaker()
+            breaker = LookupBreaker()
         }
     }
 
@@ -167,7 +167,7 @@ public final class CachingStore: SessionStore {
         if let retry = retryAt, retry <= now { retryAt = nil }
         var refreshed = 0
         while refreshed < Self.refreshBatch, let next = refreshes.first, next.due <= now {
-            refreshes.removeFirst()
+            _ = refreshes.popFirst()
             refreshed += 1
             guard entries[next.client]?.isRefreshing == true else { continue }
             entries[next.client]?.isRefreshing = false
@@ -362,7 +362,7 @@ public final class CachingStore: SessionStore {
         entries[client] = entry
         // Sessions that made room while the database was away have left their places behind.
         if dirty.count > 2 * entries.count + 1024 {
-            dirty = FIFO(entries.lazy.filter(\.value.isQueued).map(\.key))
+            dirty = Queue(entries.lazy.filter(\.value.isQueued).map(\.key))
         }
     }
 
@@ -378,6 +378,6 @@ public final class CachingStore: SessionStore {
         }
         lookups = [:]
         prefetching = []
-        loads = FIFO([])
+        loads.removeAll()
     }
 }

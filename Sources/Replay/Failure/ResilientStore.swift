@@ -126,6 +126,11 @@ public final class ResilientStore: ReplayStore {
     public var degradedRoomCount: Int { degraded.count }
     public var pendingCount: Int { pending.count }
 
+    /// Rooms, members and memory of messages that are kept here meanwhile.
+    public var kept: (rooms: Int, members: Int, bytes: Int) {
+        (substitute.roomCount, substitute.memberCount, substitute.bytesHeld)
+    }
+
     public func pollNotice() -> Notice? { notices.popFirst() }
 
     // MARK: In
@@ -225,7 +230,7 @@ public final class ResilientStore: ReplayStore {
             overtaken = []
             isGivingUp = false
             guard !pending.isEmpty else { return }
-            for (id, _) in deadlines.contents {
+            for (id, _) in deadlines {
                 guard let entry = pending[id] else { continue }
                 guard isAll || entry.operation.room.map({ rooms.contains($0) }) == true else { continue }
                 guard case .caller(let caller) = entry.purpose else { continue }

@@ -1,3 +1,5 @@
+import Wire
+
 /// Live messages of subscribed rooms, between where they come from and who takes them: bounded, and checked. Whoever
 /// takes them never has to believe that nothing is missing when something is.
 public struct LiveFeed: Sendable {

@@ -21,14 +21,25 @@ enum Base64URL {
         return first
     }
 
+    /// The digits of the lowest 24 bits, from `place` on.
+    @inline(__always)
+    static func write(_ bits: UInt64, _ text: inout InlineArray<32, UInt8>, _ place: Int) {
+        text[place] = digit(UInt8(truncatingIfNeeded: bits &>> 18))
+        text[place &+ 1] = digit(UInt8(truncatingIfNeeded: bits &>> 12))
+        text[place &+ 2] = digit(UInt8(truncatingIfNeeded: bits &>> 6))
+        text[place &+ 3] = digit(UInt8(truncatingIfNeeded: bits))
+    }
+
+    /// Without branches: the digits of random bits cannot be predicted.
+    @inline(__always)
     static func digit(_ value: UInt8) -> UInt8 {
-        switch value & 63 {
-        case 0...25: 0x41 &+ (value & 63)
-        case 26...51: 0x61 &+ (value & 63) &- 26
-        case 52...61: 0x30 &+ (value & 63) &- 52
-        case 62: 0x2D
-        default: 0x5F
-        }
+        let value = value & 63
+        var digit = value &+ 0x41
+        digit &+= value > 25 ? 6 : 0
+        digit &-= value > 51 ? 75 : 0
+        digit &-= value > 61 ? 13 : 0
+        digit &+= value > 62 ? 49 : 0
+        return digit
     }
 
     static func value(_ character: UInt8) -> UInt8? {

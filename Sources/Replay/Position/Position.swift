@@ -48,7 +48,7 @@ public struct PositionKey: Sendable {
     public static let textLength = 32
 
     public func text(_ position: Position) -> String {
-        let code = hash.hash(position.epoch, position.sequence)
+        let code = hash.hash([position.epoch, position.sequence])
         return Base64URL.text((position.epoch, position.sequence, code), count: Self.textLength)
     }
 
@@ -56,15 +56,25 @@ public struct PositionKey: Sendable {
     @discardableResult
     public func write(_ position: Position, into output: inout OutputRawSpan) -> Bool {
         guard output.freeCapacity >= Self.textLength else { return false }
-        var words = (position.epoch, position.sequence, hash.hash(position.epoch, position.sequence))
+        var words = (position.epoch, position.sequence, hash.hash([position.epoch, position.sequence]))
         for _ in 0..<Self.textLength { output.append(Base64URL.next(&words), as: UInt8.self) }
         return true
     }
 
     /// The characters of ``text(_:)``.
     public func characters(_ position: Position) -> InlineArray<32, UInt8> {
-        var words = (position.epoch, position.sequence, hash.hash(position.epoch, position.sequence))
-        return InlineArray { _ in Base64URL.next(&words) }
+        let words = (position.epoch, position.sequence, hash.hash([position.epoch, position.sequence]))
+        var text = InlineArray<32, UInt8>(repeating: 0)
+        // 24 bits are four digits: one piece of a word, or of two neighbours.
+        Base64URL.write(words.0 &>> 40, &text, 0)
+        Base64URL.write(words.0 &>> 16, &text, 4)
+        Base64URL.write(words.0 &<< 8 | words.1 &>> 56, &text, 8)
+        Base64URL.write(words.1 &>> 32, &text, 12)
+        Base64URL.write(words.1 &>> 8, &text, 16)
+        Base64URL.write(words.1 &<< 16 | words.2 &>> 48, &text, 20)
+        Base64URL.write(words.2 &>> 24, &text, 24)
+        Base64URL.write(words.2, &text, 28)
+        return text
     }
 
     /// Takes exactly what ``text(_:)`` gives.
@@ -80,7 +90,7 @@ public struct PositionKey: Sendable {
             words.2 = words.2 &<< 6 | UInt64(digit)
         }
         // Two words compared as one: nothing depends on where they differ.
-        guard hash.hash(words.0, words.1) ^ words.2 == 0 else { throw .forged }
+        guard hash.hash([words.0, words.1]) ^ words.2 == 0 else { throw .forged }
         return Position(epoch: words.0, sequence: words.1)
     }
 

@@ -1,4 +1,4 @@
-public import Wire
+import Wire
 
 /// What a client shows to get what it missed: 128 random bits that belong to one membership of one user in one
 /// incarnation of a room. The names of room and user alone open nothing.

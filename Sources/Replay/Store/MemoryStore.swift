@@ -86,7 +86,7 @@ public final class MemoryStore: ReplayStore {
     }
 
     func roomSlot(_ name: RawSpan) -> Int? {
-        roomIndex.find(hash.hash(name, scope: 0)) { slot in
+        roomIndex.find(hash.hash(name, after: 0)) { slot in
             guard let room = rooms[slot] else { return false }
             let known = room.name
             return name.elementsEqual(known.span.bytes)
@@ -94,7 +94,7 @@ public final class MemoryStore: ReplayStore {
     }
 
     func memberSlot(_ name: RawSpan, in room: Room) -> Int? {
-        memberIndex.find(hash.hash(name, scope: room.id.raw | 1 << 63)) { slot in
+        memberIndex.find(hash.hash(name, after: room.id.raw | 1 << 63)) { slot in
             guard members[slot].room == room.id.slot else { return false }
             let known = members[slot].name
             return name.elementsEqual(known.span.bytes)
@@ -143,7 +143,7 @@ public final class MemoryStore: ReplayStore {
         roomIncarnations[slot] &+= 1
         // The highest bit of the incarnation stays clear: it keeps members' hashes apart from rooms'.
         if roomIncarnations[slot] >= 1 << 31 { roomIncarnations[slot] = 1 }
-        let nameHash = hash.hash(name, scope: 0)
+        let nameHash = hash.hash(name, after: 0)
         let room = Room(
             id: RoomID(slot: slot, incarnation: roomIncarnations[slot]), name: name.copied(), nameHash: nameHash,
             epoch: newEpoch(), window: configuration.window)
@@ -187,7 +187,7 @@ public final class MemoryStore: ReplayStore {
             members.append(.vacant)
             memberIncarnations.append(0)
         }
-        let nameHash = hash.hash(name, scope: room.id.raw | 1 << 63)
+        let nameHash = hash.hash(name, after: room.id.raw | 1 << 63)
         var member = Member(
             id: newMemberID(slot), room: room.id.slot, name: name.copied(), nameHash: nameHash, serial: room.nextSerial,
             token: newToken(), generation: newGeneration(), lastSeen: time, lastSequence: room.standing.top)

@@ -39,11 +39,11 @@ public final class RedisReplayStore: ReplayStore {
         }
     }
 
-    private let configuration: Configuration
+    let configuration: Configuration
     private let rooms: Replay.Configuration
     private let scripts: RedisReplayScripts
     private let lifetimes: RedisReplayLifetimes
-    private let client: RedisClient
+    let client: RedisClient
     private let classifier: QualityClassifier
     private var admission: Admission
     private var random: any RandomNumberGenerator

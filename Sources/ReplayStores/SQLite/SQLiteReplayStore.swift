@@ -41,7 +41,7 @@ public final class SQLiteReplayStore: ReplayStore {
 
     private let configuration: Configuration
     private let limits: Replay.Configuration
-    private let database: SQLiteDatabase
+    let database: SQLiteDatabase
     private let classifier: QualityClassifier
     private var admission: Admission
     private var random: any RandomNumberGenerator

@@ -2,7 +2,7 @@ import Wire
 
 /// Events that the host has not taken yet, with the memory they hold.
 struct EventQueue {
-    private var ring = Ring<Association.Event>()
+    private var queue = Queue<Association.Event>()
     /// Memory of the messages in it, overheads included.
     private(set) var heldBytes = 0
     private(set) var messageCount: UInt64 = 0
@@ -10,25 +10,25 @@ struct EventQueue {
     /// What a message costs beyond its bytes: the allocation's header and its place in the queue.
     static let messageOverhead = 96
 
-    var isEmpty: Bool { ring.isEmpty }
+    var isEmpty: Bool { queue.isEmpty }
 
-    mutating func append(_ event: Association.Event) { ring.append(event) }
+    mutating func append(_ event: Association.Event) { queue.append(event) }
 
     @inline(__always)
     mutating func append(_ message: Association.Message) {
         heldBytes &+= message.payload.count &+ Self.messageOverhead
         messageCount &+= 1
-        ring.append(.message(message))
+        queue.append(.message(message))
     }
 
     /// The peer can cause these at will, so they count like messages.
     mutating func append(streamsReset streams: [UInt16]) {
         heldBytes &+= cost(ofReset: streams)
-        ring.append(.streamsReset(streams))
+        queue.append(.streamsReset(streams))
     }
 
     mutating func popFirst() -> Association.Event? {
-        guard let event = ring.popFirst() else { return nil }
+        guard let event = queue.popFirst() else { return nil }
         switch event {
         case .message(let message): heldBytes &-= message.payload.count &+ Self.messageOverhead
         case .streamsReset(let streams): heldBytes &-= cost(ofReset: streams)

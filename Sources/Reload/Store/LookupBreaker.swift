@@ -2,7 +2,11 @@ import Wire
 
 /// Stops asking a database whose answers mostly fail or come too late: clients are answered at once instead of after a
 /// wait in vain. Now and then a single question finds out whether it is better.
-struct CircuitBreaker: Sendable {
+///
+/// A circuit breaker for look-ups alone: it judges by answers in time, whichever question they belong to, and its pause
+/// is always the same. (Replay's `CircuitBreaker` is for every operation of a store: it ties results to the calls that
+/// it let through, and stays away longer each time.)
+struct LookupBreaker: Sendable {
     private struct Count {
         var answers = 0
         var failures = 0
@@ -29,7 +33,7 @@ struct CircuitBreaker: Sendable {
 
     mutating func answered(inTime: Bool, now: Instant) {
         guard openUntil == nil else {
-            if inTime { self = CircuitBreaker() } else { open(now) }
+            if inTime { self = LookupBreaker() } else { open(now) }
             return
         }
         if now - started >= Self.period {
