@@ -142,7 +142,7 @@ extension StoresAgree {
         scene.clock.pass(.seconds(3_000))
         scene.store.handleTimeout(now: Instant(nanoseconds: .max - 1))
         scene.store.close()
-        let file = SQLiteDatabase(.init(path: scratch.file("a.db"), schema: []))
+        let file = SQLiteDatabase(.init(path: scratch.file("a.db"), schema: [], schemaVersion: 2))
         defer { file.close() }
         let left: Result<Int64, SQLiteFailure> = try answer { completion in
             file.perform(.read) { connection throws(SQLiteFailure) in
