@@ -488,7 +488,7 @@ def _state(address: int) -> UserState | None:
     return UserState(
         last_sequence,
         seen_ms / 1000,
-        None if connected else gone_ms / 1000,
+        gone_ms / 1000,
         bool(connected),
         _QUALITIES.get(quality, Quality.UNKNOWN),
         connections,

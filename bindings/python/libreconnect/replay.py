@@ -133,7 +133,7 @@ class ReplayBuffer:
 
     def __del__(self) -> None:
         if getattr(self, "_open", False):
-            warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2)
             self.close()
 
     def close(self) -> None:
@@ -143,10 +143,7 @@ class ReplayBuffer:
             if not self._open:
                 return
             self._open = False
-            try:
-                os.write(self._wake_out, b"c")
-            except BlockingIOError:
-                pass  # there are enough wake-ups in the pipe
+            self._wake()
             while self._waiting not in (None, threading.get_ident()):
                 self._turn.wait()
             self._turn.notify_all()
@@ -376,7 +373,15 @@ class ReplayBuffer:
                 break
         if count:
             self._turn.notify_all()
+            if self._waiting not in (None, threading.get_ident()):
+                self._wake()  # it waits for a descriptor that will not show what was taken here
         return count
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_out, b"w")
+        except BlockingIOError:
+            pass  # there are enough wake-ups in the pipe
 
     def _wait(self, deadline: float | None) -> bool:
         """Waits until something may have come; False if the deadline is over. One thread waits for the descriptor, all
@@ -393,11 +398,13 @@ class ReplayBuffer:
             poller = select.poll()
             poller.register(self._descriptor, select.POLLIN)
             poller.register(self._wake_in, select.POLLIN)
-            poller.poll(None if remaining is None else remaining * 1000)
+            woken = poller.poll(None if remaining is None else remaining * 1000)
         finally:
             self._turn.acquire()
             self._waiting = None
             self._turn.notify_all()
+        if self._open and any(descriptor == self._wake_in for descriptor, _ in woken):
+            os.read(self._wake_in, 4096)
         return True
 
 

@@ -174,7 +174,7 @@ class ReplayBuffer:
     nothing waits for the selector. A call that is cancelled before it is handed in does nothing; afterwards it takes
     effect, except that a cancelled join() drops its connection and a cancelled subscribe() ends its subscription.
 
-    All raise InvalidHandleError once the buffer is closed, ForkedError in a child process. Arguments that cannot be
+    All raise InvalidHandleError once the buffer is closed. (An event loop does not outlive a fork().) Arguments that cannot be
     right raise TypeError or InvalidArgumentError (a ValueError) before anything is handed in. What the store's state
     does to operations is in `degraded` of their outcomes and in ReplayStoreEvents.
 
@@ -235,7 +235,7 @@ class ReplayBuffer:
         core, loop = getattr(self, "_native", None), getattr(self, "_loop", None)
         if core is None:
             return
-        warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+        warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2)
         if loop is None or loop.is_closed():
             core.destroy()
         else:

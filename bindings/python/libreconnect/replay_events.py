@@ -294,14 +294,14 @@ class Joined(Recovery):
 class UserState(_Record):
     """What is known of a user in a room."""
 
-    __slots__ = ("connected", "connections", "disconnected", "last_seen", "last_sequence", "quality")
+    __slots__ = ("away", "connected", "connections", "last_seen", "last_sequence", "quality")
 
     last_sequence: int
     """The highest that the client is known to have, or was given."""
     last_seen: float
     """Unix time."""
-    disconnected: float | None
-    """Unix time since when it is gone; None while it is connected."""
+    away: float
+    """For how many seconds it has had no connection; 0 while it has one."""
     connected: bool
     quality: Quality
     connections: int
