@@ -1,7 +1,9 @@
 /* Replay buffers through the C ABI: rooms in memory and in Redis. Every command prints lines of JSON and ends by itself.
 
    replay memory BYTES ROOMS SECONDS       publishing, recovering 20 messages, bytes held
-   replay store STORE BYTES COUNT DEPTH    the same in a store, DEPTH operations under way
+   replay store STORE BYTES COUNT DEPTH ROUNDS
+                                           the same in a store, DEPTH operations under way; before and after each measurement
+                                           and at the start says "ready" and waits for a line
    replay order STORE PROCESSES COUNT      that many publish into one room, one listens
    replay storm STORE USERS ROOMS TIMEOUT_MS PER_SECOND
                                            users come back at once; before it, says "ready" and waits for a line */
@@ -71,7 +73,12 @@ static void give_back(reconnect_replay_t replay, const reconnect_replay_event_t 
 /* Hands in operations made by `make(index)`, at most `depth` under way, and gives each outcome to `done`. */
 typedef struct {
     size_t outcomes, degraded, failed;
+    reconnect_status_t status; /* of the last that failed */
 } run_t;
+
+static void must(run_t outcome, const char *what) {
+    if (outcome.failed > 0) fail(what, reconnect_status_name(outcome.status));
+}
 
 static run_t run(reconnect_replay_t replay, size_t count, size_t depth,
                  reconnect_replay_operation_t (*make)(size_t index), void (*done)(const reconnect_replay_event_t *)) {
@@ -89,7 +96,7 @@ static run_t run(reconnect_replay_t replay, size_t count, size_t depth,
         for (size_t i = 0; i < taken; i++) {
             if (events[i].type >= RECONNECT_REPLAY_EVENT_MESSAGE) continue;
             result.outcomes++;
-            if (events[i].status != RECONNECT_OK) result.failed++;
+            if (events[i].status != RECONNECT_OK) result.failed++, result.status = events[i].status;
             if (events[i].flags & RECONNECT_REPLAY_DEGRADED) result.degraded++;
             if (done) done(&events[i]);
         }
@@ -152,13 +159,12 @@ static void count_replayed(const reconnect_replay_event_t *event) {
 
 /* Members, and what will be missed: in every room the last 20 of more messages than it keeps. */
 static void fill_rooms(reconnect_replay_t replay, size_t depth) {
-    if (run(replay, rooms, depth, join_reader, keep_generation).failed) fail("joins", "failed");
-    if (run(replay, rooms, depth, join_writer, NULL).failed) fail("joins", "failed");
+    must(run(replay, rooms, depth, join_reader, keep_generation), "joins");
+    must(run(replay, rooms, depth, join_writer, NULL), "joins");
     size_t before = (2 * WINDOW - MISSED) * rooms;
-    run_t first = run(replay, before - rooms, depth, publish, NULL);
-    run_t last = run(replay, rooms, depth, publish, keep_position);
-    run_t missed = run(replay, MISSED * rooms, depth, publish, NULL);
-    if (first.failed + last.failed + missed.failed) fail("publishing", "failed");
+    must(run(replay, before - rooms, depth, publish, NULL), "publishing");
+    must(run(replay, rooms, depth, publish, keep_position), "publishing");
+    must(run(replay, MISSED * rooms, depth, publish, NULL), "publishing");
 }
 
 static void print_rate(const char *name, size_t count, double seconds, double processor, run_t outcome) {
@@ -224,28 +230,43 @@ static void say_ready(void) {
     if (getchar() == EOF) exit(0);
 }
 
-static void measure_store(const char *store, size_t count, size_t depth) {
+/* Two rooms more are for those who look on: a recovery from the one, a publish into the other. */
+static reconnect_replay_operation_t recover_shown(size_t i) {
+    (void)i;
+    return recover(rooms - 2);
+}
+
+static reconnect_replay_operation_t publish_shown(size_t i) {
+    (void)i;
+    return publish(rooms - 1);
+}
+
+static void measure_store(const char *store, size_t count, size_t depth, size_t rounds) {
     reconnect_replay_t replay = make_buffer(store, 2000, 0);
     await_store(replay);
+    rooms += 2;
     make_messages();
     fill_rooms(replay, depth);
-    /* One of each, for those who look on. */
     say_ready();
-    run_t one = run(replay, 1, 1, recover, NULL), other = run(replay, 1, 1, publish, NULL);
-    if (one.failed + other.failed) fail("an operation", "failed");
-    /* The room that has one message more is put right: all its readers miss 20 messages again. */
-    if (run(replay, 1, 1, publish, keep_position).failed) fail("an operation", "failed");
-    for (int i = 0; i < MISSED; i++)
-        if (run(replay, 1, 1, publish, NULL).failed) fail("an operation", "failed");
-    for (int what = 0; what < 2; what++) {
+    must(run(replay, 1, 1, recover_shown, NULL), "a recovery");
+    must(run(replay, 1, 1, publish_shown, NULL), "publishing");
+    rooms -= 2;
+    for (size_t i = 0; i < 2 * rounds; i++) {
+        bool is_publish = i % 2;
         say_ready();
+        replayed = 0;
         double start = seconds_now(), processor = cpu_seconds(getpid());
-        run_t all = what ? run(replay, count, depth, publish, NULL) : run(replay, count, depth, recover, count_replayed);
+        run_t all = is_publish ? run(replay, count, depth, publish, NULL)
+                               : run(replay, count, depth, recover, count_replayed);
         double seconds = seconds_now() - start;
-        if (!what && replayed != count) fail("recoveries", "are not complete");
-        print_rate(what ? "publish" : "recover", count, seconds, cpu_seconds(getpid()) - processor, all);
+        if (!is_publish && replayed != all.outcomes - all.failed - all.degraded)
+            fail("recoveries", "are not complete");
+        print_rate(is_publish ? "publish" : "recover", count, seconds, cpu_seconds(getpid()) - processor, all);
+        say_ready();
+        /* What was missed is missed again. */
+        if (is_publish) must(run(replay, rooms, depth, publish, keep_position), "publishing");
+        if (is_publish) must(run(replay, MISSED * rooms, depth, publish, NULL), "publishing");
     }
-    /* As the client of the other side finds it: rooms full, users connected. */
     say_ready();
     check(reconnect_replay_destroy(replay), "reconnect_replay_destroy");
 }
@@ -274,7 +295,7 @@ static void publish_all(int socket) {
     order_user = user;
     reconnect_replay_t replay = make_buffer(order_store, 2000, 0);
     await_store(replay);
-    if (run(replay, 1, 1, come, NULL).failed) fail("a join", "failed");
+    must(run(replay, 1, 1, come, NULL), "a join");
     uint64_t tag;
     size_t size;
     send_text(socket, 0, "joined", 6);
@@ -297,7 +318,7 @@ static void measure_order(const char *store, size_t processes, size_t count) {
     reconnect_replay_t replay = make_buffer(store, 2000, 0);
     await_store(replay);
     for (size_t i = 0; i < processes; i++) free(receive_text(publishers[i].socket, &tag, &size));
-    if (run(replay, 1, 1, listen_to, NULL).failed) fail("a subscription", "failed");
+    must(run(replay, 1, 1, listen_to, NULL), "a subscription");
     double start_s = seconds_now();
     for (size_t i = 0; i < processes; i++) send_text(publishers[i].socket, 0, "go", 2);
     static reconnect_replay_event_t events[CROSSING];
@@ -376,75 +397,91 @@ static int compare(const void *a, const void *b) {
     return left < right ? -1 : left > right;
 }
 
+/* Hands in the joins of up to one crossing of users whose time has come; returns how long it is until the next. */
+static double come_back(reconnect_replay_t replay, size_t count, double now) {
+    static reconnect_replay_operation_t operations[CROSSING];
+    double soonest = 1;
+    size_t some = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (users[i].due < 0) continue;
+        double wait = some == CROSSING ? 0 : users[i].due - now;
+        if (wait > 0 || some == CROSSING) {
+            if (wait < soonest) soonest = wait;
+            continue;
+        }
+        users[i].due = -1;
+        operations[some++] = join_user(i);
+    }
+    if (some > 0 && submit(replay, operations, some) != some) fail("max_pending", "is too small");
+    return soonest;
+}
+
+typedef struct {
+    size_t arrived, recovered, lost, reasons[7], degraded, failed, throttled;
+} storm_t;
+
+static void receive(storm_t *storm, const reconnect_replay_event_t *event, double now) {
+    if (event->type != RECONNECT_REPLAY_JOIN) return;
+    user_t *user = &users[event->tag];
+    if (event->status == RECONNECT_THROTTLED) {
+        storm->throttled++;
+        user->due = now + (double)event->retry_after_ms / 1000;
+        return;
+    }
+    user->came = now;
+    storm->arrived++;
+    if (event->status != RECONNECT_OK) {
+        storm->failed++;
+    } else if (event->verdict == RECONNECT_RECOVERED && event->message_count == MISSED) {
+        storm->recovered++;
+    } else {
+        storm->lost++;
+        storm->reasons[event->reason < 7 ? event->reason : 0]++;
+    }
+    if (event->flags & RECONNECT_REPLAY_DEGRADED) storm->degraded++;
+}
+
 static void measure_storm(const char *store, size_t count, uint32_t timeout_ms, uint32_t per_second) {
+    enum { LIMIT_S = 25 };
     make_messages();
     users = calloc(count, sizeof *users);
     if (!users) fail("users", "no memory");
     for (size_t i = 0; i < count; i++) snprintf(users[i].name, sizeof users[i].name, "user-%zu", i);
-    reconnect_replay_t replay = make_buffer(store, timeout_ms, per_second);
+    reconnect_replay_t replay = make_buffer(store, 10000, store ? 0 : per_second);
     if (store) await_store(replay);
-    if (run(replay, count, 64, join_user, keep_user).failed) fail("joins", "failed");
-    if (run(replay, MISSED * rooms, 64, announce, NULL).failed) fail("publishing", "failed");
-    if (run(replay, count, 64, drop_user, NULL).failed) fail("drops", "failed");
+    must(run(replay, count, 64, join_user, keep_user), "joins");
+    must(run(replay, MISSED * rooms, 64, announce, NULL), "publishing");
+    must(run(replay, count, 64, drop_user, NULL), "drops");
+    if (store) {
+        /* Its server starts anew. */
+        check(reconnect_replay_destroy(replay), "reconnect_replay_destroy");
+        replay = make_buffer(store, timeout_ms, per_second);
+        await_store(replay);
+    }
     say_ready();
 
-    size_t recovered = 0, lost = 0, degraded = 0, failed = 0, throttled = 0, arrived = 0, waiting = count;
-    size_t reasons[7] = {0};
-    static reconnect_replay_operation_t operations[CROSSING];
+    storm_t storm = {0};
     static reconnect_replay_event_t events[CROSSING];
-    double start_s = seconds_now();
-    while (arrived < count && seconds_now() - start_s < 25) {
-        double now = seconds_now() - start_s, soonest = 25;
-        size_t some = 0;
-        for (size_t i = 0; i < count && waiting > 0; i++) {
-            if (users[i].came != 0 || users[i].due < 0) continue;
-            if (users[i].due > now) {
-                if (users[i].due < soonest) soonest = users[i].due;
-                continue;
-            }
-            users[i].due = -1;
-            waiting--;
-            operations[some++] = join_user(i);
-            if (some == CROSSING) {
-                if (submit(replay, operations, some) != some) fail("max_pending", "is too small");
-                some = 0;
-            }
-        }
-        if (some > 0 && submit(replay, operations, some) != some) fail("max_pending", "is too small");
-        double left = waiting > 0 ? (soonest - (seconds_now() - start_s)) * 1000 : 1000;
-        size_t taken = take(replay, events, CROSSING, left < 0 ? 0 : left > 1000 ? 1000 : (int32_t)left + 1);
+    double start_s = seconds_now(), now = 0, processor = cpu_seconds(getpid());
+    while (storm.arrived < count && now < LIMIT_S) {
+        double wait = come_back(replay, count, now);
+        size_t taken = take(replay, events, CROSSING, (int32_t)(wait * 1000));
         now = seconds_now() - start_s;
-        for (size_t i = 0; i < taken; i++) {
-            const reconnect_replay_event_t *event = &events[i];
-            if (event->type != RECONNECT_REPLAY_JOIN) continue;
-            user_t *user = &users[event->tag];
-            if (event->status == RECONNECT_THROTTLED) {
-                if (user->due == -1 && event->retry_after_ms == 0) fail("retry_after_ms", "is 0");
-                throttled++;
-                user->due = now + (double)event->retry_after_ms / 1000;
-                waiting++;
-                continue;
-            }
-            user->came = now;
-            arrived++;
-            if (event->status != RECONNECT_OK) failed++;
-            else if (event->verdict == RECONNECT_RECOVERED && event->message_count == MISSED) recovered++;
-            else lost++, reasons[event->reason < 7 ? event->reason : 0]++;
-            if (event->flags & RECONNECT_REPLAY_DEGRADED) degraded++;
-        }
+        for (size_t i = 0; i < taken; i++) receive(&storm, &events[i], now);
         if (taken > 0) give_back(replay, events);
     }
-    double seconds = seconds_now() - start_s;
+    processor = cpu_seconds(getpid()) - processor;
     say_ready();
     for (size_t i = 0; i < count; i++)
-        if (users[i].came == 0) users[i].came = 25;
+        if (users[i].came == 0) users[i].came = LIMIT_S;
     qsort(users, count, sizeof *users, compare);
     printf("{\"bench\":\"storm\",\"users\":%zu,\"rooms\":%zu,\"timeout_ms\":%u,\"per_second\":%u,\"arrived\":%zu,"
            "\"recovered\":%zu,\"lost\":%zu,\"lost_store\":%zu,\"lost_degraded\":%zu,\"degraded\":%zu,\"failed\":%zu,"
-           "\"throttled\":%zu,\"p50_ms\":%.2f,\"p99_ms\":%.2f,\"max_ms\":%.2f,\"seconds\":%.4f}\n",
-           count, rooms, timeout_ms, per_second, arrived, recovered, lost, reasons[RECONNECT_LOST_STORE],
-           reasons[RECONNECT_LOST_DEGRADED], degraded, failed, throttled, users[count / 2].came * 1000,
-           users[count * 99 / 100].came * 1000, users[count - 1].came * 1000, seconds);
+           "\"throttled\":%zu,\"p50_ms\":%.2f,\"p99_ms\":%.2f,\"max_ms\":%.2f,\"cpu_s\":%.4f}\n",
+           count, rooms, timeout_ms, per_second, storm.arrived, storm.recovered, storm.lost,
+           storm.reasons[RECONNECT_LOST_STORE], storm.reasons[RECONNECT_LOST_DEGRADED], storm.degraded, storm.failed,
+           storm.throttled, users[count / 2].came * 1000, users[count * 99 / 100].came * 1000,
+           users[count - 1].came * 1000, processor);
     check(reconnect_replay_destroy(replay), "reconnect_replay_destroy");
 }
 
@@ -459,10 +496,10 @@ int main(int argc, char **argv) {
         message_bytes = numbers[2], rooms = numbers[3];
         name_rooms(rooms);
         measure_memory(strtod(argv[4], NULL));
-    } else if (strcmp(command, "store") == 0 && argc == 6) {
+    } else if (strcmp(command, "store") == 0 && argc == 7) {
         message_bytes = numbers[3], rooms = 1000;
-        name_rooms(rooms);
-        measure_store(argv[2], numbers[4], numbers[5]);
+        name_rooms(rooms + 2);
+        measure_store(argv[2], numbers[4], numbers[5], numbers[6]);
     } else if (strcmp(command, "order") == 0 && argc == 5) {
         rooms = 1;
         name_rooms(rooms);
