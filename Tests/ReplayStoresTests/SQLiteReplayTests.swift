@@ -48,6 +48,18 @@ final class FileScene {
         }
     }
 
+    /// So many outcomes, in order.
+    func outcomes(_ count: Int) throws -> [Outcome] {
+        var all: [Outcome] = []
+        var seen = 0
+        while true {
+            while let (_, outcome) = store.pollOutcome() { all.append(outcome) }
+            if all.count >= count { return all }
+            let before = seen
+            seen = try wake.wait("an outcome") { $0.count > before }.count
+        }
+    }
+
     func join(_ user: String, resume: Resume? = nil) throws -> Seat {
         let membership = Membership(room: try RoomName("lobby"), user: try UserName(user))
         switch try perform(.join(membership, resume: resume)) {

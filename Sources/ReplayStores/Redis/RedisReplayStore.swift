@@ -28,8 +28,10 @@ public final class RedisReplayStore: ReplayStore {
         /// Messages that were numbered are published to `{prefix}live:{room}` for all who subscribe the room. Off: they
         /// are not heard anywhere.
         public var publishesLive = true
-        /// `maximumBytes`, `maximumRooms` and `maximumMembers` hold for all rooms with this prefix. Takes keys
-        /// (`{prefix}limits:`) and scripts that do not belong to one room alone; off: the server's `maxmemory` has to do.
+        /// `maximumBytes`, `maximumRooms` and `maximumMembers` hold for all rooms with this prefix, and rooms get a new
+        /// epoch when they are used on a server that was started after their last use, or took another one's place: what
+        /// it has may be older than what was given out. Takes keys (`{prefix}limits:`) and scripts that do not belong to
+        /// one room alone. Off: the server's `maxmemory` has to do, and it must never lose what it has acknowledged.
         public var limitsAllRooms = true
         /// A room whose numbers turn out to be behind a position that was given out gets a new epoch.
         public var resetsWhenBehind = true
@@ -77,6 +79,11 @@ public final class RedisReplayStore: ReplayStore {
         finished = FinishedOperations(onOutcome)
         var redis = configuration.redis
         redis.scripts += scripts.all
+        if configuration.limitsAllRooms {
+            redis.greeting.append([
+                "EVAL", .text(scripts.greet.source), 1, .text(configuration.prefix + "limits:server"),
+            ])
+        }
         // A batch of messages must fit, with what surrounds them.
         redis.maximumReplyBytes = max(
             redis.maximumReplyBytes,

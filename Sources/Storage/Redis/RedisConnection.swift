@@ -43,7 +43,10 @@ final class RedisConnection {
         subscriptions: RedisSubscriptions? = nil
     ) {
         var configuration = configuration
-        if subscriptions != nil { configuration.scripts = [] }
+        if subscriptions != nil {
+            configuration.scripts = []
+            configuration.greeting = []
+        }
         self.configuration = configuration
         self.subscriptions = subscriptions
         self.wake = wake

@@ -15,6 +15,7 @@ enum RedisGreeting {
         }
         if address.database != 0 { commands.append((.database, ["SELECT", .integer(Int64(address.database))])) }
         for script in configuration.scripts { commands.append((.script, ["SCRIPT", "LOAD", .text(script.source)])) }
+        for command in configuration.greeting { commands.append((.script, command)) }
         commands.append((.ping, ["PING"]))
         return commands
     }
