@@ -648,7 +648,8 @@ reconnect_status_t reconnect_connector_close(reconnect_connector_t connector);
      connection ends     RECONNECT_REPLAY_DROP: it may come back. RECONNECT_REPLAY_LEAVE: it will not.
 
    Live and replayed fit together without gap: the outcome of a join or recover at sequence N comes before every live
-   message of the room after N, and no message after N is left out without RECONNECT_REPLAY_EVENT_GAP. */
+   message of the room after N, and no message after N is left out without RECONNECT_REPLAY_EVENT_GAP. The host's part: a
+   client whose JOIN or RECOVER is under way gets nothing until its outcome, whose sequence is then its last one. */
 
 typedef struct { uint64_t id; } reconnect_replay_t;
 
@@ -675,8 +676,8 @@ typedef struct reconnect_replay_config {
     uint32_t max_members_per_room;  /* default 10000 */
     uint32_t max_kept;              /* offers, answers and priority messages kept beside the window; default 16 */
     uint32_t max_batch;             /* messages that one outcome may carry; more is RECONNECT_LOST_LIMIT; default
-                                       1000 */
-    uint32_t max_batch_bytes;       /* default 4194304 */
+                                       1000, at most 1048576 */
+    uint32_t max_batch_bytes;       /* default 4194304, at most 1073741824 */
     uint32_t recoveries_per_second; /* admitted over all rooms, the others are RECONNECT_THROTTLED; 0: no limit */
     uint32_t recovery_burst;        /* admitted at once; default 1000 */
     uint32_t trust_users;           /* nonzero: the host has authenticated the user, and no token is needed to resume */
@@ -685,7 +686,7 @@ typedef struct reconnect_replay_config {
     uint32_t key_ttl_ms;            /* default 300000 */
     const char *store;              /* NULL: memory; "sqlite:PATH", "redis://...", "rediss://...", "redis+unix:PATH" as
                                        in reconnect_engine_config_t.session_store */
-    const char *prefix;             /* of keys in Redis; default "webrtc:reconnect:" */
+    const char *prefix;             /* of keys in Redis, without braces; default "webrtc:reconnect:" */
     uint32_t store_timeout_ms;      /* an operation that the store has not answered by then is done without it; default
                                        50 */
     uint32_t durability;            /* RECONNECT_REPLAY_DURABLE or RECONNECT_REPLAY_RELAXED */
@@ -695,7 +696,8 @@ typedef struct reconnect_replay_config {
     uint32_t breaker_percent;       /* default 50 */
     uint32_t breaker_open_ms;       /* how long, before one operation tries again; default 1000 */
     const void *secret;             /* signs positions: 16 to 256 bytes, the same on servers that share a store; NULL: a
-                                       random one, kept in the store */
+                                       random one, kept in the store. A server that cannot ask for it within
+                                       store_timeout_ms takes one of its own until it can */
     size_t secret_size;
     uint32_t compression;           /* nonzero: messages above 200 bytes are kept compressed where that saves a tenth
                                        (Zstandard, RFC 8878) */
@@ -707,8 +709,9 @@ typedef struct reconnect_replay_config {
     double hysteresis;              /* better only if better than the limit by this share; default 0.1; negative: 0 */
 } reconnect_replay_config_t;
 
-/* Makes a replay buffer. `config` may be NULL for all defaults. A Redis that is away is not an error: rooms are
-   numbered here until it is there, and RECONNECT_REPLAY_EVENT_STORE tells. Fails with INVALID_ARGUMENT (also for a
+/* Makes a replay buffer. `config` may be NULL for all defaults. Waits for a SQLite file to be open, and for Redis at most
+   twice store_timeout_ms. A Redis that is away is not an error: rooms are numbered here until it is there, and
+   RECONNECT_REPLAY_EVENT_STORE tells. Fails with INVALID_ARGUMENT (also for a
    store's address), STORAGE (a SQLite file that cannot be used), NO_DESCRIPTORS, LIMIT, SYSTEM. */
 reconnect_status_t reconnect_replay_create(const reconnect_replay_config_t *config, reconnect_replay_t *replay,
                                            char *detail, size_t detail_capacity);
@@ -727,19 +730,19 @@ enum {
     /* Stores a message. Needs room, data. The sender `user` must be a member; NULL: the server itself. `to`: the only
        recipient, a member; NULL: everybody. Outcome: sequence, position; RECONNECT_REPLAY_DUPLICATE in flags if the
        key was used before: the outcome of back then, and nothing was stored.
-       UNKNOWN_ROOM, UNKNOWN_USER, UNKNOWN_RECIPIENT, TOO_LARGE, UNAVAILABLE. */
+       UNKNOWN_ROOM, UNKNOWN_USER, UNKNOWN_RECIPIENT, TOO_LARGE (max_message_size), UNAVAILABLE. */
     RECONNECT_REPLAY_PUBLISH = 1,
 
     /* A connection begins. Needs room, user. With RECONNECT_REPLAY_RESUME in flags it goes on where another one ended,
        with `position` and `token` as the client sent them, however wrong. Outcome: verdict, reason, problem, messages,
        skipped, sequence, position, token, generation; RECONNECT_REPLAY_RECONNECTION in flags if the user was here
-       before and has not left: then disconnect_ns; replaced: the generation that this one takes over from, whose
+       before and has not left: then disconnect_ms; replaced: the generation that this one takes over from, whose
        connection the host closes (0: none).
        LIMIT (rooms or members), THROTTLED. */
     RECONNECT_REPLAY_JOIN = 2,
 
-    /* What came after `position`, for a connection that has joined. Needs room, user, generation. Outcome as of a join,
-       without token. UNKNOWN_ROOM, UNKNOWN_USER, STALE, THROTTLED. */
+    /* What came after `position`, or without one after what was acknowledged, for a connection that has joined. Needs
+       room, user, generation. Outcome as of a join, without token. UNKNOWN_ROOM, UNKNOWN_USER, STALE, THROTTLED. */
     RECONNECT_REPLAY_RECOVER = 3,
 
     /* The client has everything up to `position`. Needs room, user, generation, position. UNKNOWN_ROOM, UNKNOWN_USER,
@@ -762,16 +765,19 @@ enum {
     RECONNECT_REPLAY_QUALITY = 8,
 
     /* Live messages of a room, from now on; counted, so that each one needs its UNSUBSCRIBE. Needs room. The outcome
-       comes when every message published from then on will come. */
+       comes when every message published from then on will come; or, if the store does not answer, after
+       store_timeout_ms with RECONNECT_REPLAY_DEGRADED in flags: then they come as soon as it does, with a gap if there
+       is one. LIMIT. */
     RECONNECT_REPLAY_SUBSCRIBE = 9,
+    /* Needs room. WRONG_STATE: it is not subscribed. */
     RECONNECT_REPLAY_UNSUBSCRIBE = 10,
 
     /* A live message. room, user (the sender; empty: the server), to, data, format, kind, negotiation, sequence,
        position. */
     RECONNECT_REPLAY_EVENT_MESSAGE = 32,
 
-    /* Live messages of a room may be missing: each of its clients is to RECOVER from its last position. room; reason:
-       RECONNECT_LOST_.... */
+    /* Live messages of a room may be missing: each of its clients is to RECOVER from its last position, unless its JOIN or
+       RECOVER is under way. room; reason: RECONNECT_LOST_.... */
     RECONNECT_REPLAY_EVENT_GAP = 33,
 
     /* The store. number: RECONNECT_STORE_...; data: a sentence. */
@@ -865,7 +871,8 @@ typedef struct reconnect_replay_operation {
     size_t position_size;
     const char *token;
     size_t token_size;
-    const void *key;                /* publish: the same key by the same user in the same room is the same message */
+    const void *key;                /* publish: the same key by the same user in the same room is the same message; up to
+                                       1024 bytes */
     size_t key_size;
     uint64_t generation;
     uint64_t negotiation;           /* publish: names the peer connection, where two users have several */
@@ -894,7 +901,7 @@ typedef struct reconnect_replay_message {
 typedef struct reconnect_replay_state {
     uint64_t last_sequence;         /* the highest that the client is known to have, or was given */
     int64_t last_seen_ms;           /* Unix time */
-    int64_t disconnect_ms;          /* since when it is gone; 0 while connected */
+    int64_t disconnect_ms;          /* for how long it is gone; 0 while connected */
     uint32_t connected;
     uint32_t quality;               /* RECONNECT_QUALITY_... */
     uint32_t connections;           /* of this user so far, the present one included */
@@ -943,9 +950,10 @@ typedef struct reconnect_replay_event {
 } reconnect_replay_event_t;
 
 /* Hands in `count` operations of `operation_size` bytes each (the sizeof, so that later versions can append members).
-   `*taken` (may be NULL) is how many were taken; each of them has exactly one outcome. If it is fewer than `count`, the
-   status says what is wrong with the next one, and it and those after it were not looked at: INVALID_ARGUMENT (the
-   detail names the member), TOO_LARGE, or RECONNECT_WOULD_BLOCK when max_pending outcomes wait to be taken. */
+   `*taken` (may be NULL) is how many were taken, and is written whatever the status; each of them has exactly one outcome.
+   If it is fewer than `count`, the status says what is wrong with the next one, and it and those after it had no effect:
+   INVALID_ARGUMENT (the detail names the member), or RECONNECT_WOULD_BLOCK: max_pending outcomes wait to be taken, or
+   events that were not taken or given back take max_bytes. */
 reconnect_status_t reconnect_replay_submit(reconnect_replay_t replay, const reconnect_replay_operation_t *operations,
                                            size_t operation_size, size_t count, size_t *taken, char *detail,
                                            size_t detail_capacity);

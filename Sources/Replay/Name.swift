@@ -1,5 +1,3 @@
-public import Wire
-
 /// Why a name is not one.
 public enum NameError: Error, Hashable, Sendable {
     case empty

@@ -98,7 +98,6 @@ public final class ReplayBuffer: Sendable {
 
     private func run() {
         while !isStopped.load(ordering: .sequentiallyConsistent) {
-            wake.clear()
             let next: Instant? = core.withLock { core in
                 core.begin()
                 core.handleTimeout()
@@ -112,6 +111,8 @@ public final class ReplayBuffer: Sendable {
                 wait = Int32(clamping: (left &+ 999_999) / 1_000_000)
             }
             _ = cs_wait_readable(wake.fd, wait)
+            // Before anything is looked at: what changes afterwards wakes again.
+            wake.clear()
         }
     }
 
@@ -211,46 +212,55 @@ public final class ReplayBuffer: Sendable {
         public var storeFailures = 0
         public var withoutStore = 0
         public var eventsQueued = 0
+        public var batches = 0
         /// RECONNECT_STORE_PRESENT
         public var store: UInt32 = 1
     }
 
-    public func reading() -> Reading {
-        core.withLock { core in
-            var reading = Reading()
-            switch core.backend {
-            case .memory(let store):
-                reading.rooms = store.roomCount
-                reading.members = store.memberCount
-                reading.bytesHeld = store.bytesHeld
-            case .stored(let rooms):
-                (reading.rooms, reading.members, reading.bytesHeld) = rooms.store.kept
-                let statistics = rooms.store.statistics
-                reading.storeOperations = statistics.operations
-                reading.storeFailures = statistics.failures
-                reading.withoutStore = statistics.withoutStore
-                switch rooms.store.breakerState {
-                case .closed: reading.store = 1
-                case .open: reading.store = 0
-                case .halfOpen: reading.store = 2
-                }
+    public func reading() -> Reading { core.withLock { Self.read($0) } }
+
+    private static func read(_ core: Core) -> Reading {
+        var reading = Reading()
+        switch core.backend {
+        case .memory(let store):
+            reading.rooms = store.roomCount
+            reading.members = store.memberCount
+            reading.bytesHeld = store.bytesHeld
+        case .stored(let rooms):
+            (reading.rooms, reading.members, reading.bytesHeld) = rooms.store.kept
+            let statistics = rooms.store.statistics
+            reading.storeOperations = statistics.operations
+            reading.storeFailures = statistics.failures
+            reading.withoutStore = statistics.withoutStore
+            switch rooms.store.breakerState {
+            case .closed: reading.store = 1
+            case .open: reading.store = 0
+            case .halfOpen: reading.store = 2
             }
-            let counters = core.counters
-            reading.published = counters.published
-            reading.duplicates = counters.duplicates
-            reading.joins = counters.joins
-            reading.fresh = counters.fresh
-            reading.recovered = counters.recovered
-            reading.recoveredEmpty = counters.recoveredEmpty
-            reading.lost = counters.lost
-            reading.replayed = counters.replayed
-            reading.throttled = counters.throttled
-            reading.live = counters.live
-            reading.gaps = counters.gaps
-            reading.eventsQueued = core.queue.count
-            return reading
         }
+        let counters = core.counters
+        reading.published = counters.published
+        reading.duplicates = counters.duplicates
+        reading.joins = counters.joins
+        reading.fresh = counters.fresh
+        reading.recovered = counters.recovered
+        reading.recoveredEmpty = counters.recoveredEmpty
+        reading.lost = counters.lost
+        reading.replayed = counters.replayed
+        reading.throttled = counters.throttled
+        reading.live = counters.live
+        reading.gaps = counters.gaps
+        reading.eventsQueued = core.queue.count
+        reading.batches = core.queue.batchCount
+        return reading
     }
 
-    public func metrics() -> String { "" }
+    /// Prometheus' text. docs/metrics.md explains the series.
+    public func metrics() -> String {
+        let (reading, statistics, degraded): (Reading, ResilientStore.Statistics?, Int) = core.withLock { core in
+            guard case .stored(let rooms) = core.backend else { return (Self.read(core), nil, 0) }
+            return (Self.read(core), rooms.store.statistics, rooms.store.degradedRoomCount)
+        }
+        return reading.exposition(statistics ?? ResilientStore.Statistics(), degradedRooms: degraded)
+    }
 }

@@ -127,7 +127,8 @@ extension Database {
             store.exchangeSecret(own) { answer.give($0) }
             switch answer.wait(Self.longestOpening) {
             case .success(let kept): return kept
-            case .failure(let failure): throw Failure(.storage, "store: the file cannot be used: \(failure.description)")
+            case .failure(let failure):
+                throw Failure(.storage, "store: the file cannot be used: \(failure.description)")
             case nil: throw Failure(.storage, "store: the file does not open")
             }
         case .redis(let store):

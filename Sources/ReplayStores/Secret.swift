@@ -21,7 +21,8 @@ extension SQLiteReplayStore {
         _ own: [UInt8], completion: @escaping @Sendable (Result<[UInt8], SQLiteFailure>) -> Void
     ) {
         database.perform(.write) { connection throws(SQLiteFailure) -> [UInt8] in
-            try connection.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT")
+            try connection.execute(
+                "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT")
             try connection.execute("INSERT OR IGNORE INTO meta VALUES ('secret', ?)", [.bytes(own)])
             var kept: [UInt8] = []
             try connection.execute("SELECT value FROM meta WHERE name = 'secret'") { kept = $0.bytes(0) }

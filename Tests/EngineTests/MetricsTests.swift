@@ -223,7 +223,9 @@ import Wire
         var documented: [String: String] = [:]
         for line in try String(contentsOf: page, encoding: .utf8).split(separator: "\n") {
             let cells = line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }
-            guard cells.count == 4, cells[0].hasPrefix("`reconnect_") else { continue }
+            guard cells.count == 4, cells[0].hasPrefix("`reconnect_"),
+                !cells[0].hasPrefix("`reconnect_replay_")
+            else { continue }
             let name = cells[0].trimmingCharacters(in: ["`"])
             #expect(documented[name] == nil, "\(name) twice")
             documented[name] = cells[1] + " " + cells[2].replacing("`", with: "")

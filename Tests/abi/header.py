@@ -9,6 +9,7 @@ HANDLES = {
     "reconnect_peer_t": "PEER",
     "reconnect_channel_t": "CHANNEL",
     "reconnect_connector_t": "CONNECTOR",
+    "reconnect_replay_t": "REPLAY",
 }
 NUMBERS = {
     "uint16_t": "U16",
@@ -19,6 +20,7 @@ NUMBERS = {
     "int64_t": "I64",
     "size_t": "SIZE",
 }
+WITH_SIZE = ("CONFIG", "FILLED", "EVENTS", "OUT", "OPERATIONS", "TAKEN")
 RESULTS = {"reconnect_status_t": "STATUS", "uint32_t": "NUMBER", "const char *": "TEXT_RESULT"}
 
 
@@ -36,6 +38,12 @@ class Parameter:
     def _kind(self):
         if self.type in HANDLES:
             return HANDLES[self.type]
+        if self.name in ("operation_size", "event_size"):
+            return "UNIT"
+        if self.name == "taken":
+            return "TAKEN"
+        if self.type == "const reconnect_replay_operation_t *":
+            return "OPERATIONS"
         if self.type in NUMBERS:
             return NUMBERS[self.type]
         if self.type == "const char *const *":
@@ -46,9 +54,9 @@ class Parameter:
             return "DETAIL" if self.name == "detail" else "BUFFER"
         if re.fullmatch(r"const reconnect_\w+_config_t \*", self.type):
             return "CONFIG"
-        if self.type == "reconnect_engine_statistics_t *":
+        if re.fullmatch(r"reconnect_\w+_statistics_t \*", self.type):
             return "FILLED"
-        if self.type == "reconnect_event_t *":
+        if self.type in ("reconnect_event_t *", "reconnect_replay_event_t *"):
             return "EVENTS"
         if self.type.endswith("*") and not self.type.startswith("const"):
             return "OUT"
@@ -57,7 +65,7 @@ class Parameter:
     @property
     def size(self):
         """A C expression: the bytes behind a pointer to one object."""
-        return f"sizeof({self.pointee})" if self.kind in ("CONFIG", "FILLED", "EVENTS", "OUT") else "1"
+        return f"sizeof({self.pointee})" if self.kind in WITH_SIZE else "1"
 
 
 class Function:
@@ -66,6 +74,9 @@ class Function:
         self.name = name
         text = parameters.strip()
         self.parameters = [] if text in ("", "void") else [Parameter(p) for p in text.split(",")]
+        for before, after in zip(self.parameters, self.parameters[1:], strict=False):
+            if before.kind == "UNIT":
+                after.kind = "TIMES"
 
 
 def functions(path):

@@ -18,9 +18,13 @@
 #include <unistd.h>
 
 typedef enum {
-    ENGINE, PEER, CHANNEL, CONNECTOR,
+    ENGINE, PEER, CHANNEL, CONNECTOR, REPLAY,
     U16, U32, I32, U64, I64,
     SIZE,    /* the size, count or capacity of the pointer before it */
+    UNIT,    /* the size of one element of the pointer before it */
+    TIMES,   /* how many of them */
+    OPERATIONS, /* an array of operations of a replay buffer */
+    TAKEN,   /* an output that is always written */
     BYTES,   /* text or bytes to read */
     STRINGS, /* an array of texts */
     CONFIG,  /* a struct to read, with struct_size */
@@ -55,6 +59,7 @@ static reconnect_engine_t live_engine, stale_engine;
 static reconnect_peer_t stale_peer;
 static reconnect_channel_t stale_channel;
 static reconnect_connector_t stale_connector;
+static reconnect_replay_t live_replay, stale_replay;
 static _Atomic uint64_t shared_engine; /* what the churn phase calls with */
 
 /* Which call runs, for the message after a crash. */
@@ -159,7 +164,11 @@ static reconnect_connector_t live_connector(worker_t *worker) {
 
 static unsigned choices(const parameter_t *parameter) {
     switch (parameter->kind) {
-    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: return 8;
+    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: case REPLAY: return 8;
+    case UNIT: return 6;
+    case TIMES: return 4;
+    case OPERATIONS: return 9;
+    case TAKEN: return 2;
     case U16: case U32: case U64: return 4;
     case I32: case I64: return 5;
     case SIZE: return 4;
@@ -184,14 +193,17 @@ static void place(argument_t *argument, unsigned char *page, size_t size, int fi
 static void choose_handle(worker_t *worker, const parameter_t *parameter, unsigned choice, argument_t *argument) {
     uint64_t stale = parameter->kind == ENGINE ? stale_engine.id
                      : parameter->kind == PEER ? stale_peer.id
-                     : parameter->kind == CHANNEL ? stale_channel.id : stale_connector.id;
+                     : parameter->kind == CHANNEL ? stale_channel.id
+                     : parameter->kind == REPLAY ? stale_replay.id : stale_connector.id;
     uint64_t live = live_engine.id;
-    if (worker->everything) {
+    if (parameter->kind == REPLAY) {
+        live = live_replay.id;
+    } else if (worker->everything) {
         live = atomic_load(&shared_engine);
     }
     if (parameter->kind == CONNECTOR) {
         live = live_connector(worker).id;
-    } else if (parameter->kind != ENGINE) {
+    } else if (parameter->kind != ENGINE && parameter->kind != REPLAY) {
         live_peer(worker);
         live = parameter->kind == PEER ? worker->peer.id : worker->channel.id;
     }
@@ -213,6 +225,41 @@ static void choose_handle(worker_t *worker, const parameter_t *parameter, unsign
     argument->maybe = choice == 1 || choice == 3 || choice == 5 || choice == 6;
 }
 
+/* A name, text, key or position: absent, good, bad, or of the wrong size. */
+static void choose_words(worker_t *worker, const char **words, size_t *size) {
+    static const char *const texts[] = {"room", "user", "other", "{", "\xff\xfe", "a\nb", "",
+                                        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAA"};
+    *words = next(worker) % 8 == 0 ? NULL : texts[next(worker) % 2 == 0 ? next(worker) % 3 : next(worker) % 9];
+    *size = *words == NULL ? (next(worker) % 4 == 0 ? SIZE_MAX : next(worker) % 300) : strlen(*words);
+}
+
+static void make_operations(worker_t *worker, unsigned char *memory, size_t count) {
+    for (size_t index = 0; index < count; index++) {
+        reconnect_replay_operation_t operation;
+        const char *words;
+        memset(&operation, 0, sizeof operation);
+        operation.type = (uint32_t)(next(worker) % 32 == 0 ? next(worker) : next(worker) % 11);
+        operation.flags = next(worker) % 8 == 0 ? (uint32_t)next(worker) : (uint32_t)(next(worker) % 3);
+        operation.tag = next(worker);
+        choose_words(worker, &operation.room, &operation.room_size);
+        choose_words(worker, &operation.user, &operation.user_size);
+        choose_words(worker, &operation.to, &operation.to_size);
+        choose_words(worker, &operation.position, &operation.position_size);
+        choose_words(worker, &operation.token, &operation.token_size);
+        choose_words(worker, &words, &operation.size);
+        operation.data = words;
+        choose_words(worker, &words, &operation.key_size);
+        operation.key = words;
+        operation.generation = next(worker);
+        operation.negotiation = next(worker);
+        operation.format = (uint32_t)(next(worker) % 4);
+        operation.kind = (uint32_t)(next(worker) % 5);
+        operation.lifetime_ms = (uint32_t)next(worker);
+        operation.latency_ms = next(worker) % 4 == 0 ? -1 : (double)next(worker);
+        memcpy(memory + index * sizeof operation, &operation, sizeof operation);
+    }
+}
+
 static void choose(worker_t *worker, const function_t *function, unsigned index, unsigned choice,
                    argument_t *arguments) {
     static const char *const texts[] = {
@@ -225,7 +272,7 @@ static void choose(worker_t *worker, const function_t *function, unsigned index,
     memset(argument, 0, sizeof *argument);
     argument->unit = 1;
     switch (parameter->kind) {
-    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: choose_handle(worker, parameter, choice, argument); break;
+    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: case REPLAY: choose_handle(worker, parameter, choice, argument); break;
     case U16: argument->value.u16 = (uint16_t[]){0, 1, 2, UINT16_MAX}[choice]; break;
     case U32: argument->value.u32 = (uint32_t[]){0, 1, 2, UINT32_MAX}[choice]; break;
     case U64: argument->value.u64 = (uint64_t[]){0, 1, 7, UINT64_MAX}[choice]; break;
@@ -238,6 +285,28 @@ static void choose(worker_t *worker, const function_t *function, unsigned index,
         } else {
             size_t most = arguments[index - 1].capacity / arguments[index - 1].unit;
             argument->value.size = (size_t[]){0, most > 0 ? 1 : 0, most, most / 2}[choice];
+        }
+        break;
+    case UNIT: {
+        size_t one = function->parameters[index - 1].size;
+        argument->value.size = (size_t[]){0, 1, one - 8, one, 2 * one, SIZE_MAX}[choice];
+        break;
+    }
+    case TIMES: {
+        /* Never more than there is, but anything for NULL. */
+        size_t unit = arguments[index - 1].value.size, most;
+        if (arguments[index - 2].memory == NULL) {
+            argument->value.size = (size_t[]){0, 1, (size_t)1 << 40, SIZE_MAX}[choice];
+            break;
+        }
+        most = unit == 0 ? 1 : arguments[index - 2].capacity / unit;
+        argument->value.size = (size_t[]){0, most > 0 ? 1 : 0, most, most / 2}[choice];
+        break;
+    }
+    case OPERATIONS:
+        if (choice > 0) {
+            place(argument, page, 8 * parameter->size, 0);
+            make_operations(worker, argument->memory, 8);
         }
         break;
     case BYTES:
@@ -273,7 +342,7 @@ static void choose(worker_t *worker, const function_t *function, unsigned index,
         place(argument, page, size < 4 ? 4 : size > parameter->size ? parameter->size : size, 0);
         memcpy(argument->memory, &size, sizeof size);
         break;
-    case EVENTS: case OUT:
+    case EVENTS: case OUT: case TAKEN:
         if (choice > 0) {
             place(argument, page, parameter->kind == EVENTS && choice == 2 ? 8 * parameter->size : parameter->size,
                   0xA5);
@@ -334,6 +403,20 @@ static void undo(const function_t *function, const argument_t *arguments) {
         reconnect_connector_t connector;
         memcpy(&connector, last->memory, sizeof connector);
         reconnect_connector_close(connector);
+    } else if (strcmp(function->name, "reconnect_replay_create") == 0 ||
+               strcmp(function->name, "reconnect_replay_create_from_env") == 0) {
+        reconnect_replay_t replay;
+        memcpy(&replay, last->memory, sizeof replay);
+        reconnect_replay_destroy(replay);
+    } else if (strcmp(function->name, "reconnect_replay_poll") == 0) {
+        /* Whatever the size of an event: its batch lies at the same place. */
+        size_t count, place = offsetof(reconnect_replay_event_t, batch);
+        uint64_t batch;
+        memcpy(&count, last->memory, sizeof count);
+        if (count > 0 && arguments[1].memory != NULL && arguments[2].value.size >= place + sizeof batch) {
+            memcpy(&batch, arguments[1].memory + place, sizeof batch);
+            reconnect_replay_release((reconnect_replay_t){arguments[0].value.u64}, batch);
+        }
     } else if (strcmp(function->name, "reconnect_poll") == 0) {
         size_t count;
         reconnect_event_t event;
@@ -350,13 +433,13 @@ static ffi_type handle_type = {0, 0, FFI_TYPE_STRUCT, handle_elements};
 
 static ffi_type *type_of(kind_t kind) {
     switch (kind) {
-    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: return &handle_type;
+    case ENGINE: case PEER: case CHANNEL: case CONNECTOR: case REPLAY: return &handle_type;
     case U16: return &ffi_type_uint16;
     case U32: return &ffi_type_uint32;
     case I32: return &ffi_type_sint32;
     case U64: return &ffi_type_uint64;
     case I64: return &ffi_type_sint64;
-    case SIZE: return sizeof(size_t) == 8 ? &ffi_type_uint64 : &ffi_type_uint32;
+    case SIZE: case UNIT: case TIMES: return sizeof(size_t) == 8 ? &ffi_type_uint64 : &ffi_type_uint32;
     default: return &ffi_type_pointer;
     }
 }
@@ -380,14 +463,16 @@ static void describe(const function_t *function, const argument_t *arguments) {
 /* Whether a call may be made at all: a wait without limit on a live engine never ends, and destroying the live
    engine ends the sweep. */
 static bool sensible(const worker_t *worker, const function_t *function, const argument_t *arguments) {
-    if (function->count == 0 || function->parameters[0].kind != ENGINE) {
+    if (function->count == 0 || (function->parameters[0].kind != ENGINE && function->parameters[0].kind != REPLAY)) {
         return true;
     }
-    if (strcmp(function->name, "reconnect_engine_destroy") == 0) {
+    if (strcmp(function->name, "reconnect_engine_destroy") == 0 ||
+        strcmp(function->name, "reconnect_replay_destroy") == 0) {
         /* While engines come and go a made-up number can be the next one's. */
         return !arguments[0].live && !(worker->everything && arguments[0].maybe);
     }
-    if (!arguments[0].live || (worker->everything && arguments[0].value.u64 != live_engine.id)) {
+    if (!arguments[0].live || (worker->everything && function->parameters[0].kind == ENGINE &&
+                               arguments[0].value.u64 != live_engine.id)) {
         return true; /* in the churn an engine's end wakes every wait */
     }
     for (unsigned index = 0; index < function->count; index++) {
@@ -572,6 +657,11 @@ static bool make_handles(void) {
     status = reconnect_connector_create(stale_engine, NULL, &stale_connector, detail, sizeof detail);
     check(status == RECONNECT_OK, "a connector: %s %s", reconnect_status_name(status), detail);
     check(reconnect_engine_destroy(stale_engine) == RECONNECT_OK, "the end of all four");
+    status = reconnect_replay_create(NULL, &stale_replay, detail, sizeof detail);
+    check(status == RECONNECT_OK, "a replay buffer: %s %s", reconnect_status_name(status), detail);
+    check(reconnect_replay_destroy(stale_replay) == RECONNECT_OK, "its end");
+    status = reconnect_replay_create(NULL, &live_replay, detail, sizeof detail);
+    check(status == RECONNECT_OK, "a second replay buffer");
     status = reconnect_engine_create(NULL, &live_engine, detail, sizeof detail);
     atomic_store(&shared_engine, live_engine.id);
     return check(status == RECONNECT_OK, "a second engine");
@@ -740,13 +830,14 @@ static void run_fork(uint64_t seed) {
             for (unsigned number = 0; number < function->count; number++) {
                 kind_t kind = function->parameters[number].kind;
                 unsigned choice = kind == BYTES ? 3 : kind == CONFIG || kind == FILLED ? 6 : 2;
-                if (kind <= CONNECTOR) {
+                if (kind <= REPLAY) {
                     arguments[number].value.u64 = kind == ENGINE ? live_engine.id
                                                   : kind == PEER ? worker.peer.id
-                                                  : kind == CHANNEL ? worker.channel.id : worker.connector.id;
+                                                  : kind == CHANNEL ? worker.channel.id
+                                                  : kind == REPLAY ? live_replay.id : worker.connector.id;
                     continue;
                 }
-                choose(&worker, function, number, kind == I32 || kind == U32 || kind == I64 ? 1 : choice, arguments);
+                choose(&worker, function, number, kind == UNIT ? 3 : kind == I32 || kind == U32 || kind == I64 ? 1 : choice, arguments);
             }
             reconnect_status_t status = call(&worker, function, arguments);
             if (function->result == STATUS && status != RECONNECT_FORKED) {
@@ -762,7 +853,7 @@ static void run_fork(uint64_t seed) {
             memset(arguments, 0, sizeof arguments);
             for (unsigned number = 0; number < function->count; number++) {
                 kind_t kind = function->parameters[number].kind;
-                if (kind <= CONNECTOR) {
+                if (kind <= REPLAY) {
                     arguments[number].value.u64 = next(&worker) % 2 == 0 ? live_engine.id : next(&worker);
                     continue;
                 }

@@ -1,38 +1,40 @@
+package import Wire
+
 /// Writes Prometheus' text format 0.0.4, one family of samples after the other.
-struct Exposition {
-    enum Kind: String {
+package struct Exposition {
+    package enum Kind: String {
         case counter
         case gauge
         case histogram
     }
 
-    typealias Label = (name: String, value: String)
+    package typealias Label = (name: String, value: String)
 
-    private(set) var text = ""
+    package private(set) var text = ""
     private var name = ""
 
-    init() { text.reserveCapacity(32 * 1024) }
+    package init() { text.reserveCapacity(32 * 1024) }
 
     /// Begins a family. A name comes once.
-    mutating func family(_ name: String, _ kind: Kind, _ help: String) {
+    package mutating func family(_ name: String, _ kind: Kind, _ help: String) {
         self.name = name
         text += "# HELP \(name) \(Exposition.escaped(help, quotes: false))\n# TYPE \(name) \(kind.rawValue)\n"
     }
 
     /// A family of one sample without labels.
-    mutating func single(_ name: String, _ kind: Kind, _ help: String, _ value: some BinaryInteger) {
+    package mutating func single(_ name: String, _ kind: Kind, _ help: String, _ value: some BinaryInteger) {
         family(name, kind, help)
         sample(value)
     }
 
-    mutating func single(_ name: String, _ kind: Kind, _ help: String, _ value: Double) {
+    package mutating func single(_ name: String, _ kind: Kind, _ help: String, _ value: Double) {
         family(name, kind, help)
         sample(value)
     }
 
-    mutating func sample(_ value: some BinaryInteger, _ labels: Label...) { line("", labels, String(value)) }
+    package mutating func sample(_ value: some BinaryInteger, _ labels: Label...) { line("", labels, String(value)) }
 
-    mutating func sample(_ value: Double, _ labels: Label...) { line("", labels, Exposition.number(value)) }
+    package mutating func sample(_ value: Double, _ labels: Label...) { line("", labels, Exposition.number(value)) }
 
     mutating func sample(_ reading: Histogram.Reading, _ labels: Label...) {
         for (index, count) in reading.cumulative.enumerated() {
@@ -41,6 +43,19 @@ struct Exposition {
         }
         line("_sum", labels, Exposition.number(reading.sum.seconds))
         line("_count", labels, String(reading.count))
+    }
+
+    /// `counts`: how many were at most as long as the bound of the same place, and above the one before; the last one: longer
+    /// than all.
+    package mutating func histogram(bounds: [Duration], counts: [Int], sum: Duration) {
+        var total = 0
+        for (index, count) in counts.enumerated() {
+            total &+= count
+            let bound = index < bounds.count ? Exposition.number(bounds[index].seconds) : "+Inf"
+            line("_bucket", [("le", bound)], String(total))
+        }
+        line("_sum", [], Exposition.number(sum.seconds))
+        line("_count", [], String(total))
     }
 
     private mutating func line(_ suffix: String, _ labels: [Label], _ value: String) {
