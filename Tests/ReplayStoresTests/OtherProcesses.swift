@@ -77,6 +77,7 @@ private var environment: [String: String] { ProcessInfo.processInfo.environment 
         }
         switch environment["REPLAY_ROLE"] {
         case "file": try writeDurably(arguments[0], say)
+        case "full": try writeUntilFull(arguments[0], say)
         case "redis": try publishToRedis(UInt16(arguments[0]) ?? 0, arguments[1], Int(arguments[2]) ?? 0, say)
         default: Issue.record("an unknown role")
         }
@@ -103,6 +104,39 @@ private var environment: [String: String] { ProcessInfo.processInfo.environment 
                 say("\(published.position.sequence)")
             }
         }
+    }
+
+    /// No file of this process may grow beyond a limit; then it may.
+    private func writeUntilFull(_ path: String, _ say: (String) -> Void) throws {
+        signal(SIGXFSZ, SIG_IGN)
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(1), &limit)
+        let all = limit.rlim_cur
+        limit.rlim_cur = 2_000_000
+        setrlimit(__rlimit_resource_t(1), &limit)
+        let scene = try FileScene(path, clock: TestClock(), isDurable: true, Self.rooms)
+        let ann = try scene.join("ann")
+        let bob = try scene.join("bob")
+        let text = String(repeating: "x", count: 1_000)
+        var acknowledged: UInt64 = 0
+        var refusals = 0
+        while refusals < 3, acknowledged < 10_000 {
+            do {
+                let sequence = try scene.publish(text, from: ann)
+                guard sequence == acknowledged + 1 else { throw Overdue(what: "\(sequence) after \(acknowledged)") }
+                acknowledged = sequence
+            } catch Refusal.unavailable { refusals += 1 }
+        }
+        say("acknowledged \(acknowledged)")
+        limit.rlim_cur = all
+        setrlimit(__rlimit_resource_t(1), &limit)
+        say("next \(try scene.publish(text, from: ann))")
+        let operation = Replay.Operation.recover(
+            bob.membership, generation: bob.joined.generation, .position(bob.position))
+        guard case .recovered(let recovery, let batch) = try scene.perform(operation) else {
+            throw Overdue(what: "a replay")
+        }
+        say("\(recovery.verdict) \(batch.count)")
     }
 
     private func publishToRedis(_ port: UInt16, _ name: String, _ count: Int, _ say: (String) -> Void) throws {
@@ -152,6 +186,16 @@ private var environment: [String: String] { ProcessInfo.processInfo.environment 
         #expect(back.batch.count >= acknowledged.count)
         #expect(back.batch.texts == (1...back.batch.count).map { "message \($0)" })
         #expect(back.batch.records.map(\.sequence) == Array(1...UInt64(back.batch.count)))
+    }
+
+    /// A full disk refuses, loses nothing, and is forgiven when there is space again.
+    @Test(.disabled(if: environment["REPLAY_ROLE"] != nil)) func aFullDiskLosesNothing() throws {
+        let scratch = try Scratch()
+        let other = try OtherProcess("full", scratch.file("rooms.db"), file: scratch.file("said"))
+        try other.wait("the verdict") { $0.count == 3 }
+        let count = try #require(Int(other.lines[0].split(separator: " ").last ?? ""))
+        #expect(count > 10 && count < 1_000)
+        #expect(other.lines[1] == "next \(count + 1)" && other.lines[2] == "recovered \(count + 1)")
     }
 
     /// Four processes, one room: the order of the numbers is the order in which messages are stored, and live.

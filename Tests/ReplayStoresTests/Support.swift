@@ -59,11 +59,7 @@ final class RedisScene {
 
     func waitUntilUp() throws { try states.wait("up") { $0.last == .up } }
     /// Until it is up now, whatever it was told before.
-    func waitForState() throws {
-        let before = states.all.count
-        if store.state == .up { return }
-        try states.wait("a state") { $0.count > before || store.state == .up }
-    }
+    func waitForState() throws { try states.wait("up now") { _ in store.state == .up } }
 
     func waitUntilDown() throws { try states.wait("down") { $0.last.map { $0 != .up } ?? false } }
 

@@ -47,6 +47,8 @@ public final class RedisClient: Sendable {
         public var lateReplies = 0
         public var refused = 0
         public var scriptsReloaded = 0
+        /// MOVED and ASK: this is not a client for a cluster.
+        public var redirections = 0
     }
 
     private let shared: RedisShared?
