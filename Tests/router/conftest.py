@@ -32,4 +32,4 @@ def room(request):
 
 def pytest_generate_tests(metafunc):
     if "browser_name" in metafunc.fixturenames:
-        metafunc.parametrize("browser_name", BROWSERS)
+        metafunc.parametrize("browser_name", BROWSERS, scope="module")

@@ -210,7 +210,7 @@ class Client:
 
     def hear(self, count=None):
         """The data of the next message, or of so many."""
-        messages = self.listen(count or 1)
+        messages = self.listen(1 if count is None else count)
         return messages[0]["data"] if count is None else [message["data"] for message in messages]
 
     def listen(self, count):

@@ -9,10 +9,19 @@ import pytest
 from routers import Router
 
 
-@pytest.fixture
-def browser(browser_name):
+@pytest.fixture(scope="module")
+def started(browser_name):
     with drivers.start(browser_name) as browser:
         yield browser
+
+
+@pytest.fixture
+def browser(started):
+    """A new tab; each router is an origin of its own."""
+    started.console()
+    tab = started.new_tab()
+    yield tab
+    tab.close_tab()
 
 
 @pytest.fixture
@@ -45,7 +54,7 @@ HELP = """
 
 
 def errors(browser):
-    return [entry["text"] for entry in browser.console() if entry["level"] == "error"]
+    return [entry["text"] for entry in browser.browser.console() if entry["level"] == "error"]
 
 
 def test_cut_off_and_back_complete(browser, demo):
@@ -145,12 +154,13 @@ def test_the_page_comes_back_by_itself_after_the_router_was_killed(browser, tmp_
 def test_two_windows_of_one_user_the_newest_counts(browser, demo):
     browser.navigate(demo.url + "?room=same")
     run(browser, "")
-    tab = browser.new_tab()
+    tab = browser.browser.new_tab()
     tab.navigate(demo.url + "?room=same")
     run(tab, 'await ada.send("hello"); await until(() => ben.messages.length === 1, "it");')
     found = run(browser, 'await until(() => text(ben, ".chip") === "ended", "the end"); return text(ada, ".chip");')
     assert found == "ended"
     assert run(tab, 'return text(ben, ".chip")') == "connected"
+    tab.close_tab()
 
 
 @pytest.mark.parametrize("width", [320, 390, 1000])

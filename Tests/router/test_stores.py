@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import threading
 import time
 
 import pytest
+from drivers import find
 from routers import PATIENCE, Client, Router, until
 from stores import Redis
 
 OPTIONS = ["--rate", 1e6, "--burst", 1_000_000, "--check-interval", 0.2]
+PATIENT = ["--store-timeout", 10]
+"""Where the store is there all the time: on a machine that is busy with other things it must not seem to be away."""
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +27,8 @@ def redis():
 @pytest.fixture(scope="module")
 def two(redis):
     """Two processes with one store."""
-    with Router(*OPTIONS, REDIS_URL=redis.url) as first, Router(*OPTIONS, "--store", redis.url) as second:
+    options = OPTIONS + PATIENT
+    with Router(*options, REDIS_URL=redis.url) as first, Router(*options, "--store", redis.url) as second:
         yield first, second
         for router in (first, second):
             assert router.alive(), "\n".join(router.lines()[-20:])
@@ -109,7 +116,7 @@ def test_back_and_forth_while_somebody_talks(two, room):
 
 
 def test_kill_9_of_one_process(redis, two, room):
-    with Router(*OPTIONS, REDIS_URL=redis.url) as router:
+    with Router(*OPTIONS, *PATIENT, REDIS_URL=redis.url) as router:
         ada, ben = two[0].client(room, "ada"), router.client(room, "ben")
         ada.say("one")
         assert ben.hear() == "one"
@@ -190,7 +197,7 @@ def test_a_store_that_is_killed_and_comes_back_empty(room):
             time.sleep(0.1)
         assert any(verdict and verdict.startswith("lost") for verdict in witness.verdicts), witness.verdicts
         # Everything is in order again.
-        assert until(lambda: witness.come_back() == "recovered" or witness.talk(1), lambda: witness.verdicts)
+        until(lambda: witness.come_back() == "recovered" or witness.talk(1), lambda: witness.verdicts)
         assert router.alive()
         assert any("store away" in line for line in router.lines()), router.lines()
         assert any("store present" in line for line in router.lines()), router.lines()
@@ -200,9 +207,7 @@ def test_a_store_that_is_flushed(redis, two, room):
     witness = Witness(two[0], two[1], room)
     witness.talk(5)
     assert witness.come_back() == "recovered"
-    import subprocess
-
-    subprocess.run(["redis-cli", "-p", str(redis.port), "FLUSHALL"], check=True, capture_output=True)
+    subprocess.run([find("redis-cli"), "-p", str(redis.port), "FLUSHALL"], check=True, capture_output=True)
     verdicts = []
     for turn in range(6):
         witness.talk(2)
@@ -210,18 +215,17 @@ def test_a_store_that_is_flushed(redis, two, room):
     assert "recovered" in verdicts, verdicts
 
 
-def test_a_store_that_pauses_holds_up_nothing(redis, two, room):
-    import subprocess
-
-    witness = Witness(two[0], two[0], room)
-    witness.talk(3)
-    subprocess.run(["redis-cli", "-p", str(redis.port), "CLIENT", "PAUSE", "1500", "ALL"], check=True)
-    begun = time.monotonic()
-    witness.talk(5)
-    witness.come_back()
-    took = time.monotonic() - begun
-    until(lambda: witness.come_back() == "recovered" or witness.talk(1), lambda: witness.verdicts)
-    assert took < PATIENCE
+def test_a_store_that_pauses_holds_up_nothing(room):
+    with Redis() as redis, Router(*OPTIONS, "--store", redis.url) as router:
+        witness = Witness(router, router, room)
+        witness.talk(3)
+        os.kill(redis.process.pid, signal.SIGSTOP)
+        try:
+            witness.talk(5)
+            assert witness.come_back() is not None
+        finally:
+            os.kill(redis.process.pid, signal.SIGCONT)
+        until(lambda: witness.come_back() == "recovered" or witness.talk(1), lambda: witness.verdicts)
 
 
 def test_without_any_store_at_the_start_rooms_work(room):
@@ -231,3 +235,40 @@ def test_without_any_store_at_the_start_rooms_work(room):
         assert witness.come_back() is not None
         witness.talk(2)
         witness.come_back()
+
+
+def test_connections_that_began_while_the_store_was_away_are_taken_over(room):
+    with Redis() as redis:
+        redis.end()
+        with Router(*OPTIONS, "--store", redis.url) as router, Router(*OPTIONS, "--store", redis.url) as other:
+            ada, ben = router.client(room, "ada"), router.client(room, "ben")
+            ada.say("without")
+            assert ben.hear() == "without"
+            redis.start()
+
+            def shared():
+                """The other process knows of both: the store has them."""
+                return all(
+                    other.ask(f"webrtc/rooms/{room}/reconnection-state", user)[0] == 200 for user in ("ada", "ben")
+                )
+
+            def nudge():
+                for client in (ada, ben):
+                    try:
+                        client.pong()
+                    except Exception:
+                        client.join()
+                time.sleep(0.1)
+
+            until(lambda: shared() or nudge(), lambda: router.lines() + other.lines())
+            for client in (ada, ben):
+                nudge()
+                if client.returned is not None:
+                    assert client.returned["recovered"] is False  # nobody can prove that nothing was said elsewhere
+            ada.say("with")
+            ben.wait(lambda: ben.heard, "the message")
+            assert ben.heard[-1]["data"] == "with"
+            ben.cut()
+            ada.say("missed")
+            ben.join(other)
+            assert ben.returned["recovered"] is True and ben.hear() == "missed"

@@ -106,15 +106,12 @@ class Connection:
         """Queues a frame."""
         self._put(dumps(frame), "", "")
 
-    def deliver(self, message: LiveMessage) -> None:
-        """A live message of the room."""
+    def deliver(self, message: LiveMessage, text: str | None) -> None:
+        """A live message of the room, and how clients get it."""
         if not self.live or message.sequence <= self.sequence:
             return
         self.sequence, self.position = message.sequence, message.position
-        text = None
-        if message.user != self.user and message.to in (None, self.user):
-            text = numbered(message.sequence, message.data)
-        if text is not None:
+        if text is not None and message.user != self.user and message.to in (None, self.user):
             self.skipped = 0
             self._put("", text, message.position)
             return
@@ -255,8 +252,9 @@ class Room:
 
     def take(self, event: LiveMessage | GapEvent | ReturnedEvent) -> None:
         if isinstance(event, LiveMessage):
+            text = numbered(event.sequence, event.data)
             for connection in self.connections:
-                connection.deliver(event)
+                connection.deliver(event, text)
         elif isinstance(event, GapEvent):
             for connection in self.connections:
                 connection.recover()

@@ -533,6 +533,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, Settings]:
     )
     parser.add_argument("--cors", action="append", default=[], metavar="ORIGIN", help="another allowed origin")
     parser.add_argument("--store", metavar="URL", help="sqlite:PATH, redis://..., rediss://... (default: memory)")
+    parser.add_argument("--store-timeout", type=positive, default=0, metavar="S", help="... an answer of it (0.05)")
     parser.add_argument("--window", type=count, default=0, metavar="N", help="messages kept per room (default 50)")
     parser.add_argument("--message-ttl", type=positive, default=0, metavar="S", help="... and how long (default 300)")
     parser.add_argument("--state-ttl", type=positive, default=0, metavar="S", help="how long users are remembered")
@@ -561,6 +562,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, Settings]:
         burst=options.burst,
         config=libreconnect.ReplayConfig(
             store=options.store,
+            store_timeout=options.store_timeout,
             window=options.window,
             message_ttl=options.message_ttl,
             state_ttl=options.state_ttl,

@@ -70,11 +70,11 @@ class Backlog:
         kept: deque[ReplayEvent] = deque()
         rooms: set[str] = set()
         for event in self.events:
-            if not isinstance(event, LiveMessage):
+            if not isinstance(event, (LiveMessage, GapEvent)):
                 kept.append(event)
             elif event.room not in rooms:
                 rooms.add(event.room)
-                kept.append(GapEvent(event.room, LossReason.LIMIT))
+                kept.append(event if isinstance(event, GapEvent) else GapEvent(event.room, LossReason.LIMIT))
         self.events = kept
         self._messages = self._size = 0
 
