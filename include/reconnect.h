@@ -58,7 +58,7 @@ enum {
     RECONNECT_CLOSED = -5,               /* the channel or peer is closing */
     RECONNECT_TOO_LARGE = -6,            /* the message is larger than the receiver accepts */
     RECONNECT_LIMIT = -7,                /* as many peers, connectors, channels, rooms or
-                                           members as the configuration allows */
+                                         members as the configuration allows */
     RECONNECT_MALFORMED_JSON = -8,       /* the detail names the member, or line and column */
     RECONNECT_MALFORMED_SDP = -9,        /* the detail names the line */
     RECONNECT_UNACCEPTABLE = -10,        /* a valid description that cannot be accepted; the detail says why */
