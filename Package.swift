@@ -21,6 +21,9 @@ let withoutExclusivityChecks = SwiftSetting.unsafeFlags(
 /// For what does not run per message: the library's size matters more than these modules' time.
 let small = SwiftSetting.unsafeFlags(["-Osize"], .when(configuration: .release))
 
+/// A copy of the Swift runtime's static library to link instead of the toolchain's: scripts/build makes a smaller one.
+let runtime = Context.environment["RECONNECT_SWIFT_RUNTIME"].map { [$0] } ?? []
+
 func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
     .testTarget(
         name: name + "Tests", dependencies: dependencies, path: "Tests/\(name)Tests", exclude: exclude,
@@ -92,7 +95,7 @@ let package = Package(
         .target(
             name: "libreconnect", dependencies: ["ReconnectABI"], exclude: ["reconnect.map"], swiftSettings: settings,
             linkerSettings: [
-                .unsafeFlags([
+                .unsafeFlags(runtime + [
                     "-static-stdlib", "-use-ld=lld",
                     "-Xlinker", "-soname=libreconnect.so.1",
                     "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/libreconnect/reconnect.map",
