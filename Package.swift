@@ -118,6 +118,7 @@ let package = Package(
         tests("Replay", ["Replay", "Wire"]),
         tests("Storage", ["Storage", "Wire"]),
         tests("ReplayStores", ["ReplayStores", "Replay", "Storage", "Wire"]),
+        tests("ReplayHost", ["ReplayHost", "Engine", "Replay"]),
         tests("Engine", ["Engine", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "Wire"]),
     ]
 )
