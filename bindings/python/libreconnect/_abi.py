@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Sequence
-from ctypes import POINTER, c_char, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint16, c_uint32, c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    c_char,
+    c_char_p,
+    c_double,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from typing import Any
 
 ABI_MAJOR = 1
@@ -35,6 +49,34 @@ INTERFACES_TEMPORARY, INTERFACES_DEPRECATED, INTERFACES_BRIDGES, INTERFACES_LOOP
     EVENT_CERTIFICATE,
     EVENT_STORE,
 ) = range(1, 19)
+
+(
+    REPLAY_PUBLISH,
+    REPLAY_JOIN,
+    REPLAY_RECOVER,
+    REPLAY_ACKNOWLEDGE,
+    REPLAY_DROP,
+    REPLAY_LEAVE,
+    REPLAY_STATE_OF,
+    REPLAY_QUALITY,
+    REPLAY_SUBSCRIBE,
+    REPLAY_UNSUBSCRIBE,
+) = range(1, 11)
+(
+    REPLAY_EVENT_MESSAGE,
+    REPLAY_EVENT_GAP,
+    REPLAY_EVENT_STORE,
+    REPLAY_EVENT_RETURNED,
+    REPLAY_EVENT_LOG,
+) = range(32, 37)
+REPLAY_RESUME, REPLAY_PRIORITY, REPLAY_DUPLICATE, REPLAY_RECONNECTION, REPLAY_CONNECTED, REPLAY_DEGRADED = (
+    1,
+    2,
+    4,
+    8,
+    16,
+    32,
+)
 
 
 class EngineHandle(ctypes.Structure):
@@ -203,6 +245,92 @@ class PeerStatistics(ctypes.Structure):
     ]
 
 
+class ReplayHandle(ctypes.Structure):
+    _fields_ = [("id", c_uint64)]
+
+
+class ReplayConfig(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("window", c_uint32),
+        ("max_window", c_uint32),
+        ("message_ttl_ms", c_uint32),
+        ("state_ttl_ms", c_uint32),
+        ("max_message_size", c_uint32),
+        ("max_room_bytes", c_uint64),
+        ("max_bytes", c_uint64),
+        ("max_rooms", c_uint32),
+        ("max_members", c_uint32),
+        ("max_members_per_room", c_uint32),
+        ("max_kept", c_uint32),
+        ("max_batch", c_uint32),
+        ("max_batch_bytes", c_uint32),
+        ("recoveries_per_second", c_uint32),
+        ("recovery_burst", c_uint32),
+        ("trust_users", c_uint32),
+        ("replay_kept_on_loss", c_uint32),
+        ("max_keys", c_uint32),
+        ("key_ttl_ms", c_uint32),
+        ("store", c_char_p),
+        ("prefix", c_char_p),
+        ("store_timeout_ms", c_uint32),
+        ("durability", c_uint32),
+        ("breaker_window_ms", c_uint32),
+        ("breaker_operations", c_uint32),
+        ("breaker_percent", c_uint32),
+        ("breaker_open_ms", c_uint32),
+        ("secret", c_char_p),
+        ("secret_size", c_size_t),
+        ("compression", c_uint32),
+        ("max_pending", c_uint32),
+        ("latency_ms", c_double * 2),
+        ("loss_percent", c_double * 2),
+        ("jitter_ms", c_double * 2),
+        ("bandwidth_kbps", c_double * 2),
+        ("hysteresis", c_double),
+    ]
+
+
+class ReplayStatistics(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("store", c_uint32),
+        ("rooms", c_uint64),
+        ("members", c_uint64),
+        ("bytes_held", c_uint64),
+        ("published", c_uint64),
+        ("duplicates", c_uint64),
+        ("joins", c_uint64),
+        ("fresh", c_uint64),
+        ("recovered", c_uint64),
+        ("recovered_empty", c_uint64),
+        ("lost", c_uint64 * 7),
+        ("messages_replayed", c_uint64),
+        ("messages_live", c_uint64),
+        ("gaps", c_uint64),
+        ("throttled", c_uint64),
+        ("store_operations", c_uint64),
+        ("store_failures", c_uint64),
+        ("without_store", c_uint64),
+        ("events_queued", c_uint64),
+    ]
+
+
+# Operations and events of replay buffers come and go by the thousand: these are packed and unpacked whole, which costs
+# a tenth of going through a ctypes.Structure member by member. "@" aligns as C does.
+#
+# type, flags, tag, seven pointers with their sizes (room, user, to, data, position, token, key), generation,
+# negotiation, format, kind, lifetime_ms, reserved0, latency_ms, loss_percent, jitter_ms, bandwidth_kbps, reserved
+REPLAY_OPERATION = struct.Struct("@IIQPNPNPNPNPNPNPNQQIIIIdddd64x")
+# type, status, tag, batch, sequence, generation, replaced, flags, verdict, reason, problem, messages, message_count,
+# skipped, six pointers with their sizes (position, token, data, room, user, to), state, disconnect_ms, retry_after_ms,
+# format, kind, quality, negotiation, number, reserved
+REPLAY_EVENT = struct.Struct("@IiQQQQQIIIIPNQPNPNPNPNPNPNPqIIIIQq24x")
+# sequence, data, size, negotiation, format, kind, reserved
+REPLAY_MESSAGE = struct.Struct("@QPNQII8x")
+# last_sequence, last_seen_ms, disconnect_ms, connected, quality, connections, reserved
+REPLAY_STATE = struct.Struct("@QqqIII4x")
+
 _detail = (c_char_p, c_size_t)
 
 # Name: parameters, result.
@@ -251,4 +379,19 @@ SIGNATURES: dict[str, tuple[Sequence[Any], Any]] = {
     "reconnect_connector_cache": ((ConnectorHandle, c_char_p, c_size_t, POINTER(c_size_t)), c_int32),
     "reconnect_connector_forget": ((ConnectorHandle,), c_int32),
     "reconnect_connector_close": ((ConnectorHandle,), c_int32),
+    "reconnect_replay_create": ((POINTER(ReplayConfig), POINTER(ReplayHandle), *_detail), c_int32),
+    "reconnect_replay_create_from_env": ((POINTER(ReplayConfig), POINTER(ReplayHandle), *_detail), c_int32),
+    "reconnect_replay_destroy": ((ReplayHandle,), c_int32),
+    "reconnect_replay_submit": (
+        (ReplayHandle, c_char_p, c_size_t, c_size_t, POINTER(c_size_t), *_detail),
+        c_int32,
+    ),
+    "reconnect_replay_poll": (
+        (ReplayHandle, c_void_p, c_size_t, c_size_t, c_int32, POINTER(c_size_t)),
+        c_int32,
+    ),
+    "reconnect_replay_release": ((ReplayHandle, c_uint64), c_int32),
+    "reconnect_replay_event_fd": ((ReplayHandle, POINTER(c_int)), c_int32),
+    "reconnect_replay_statistics": ((ReplayHandle, POINTER(ReplayStatistics)), c_int32),
+    "reconnect_replay_metrics": ((ReplayHandle, c_char_p, c_size_t, POINTER(c_size_t)), c_int32),
 }

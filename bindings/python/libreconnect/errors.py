@@ -48,6 +48,12 @@ class Status(enum.IntEnum):
     SIGNALING_FAILED = -56
     TICKET_REFUSED = -57
     CHANNEL_REFUSED = -60
+    UNKNOWN_ROOM = -70
+    UNKNOWN_USER = -71
+    UNKNOWN_RECIPIENT = -72
+    STALE = -73
+    THROTTLED = -74
+    UNAVAILABLE = -75
 
 
 class ReconnectError(Exception):
@@ -115,7 +121,7 @@ class TooLargeError(ReconnectError):
 
 
 class LimitError(ReconnectError):
-    """There are as many peers or channels as the configuration allows."""
+    """There are as many peers, connectors or channels as the configuration allows."""
 
     default_status = Status.LIMIT
 
@@ -304,6 +310,43 @@ class ChannelRefusedError(ReconnectError):
     """The other side broke the channel protocol (RFC 8832)."""
 
     default_status = Status.CHANNEL_REFUSED
+
+
+class UnknownRoomError(ReconnectError):
+    """Nobody has joined the room, or the last one has left it."""
+
+    default_status = Status.UNKNOWN_ROOM
+
+
+class UnknownUserError(ReconnectError):
+    """The user is not a member of the room."""
+
+    default_status = Status.UNKNOWN_USER
+
+
+class UnknownRecipientError(ReconnectError):
+    """The recipient is not a member of the room: nobody could ever come back for the message."""
+
+    default_status = Status.UNKNOWN_RECIPIENT
+
+
+class StaleError(ReconnectError):
+    """A newer connection of the same user took over."""
+
+    default_status = Status.STALE
+
+
+class ThrottledError(ReconnectError):
+    """Too many come back at once: again after `retry_after` seconds, which differ from one to the next."""
+
+    default_status = Status.THROTTLED
+    retry_after: float = 0.0
+
+
+class UnavailableError(ReconnectError):
+    """The store did not answer, and nothing else could."""
+
+    default_status = Status.UNAVAILABLE
 
 
 class LibraryNotFoundError(ImportError):
