@@ -45,6 +45,8 @@ let package = Package(
             name: "CJansson", path: "Sources/CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
         .systemLibrary(
             name: "CSQLite", path: "Sources/CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+        .systemLibrary(
+            name: "CZstandard", path: "Sources/CZstandard", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
 
         // Bytes, time, serial numbers, addresses.
         library("Wire", more: [withoutExclusivityChecks]),
@@ -67,6 +69,7 @@ let package = Package(
         library("Signaling", ["Wire", "CJansson"], more: [small]),
         library("Reload", ["Wire", "Signaling", "COpenSSL"], more: [small]),
         library("Replay", ["Wire", "COpenSSL"], more: [withoutExclusivityChecks]),
+        library("Compression", ["CZstandard"], more: [small]),
 
         // Databases: threads and sockets of their own.
         library("Storage", ["Wire", "CSystem", "COpenSSL", "CHiredis", "CSQLite"], more: [small]),
@@ -116,8 +119,10 @@ let package = Package(
         tests("Signaling", ["Signaling", "Wire"]),
         tests("Reload", ["Reload", "Signaling", "Wire"]),
         tests("Replay", ["Replay", "Wire"]),
+        tests("Compression", ["Compression", "Wire"]),
         tests("Storage", ["Storage", "Wire"]),
         tests("ReplayStores", ["ReplayStores", "Replay", "Storage", "Wire"]),
+        tests("ReplayHost", ["ReplayHost", "Engine", "Replay"]),
         tests("Engine", ["Engine", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "Wire"]),
     ]
 )

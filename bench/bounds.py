@@ -41,6 +41,7 @@ def check(results, ours):
         *reload_bounds(results),
         *load_bounds(results, ours),
         *flood_bounds(results),
+        *replay_bounds(results),
         size_bound(results),
     ]
 
@@ -143,6 +144,66 @@ def flood_bounds(results):
         ratio = max(own) / usual
         value = f"{ratio:.1f} times ({max(own):.0f} and {usual:.0f}); {max(own) / best:.1f} times pion's best setting"
         bounds.append(Bound(name, limit, value, ratio >= factor))
+    return bounds
+
+
+def replay_bounds(results):
+    """Replay buffers: per core in memory, as shares of redis-benchmark and multiples of the plain design in Redis."""
+    report = results.get("replay", {})
+    memory = [row for row in report.get("memory", []) if row["message_bytes"] == 200]
+    bounds = []
+    for name, figure, least in (
+        ("replay in memory, publishes of 200 bytes", "publish_per_cpu_s", 1_000_000),
+        ("replay in memory, recoveries of 20 messages", "recover_per_cpu_s", 500_000),
+    ):
+        limit = f"at least {least}/s per core"
+        bounds.append(
+            Bound(name, limit, f"{memory[0][figure]:.0f}/s", memory[0][figure] >= least)
+            if memory
+            else Bound(name, limit)
+        )
+    found = report.get("redis")
+    for operation, plural in (("publish", "publishes"), ("recover", "recoveries")):
+        for name, limit, figure, least in (
+            ("with redis-benchmark's", "at least 70 %", "share", 0.7),
+            ("with the plain design's", "at least 5 times", "times_plain", 5),
+        ):
+            name = f"replay in Redis, {plural} {name}"
+            if not found:
+                bounds.append(Bound(name, limit))
+                continue
+            value = found[operation][figure]
+            text = f"{value * 100:.0f} %" if least < 1 else f"{value:.1f} times"
+            bounds.append(Bound(name, limit, text, value >= least and not found[operation]["failed"]))
+    name, limit = "replay in Redis, round trips", "one for each operation"
+    if found:
+        trips = [found[operation]["round_trips"] for operation in ("publish", "recover")]
+        single = max(trips) <= 1.01 and found["commands_seen"] == 2
+        bounds.append(Bound(name, limit, ", ".join(f"{each:.3f}" for each in trips), single))
+    else:
+        bounds.append(Bound(name, limit))
+    name, limit = "replay from Python, 50 missed messages", "median under 1 ms"
+    from_python = report.get("python", {}).get("memory")
+    if from_python:
+        bounds.append(Bound(name, limit, f"{from_python['median_ms']:.3f} ms", from_python["median_ms"] < 1))
+    else:
+        bounds.append(Bound(name, limit))
+    name, limit = "replay in Redis, order with four publishers", "none out of order, none missing"
+    ordered = report.get("order", {}).get("ours")
+    if ordered:
+        missed = ordered["messages"] - ordered["received"]
+        wrong = ordered["disordered"] + ordered["gaps"] + ordered["failed"] + missed
+        bounds.append(Bound(name, limit, f"{wrong} of {ordered['messages']}", wrong == 0))
+    else:
+        bounds.append(Bound(name, limit))
+    name, limit = "replay in Redis, a storm", "everybody recovered"
+    storms = [row for row in report.get("storm", []) if row["who"] == "libreconnect"]
+    if storms:
+        row = storms[0]
+        value = f"{row['recovered']} of {row['users']}, {row['reads_per_room']:.2f} reads for a room"
+        bounds.append(Bound(name, limit, value, row["recovered"] == row["users"]))
+    else:
+        bounds.append(Bound(name, limit))
     return bounds
 
 

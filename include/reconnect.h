@@ -57,7 +57,8 @@ enum {
     RECONNECT_WOULD_BLOCK = -4,          /* the send queue is full; wait for RECONNECT_EVENT_BUFFERED_LOW */
     RECONNECT_CLOSED = -5,               /* the channel or peer is closing */
     RECONNECT_TOO_LARGE = -6,            /* the message is larger than the receiver accepts */
-    RECONNECT_LIMIT = -7,                /* as many peers or channels as the configuration allows */
+    RECONNECT_LIMIT = -7,                /* as many peers, connectors, channels, rooms or
+                                         members as the configuration allows */
     RECONNECT_MALFORMED_JSON = -8,       /* the detail names the member, or line and column */
     RECONNECT_MALFORMED_SDP = -9,        /* the detail names the line */
     RECONNECT_UNACCEPTABLE = -10,        /* a valid description that cannot be accepted; the detail says why */
@@ -162,7 +163,7 @@ typedef struct reconnect_engine_config {
     uint16_t port;                  /* UDP port; 0: any free one */
     uint16_t reserved0;
     uint32_t log_level;             /* RECONNECT_LOG_... */
-    uint32_t max_peers;             /* default 10000 */
+    uint32_t max_peers;             /* default 10000; bounds connectors too */
     uint32_t max_channels;          /* per peer; default 1024 */
     uint64_t max_message_size;      /* largest message accepted from others; default 262144, at most 16777216 */
     uint64_t send_high_water;       /* per channel: at this many queued bytes reconnect_send() answers

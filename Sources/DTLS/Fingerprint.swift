@@ -1,3 +1,5 @@
+import Wire
+
 /// The hash functions accepted for certificate fingerprints, weakest first.
 /// RFC 8122 section 5 names more; MD2, MD5, SHA-1 and SHA-224 are refused.
 public enum HashAlgorithm: Int, CaseIterable, Comparable, Sendable {
@@ -59,7 +61,7 @@ public struct Fingerprint: Hashable, Sendable {
                 guard character == UInt8(ascii: ":") else { return nil }
                 continue
             }
-            guard let digit = Fingerprint.hexadecimalDigit(character) else { return nil }
+            guard let digit = character.hexadecimalValue else { return nil }
             digits = digits << 4 | digit
             if offset % 3 == 1 { bytes.append(digits) }
         }
@@ -77,15 +79,6 @@ public struct Fingerprint: Hashable, Sendable {
             text.append(digits[Int(byte & 15)])
         }
         return String(decoding: text, as: UTF8.self)
-    }
-
-    private static func hexadecimalDigit(_ character: UInt8) -> UInt8? {
-        switch character {
-        case 0x30...0x39: character &- 0x30
-        case 0x41...0x46: character &- 0x41 &+ 10
-        case 0x61...0x66: character &- 0x61 &+ 10
-        default: nil
-        }
     }
 }
 

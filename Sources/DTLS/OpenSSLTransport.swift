@@ -116,29 +116,27 @@ public final class OpenSSLTransport: SecureTransport {
     }
 
     public func pollTransmit(into output: inout OutputRawSpan) -> Bool {
-        unsafe output.withUnsafeMutableBytes { buffer, count in
-            guard let base = buffer.baseAddress else { return false }
-            let length = unsafe dtls_poll_transmit(connection, base + count, buffer.count - count)
-            count += length
-            return length > 0
-        }
+        append(to: &output) { unsafe dtls_poll_transmit(connection, $0, $1) }
     }
 
     public func seal(_ plaintext: RawSpan, into output: inout OutputRawSpan) -> Bool {
-        unsafe output.withUnsafeMutableBytes { buffer, count in
-            guard let base = buffer.baseAddress else { return false }
-            let length = unsafe plaintext.withUnsafeBytes { plaintext in
-                unsafe dtls_seal(connection, plaintext.baseAddress, plaintext.count, base + count, buffer.count - count)
-            }
-            count += length
-            return length > 0
+        append(to: &output) { base, room in
+            unsafe plaintext.withUnsafeBytes { unsafe dtls_seal(connection, $0.baseAddress, $0.count, base, room) }
         }
     }
 
     public func read(into output: inout OutputRawSpan) -> Bool {
+        append(to: &output) { unsafe dtls_read(connection, $0, $1) }
+    }
+
+    /// False if `write`, which answers how many bytes it wrote, had none.
+    @inline(__always)
+    private func append(
+        to output: inout OutputRawSpan, _ write: (_ base: UnsafeMutableRawPointer, _ room: Int) -> Int
+    ) -> Bool {
         unsafe output.withUnsafeMutableBytes { buffer, count in
             guard let base = buffer.baseAddress else { return false }
-            let length = unsafe dtls_read(connection, base + count, buffer.count - count)
+            let length = unsafe write(base + count, buffer.count - count)
             count += length
             return length > 0
         }

@@ -1,4 +1,5 @@
 import CSystem
+import Storage
 import Wire
 
 /// The addresses that this machine can offer.
@@ -10,7 +11,7 @@ enum AddressBook {
         switch NetworkSnapshot.read() {
         case .complete(let snapshot), .partial(let snapshot): return snapshot.offered(policy)
         case .failed(let error):
-            let reason = unsafe String(cString: cs_error_text(error))
+            let reason = String(systemError: error)
             throw Failure(Status(systemError: error), "cannot list the machine's addresses: \(reason)")
         }
     }

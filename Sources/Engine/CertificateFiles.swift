@@ -1,5 +1,6 @@
 import CSystem
 import DTLS
+import Storage
 import Wire
 
 /// The files of an engine's certificates, and what it says when they cannot be used.
@@ -107,17 +108,16 @@ struct CertificateFiles: Sendable {
     }
 
     private static func failure(_ error: CertificateFileError, path: String) -> Failure {
-        func system(_ number: Int32) -> String { unsafe String(cString: cs_error_text(number)) }
         return switch error {
         case .directoryMissing: Failure(.storage, "the directory of the certificate file \(path) does not exist")
         case .unreadable(let number) where Int(number) == CS_EACCES || Int(number) == CS_EPERM:
-            Failure(.noPermission, "the certificate file \(path) cannot be read: \(system(number))")
+            Failure(.noPermission, "the certificate file \(path) cannot be read: \(String(systemError: number))")
         case .unreadable(let number):
-            Failure(.certificateUnusable, "the certificate file \(path) cannot be read: \(system(number))")
+            Failure(.certificateUnusable, "the certificate file \(path) cannot be read: \(String(systemError: number))")
         case .unwritable(let number) where Int(number) == CS_EACCES || Int(number) == CS_EPERM:
-            Failure(.noPermission, "the certificate file \(path) cannot be written: \(system(number))")
+            Failure(.noPermission, "the certificate file \(path) cannot be written: \(String(systemError: number))")
         case .unwritable(let number):
-            Failure(.storage, "the certificate file \(path) cannot be written: \(system(number))")
+            Failure(.storage, "the certificate file \(path) cannot be written: \(String(systemError: number))")
         case .diskFull: Failure(.storage, "the certificate file \(path) cannot be written: the disk is full")
         case .malformed:
             Failure(

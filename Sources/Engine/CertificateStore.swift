@@ -1,5 +1,6 @@
 import CSystem
 import DTLS
+import Storage
 import Wire
 
 /// The engine's certificates over its life: from their files or made now, replaced in time, kept as long as they are

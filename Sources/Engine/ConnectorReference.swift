@@ -88,6 +88,21 @@ extension Engine {
         {
             throw Failure(.invalidArgument, "channel id \(ControlMessage.stream) is the control channel's")
         }
+        // Each of them is there for a peer.
+        guard counters.connectors.wrappingAdd(1, ordering: .relaxed).newValue <= self.configuration.maximumPeers else {
+            counters.connectors.wrappingSubtract(1, ordering: .relaxed)
+            throw Failure(
+                .limit, "there are as many connectors as max_peers allows: \(self.configuration.maximumPeers)")
+        }
+        do throws(Failure) {
+            return try makeConnector(configuration)
+        } catch {
+            counters.connectors.wrappingSubtract(1, ordering: .relaxed)
+            throw error
+        }
+    }
+
+    private func makeConnector(_ configuration: ConnectorConfiguration) throws(Failure) -> UInt64 {
         let cache = caches.open(configuration.cachePath, self)
         let made = HandleTable.shared.insert { number in
             let entry = ConnectorEntry(handle: number, configuration: configuration, cache: cache, engine: self)

@@ -3,6 +3,7 @@ import Synchronization
 /// Counters that the loop writes and every thread may read.
 final class Counters: Sendable {
     let peers = Atomic<Int>(0)
+    let connectors = Atomic<Int>(0)
     let sessions = Atomic<Int>(0)
     let answersFast = Atomic<UInt64>(0)
     let answersNormal = Atomic<UInt64>(0)

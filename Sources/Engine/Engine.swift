@@ -3,6 +3,7 @@ import DTLS
 import Reload
 import SDP
 import Signaling
+import Storage
 import Synchronization
 public import Wire
 
@@ -19,9 +20,9 @@ public final class Engine: Sendable {
     let certificates: CertificateStore
     private let logLevel: Atomic<UInt32>
     private let isStopped = Atomic<Bool>(false)
-    private let thread = Guarded<cs_thread?>(nil)
+    private let thread = Guarded<Worker?>(nil)
     /// Replaces the certificate; the last one that did.
-    private let keeper = Guarded<cs_thread?>(nil)
+    private let keeper = Guarded<Worker?>(nil)
     private let isKeeping = Atomic<Bool>(false)
 
     private init(
@@ -93,10 +94,10 @@ public final class Engine: Sendable {
         HandleTable.shared.remove(handle)
         inbox.push(.stop)
         let running = thread.withLock { $0.take() }
-        if let running { _ = cs_thread_join(running) }
+        running?.join()
         caches.stop()
         let keeping = keeper.withLock { $0.take() }
-        if let keeping { _ = cs_thread_join(keeping) }
+        keeping?.join()
         for command in inbox.close() { command.abandon() }
         events.close()
         return .ok
@@ -148,7 +149,7 @@ public final class Engine: Sendable {
     /// Replaces the certificate if it is time, on a thread of its own. Called by the loop.
     func maintainCertificates() {
         guard !isKeeping.exchange(true, ordering: .acquiringAndReleasing) else { return }
-        if let finished = keeper.withLock({ $0.take() }) { _ = cs_thread_join(finished) }
+        keeper.withLock({ $0.take() })?.join()
         let started = try? startThread { [self] in
             certificates.maintain(wallClock: Engine.wallClock) { change in
                 if change.isRotation || change.isFailure { series.rotated(succeeded: change.isRotation) }

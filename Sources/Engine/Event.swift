@@ -60,6 +60,11 @@ extension Payload {
 }
 
 extension Event {
+    mutating func fail(_ failure: Failure) {
+        status = failure.status
+        data = .text(failure.detail)
+    }
+
     static let returned: UInt32 = 1
     static let remote: UInt32 = 2
     static let unordered: UInt32 = 4

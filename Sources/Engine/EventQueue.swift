@@ -1,4 +1,5 @@
 import CSystem
+import Storage
 
 /// Events from the loop to the host: appended in batches, taken in batches, each batch kept until it is released.
 final class EventQueue: Sendable {

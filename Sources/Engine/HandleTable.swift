@@ -1,3 +1,5 @@
+import Storage
+
 /// What a handle stands for.
 enum HandleTarget {
     case engine(Engine)

@@ -1,4 +1,5 @@
 import CSystem
+import Storage
 import Synchronization
 import Wire
 

@@ -152,8 +152,7 @@ extension Loop {
             event.data = try Describing.json(offer: sdp)
             markDirty(connection)
         } catch {
-            event.status = error.status
-            event.data = .text(error.detail)
+            event.fail(error)
         }
         events.append(event)
     }
@@ -171,8 +170,7 @@ extension Loop {
             for channel in connection.channels.values { setLimit(of: channel.entry, connection) }
             markDirty(connection)
         } catch {
-            event.status = error.status
-            event.data = .text(error.detail)
+            event.fail(error)
         }
         events.append(event)
     }

@@ -19,7 +19,7 @@ final class TicketOffice {
     /// Those of a client that are not authenticated yet.
     var unproven: [ClientID: [Connection]] = [:]
     /// Whose tickets are worth nothing any more, until the last of them has expired.
-    private var revoked: [ClientID: Instant] = [:]
+    private var revoked = Revocations(capacity: 100_000)
     private let lifetime: Duration
 
     /// `lifetime`: no ticket lives longer.
@@ -32,18 +32,9 @@ final class TicketOffice {
         replays = ReplayFilter(lifetime: lifetime, using: &random)
     }
 
-    static let maximumRevoked = 100_000
+    func revoke(_ client: ClientID, now: Instant) { revoked.insert(client, until: now + lifetime, now: now) }
 
-    func revoke(_ client: ClientID, now: Instant) {
-        if revoked.count >= TicketOffice.maximumRevoked { revoked = revoked.filter { $0.value > now } }
-        // So many at once: the one that ends first is given up.
-        if revoked.count >= TicketOffice.maximumRevoked, let first = revoked.min(by: { $0.value < $1.value }) {
-            revoked[first.key] = nil
-        }
-        revoked[client] = now + lifetime
-    }
-
-    func isRevoked(_ client: ClientID, now: Instant) -> Bool { revoked[client].map { $0 > now } ?? false }
+    func isRevoked(_ client: ClientID, now: Instant) -> Bool { revoked.contains(client, now: now) }
 
     /// The first seals, all open: the host's, or what the certificates give, replaced ones included.
     static func secrets(_ configuration: Configuration, _ certificates: CertificateSet) -> [[UInt8]] {

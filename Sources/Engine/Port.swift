@@ -1,4 +1,5 @@
 import CSystem
+import Storage
 import Wire
 
 /// One bound UDP socket.
@@ -22,7 +23,7 @@ final class Port {
         let descriptor = unsafe cs_udp_open(&bind, &number, &isIPv4)
         guard descriptor < 0 else { return Port(descriptor: descriptor, isIPv4: isIPv4 != 0, number: number) }
         let error = -descriptor
-        let reason = unsafe String(cString: cs_error_text(error))
+        let reason = String(systemError: error)
         throw Failure(Status(systemError: error), "cannot open UDP port \(address.port) on \(address.ip): \(reason)")
     }
 }

@@ -37,7 +37,7 @@ public enum CandidateText: Hashable, Sendable {
     }
 
     private static func parse(_ foundation: Substring, _ fields: [Substring]) -> CandidateText? {
-        guard (1...32).contains(foundation.utf8.count), foundation.utf8.allSatisfy(Credentials.isICECharacter),
+        guard (1...32).contains(foundation.utf8.count), foundation.utf8.allSatisfy(\.isICECharacter),
             let component = UInt16(decimal: fields[1]), component >= 1, component <= 256,
             let priority = UInt32(decimal: fields[3]), priority > 0,
             let port = UInt16(decimal: fields[5]),

@@ -1,3 +1,5 @@
+import Wire
+
 /// The ufrag and password of one side for one ICE generation (RFC 8445 section 5.3).
 public struct Credentials: Hashable, Sendable {
     public let ufrag: String
@@ -19,18 +21,8 @@ public struct Credentials: Hashable, Sendable {
     }
 
     private static func isValid(_ text: String, _ lengths: ClosedRange<Int>) -> Bool {
-        lengths.contains(text.utf8.count) && text.utf8.allSatisfy(isICECharacter)
+        lengths.contains(text.utf8.count) && text.utf8.allSatisfy(\.isICECharacter)
     }
-
-    /// RFC 8839 section 5.1: ice-char is a letter, a digit, "+" or "/".
-    static func isICECharacter(_ character: UInt8) -> Bool {
-        switch character {
-        case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, UInt8(ascii: "+"), UInt8(ascii: "/"): true
-        default: false
-        }
-    }
-
-    private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
 
     private static func text(_ length: Int, _ random: inout some RandomNumberGenerator) -> String {
         var characters: [UInt8] = []
@@ -38,7 +30,7 @@ public struct Credentials: Hashable, Sendable {
         while characters.count < length {
             var bits = random.next()
             for _ in 0..<min(10, length - characters.count) {
-                characters.append(alphabet[Int(bits & 63)])
+                characters.append(Base64Alphabet.standard.digit(UInt8(truncatingIfNeeded: bits)))
                 bits >>= 6
             }
         }

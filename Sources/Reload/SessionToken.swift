@@ -33,7 +33,7 @@ public struct SessionToken: Equatable, Sendable {
             var words: [UInt64] = [0, 0, 0]
             // 32 digits of 6 bits, most significant first, are three words of 64 bits.
             for index in 0..<Self.digitCount {
-                guard let digit = Self.value(ofDigit: unsafe bytes[prefix.count + index]) else { return nil }
+                guard let digit = Base64Alphabet.url.value(of: unsafe bytes[prefix.count + index]) else { return nil }
                 words[0] = words[0] << 6 | words[1] >> 58
                 words[1] = words[1] << 6 | words[2] >> 58
                 words[2] = words[2] << 6 | UInt64(digit)
@@ -54,26 +54,12 @@ public struct SessionToken: Equatable, Sendable {
         var words = words
         var digits = [UInt8](repeating: 0, count: Self.digitCount)
         for index in stride(from: Self.digitCount - 1, through: 0, by: -1) {
-            digits[index] = Self.alphabet[Int(words.2 & 63)]
+            digits[index] = Base64Alphabet.url.digit(UInt8(truncatingIfNeeded: words.2))
             words.2 = words.2 >> 6 | words.1 << 58
             words.1 = words.1 >> 6 | words.0 << 58
             words.0 >>= 6
         }
         return digits
-    }
-
-    /// RFC 4648 section 5.
-    private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
-
-    private static func value(ofDigit character: UInt8) -> UInt8? {
-        switch character {
-        case 0x41...0x5A: character - 0x41
-        case 0x61...0x7A: character - 0x61 + 26
-        case 0x30...0x39: character - 0x30 + 52
-        case 0x2D: 62
-        case 0x5F: 63
-        default: nil
-        }
     }
 }
 

@@ -40,22 +40,10 @@ struct TokenDigest: Equatable, Sendable {
 
     /// For databases: base64url without padding, 43 characters.
     var key: String {
-        let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
-        var characters: [UInt8] = []
-        var bits: UInt64 = 0
-        var count: UInt64 = 0
-        for word in [words.0, words.1, words.2, words.3] {
-            for shift in stride(from: 56, through: 0, by: -8) {
-                bits = bits << 8 | (word >> UInt64(shift) & 0xFF)
-                count += 8
-                while count >= 6 {
-                    count -= 6
-                    characters.append(alphabet[Int(bits >> count & 63)])
-                }
-            }
+        let bytes = [words.0, words.1, words.2, words.3].flatMap { word in
+            stride(from: 56, through: 0, by: -8).map { UInt8(truncatingIfNeeded: word >> UInt64($0)) }
         }
-        characters.append(alphabet[Int(bits << (6 - count) & 63)])
-        return String(decoding: characters, as: UTF8.self)
+        return String(decoding: Base64.text(bytes, .url), as: UTF8.self)
     }
 }
 

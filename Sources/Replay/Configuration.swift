@@ -44,6 +44,9 @@ public struct Configuration: Sendable {
 
     public init() {}
 
+    /// Memory for a message of so many bytes, overhead included: what ``maximumBytes`` bounds.
+    public static func cost(ofMessage count: Int) -> Int { Arena.cost(count) }
+
     /// With every value in its range.
     public var bounded: Configuration {
         var bounded = self

@@ -1,3 +1,5 @@
+import Wire
+
 /// Why a name is not one.
 public enum NameError: Error, Hashable, Sendable {
     case empty

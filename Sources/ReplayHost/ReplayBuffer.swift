@@ -91,7 +91,7 @@ public final class ReplayBuffer: Sendable {
 
     /// Drives what is due, and takes what the store has to say, while no call does it.
     private func start() -> Bool {
-        guard let started = Worker({ [self] in run() }) else { return false }
+        guard let started = try? Worker.start({ [self] in run() }) else { return false }
         driver.withLock { $0 = started }
         return true
     }

@@ -72,21 +72,12 @@ extension Fingerprint {
         digest.reserveCapacity(hash.byteCount)
         for index in 0..<hash.byteCount {
             let at = digits.lowerBound + index * 3
-            guard let high = hexadecimalDigit(value.byte(at)), let low = hexadecimalDigit(value.byte(at + 1)),
+            guard let high = value.byte(at).hexadecimalValue, let low = value.byte(at + 1).hexadecimalValue,
                 index == 0 || value.byte(at - 1) == UInt8(ascii: ":")
             else { return .malformed }
             digest.append(high << 4 | low)
         }
         guard let fingerprint = Fingerprint(hash: hash, digest: digest) else { return .malformed }
         return .fingerprint(fingerprint)
-    }
-
-    private static func hexadecimalDigit(_ character: UInt8) -> UInt8? {
-        switch character {
-        case 0x30...0x39: character - 0x30
-        case 0x41...0x46: character - 0x41 + 10
-        case 0x61...0x66: character - 0x61 + 10
-        default: nil
-        }
     }
 }

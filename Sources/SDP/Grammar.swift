@@ -13,18 +13,10 @@ enum Characters {
         }
     }
 
-    /// RFC 8839 section 5, ice-char: letters, digits, "+" and "/".
-    static func isICE(_ byte: UInt8) -> Bool {
-        switch byte {
-        case 0x2B, 0x2F, 0x30...0x39, 0x41...0x5A, 0x61...0x7A: true
-        default: false
-        }
-    }
-
     static func isVisible(_ byte: UInt8) -> Bool { byte > 0x20 && byte < 0x7F }
 
     /// RFC 4648 section 4, with the padding.
-    static func isBase64(_ byte: UInt8) -> Bool { isICE(byte) || byte == UInt8(ascii: "=") }
+    static func isBase64(_ byte: UInt8) -> Bool { byte.isICECharacter || byte == UInt8(ascii: "=") }
 
     static func isDigit(_ byte: UInt8) -> Bool { byte >= 0x30 && byte <= 0x39 }
 }
@@ -78,7 +70,7 @@ extension RawSpan {
     }
 
     func isICE(_ range: Range<Int>, lengths: ClosedRange<Int>) -> Bool {
-        lengths.contains(range.count) && all(range, Characters.isICE)
+        lengths.contains(range.count) && all(range, \.isICECharacter)
     }
 
     /// RFC 8866 section 9: proto = token *("/" token).
@@ -127,7 +119,7 @@ extension RawSpan {
 
 extension String {
     func isICE(lengths: ClosedRange<Int>) -> Bool {
-        lengths.contains(utf8.count) && utf8.allSatisfy(Characters.isICE)
+        lengths.contains(utf8.count) && utf8.allSatisfy(\.isICECharacter)
     }
 
     func isToken(maximum: Int) -> Bool {

@@ -29,7 +29,7 @@ public func encode(_ candidate: CandidateInit) throws(SignalingError) -> [UInt8]
 }
 
 extension CandidateInit {
-    fileprivate func json() throws(SignalingError) -> JSON {
+    func json() throws(SignalingError) -> JSON {
         let json = try JSON.makeObject()
         try json.set("candidate", candidate)
         if let sdpMid { try json.set("sdpMid", sdpMid) }

@@ -51,17 +51,11 @@ extension Ticket {
         guard Self.expiryTimes.contains(expires) else { throw .member("ticket.expires", .outOfRange) }
     }
 
-    /// RFC 8839 section 5.4: ice-char is a letter, a digit, "+" or "/".
+    /// RFC 8839 section 5.4: of ice-chars.
     private static func check(_ text: String, _ name: String, _ lengths: ClosedRange<Int>) throws(SignalingError) {
         guard text.utf8.count >= lengths.lowerBound else { throw .member("ticket.\(name)", .outOfRange) }
         guard text.utf8.count <= lengths.upperBound else { throw .member("ticket.\(name)", .tooLong) }
-        let areAllowed = text.utf8.allSatisfy { character in
-            switch character {
-            case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x2B, 0x2F: true
-            default: false
-            }
-        }
-        guard areAllowed else { throw .member("ticket.\(name)", .forbiddenCharacter) }
+        guard text.utf8.allSatisfy(\.isICECharacter) else { throw .member("ticket.\(name)", .forbiddenCharacter) }
     }
 
     func json() throws(SignalingError) -> JSON {
@@ -154,11 +148,7 @@ private func isFingerprint(_ text: RawSpan) -> Bool {
         let isAllowed =
             switch (offset - 8) % 3 {
             case 2: character == UInt8(ascii: ":")
-            default:
-                switch character {
-                case 0x30...0x39, 0x41...0x46, 0x61...0x66: true
-                default: false
-                }
+            default: character.hexadecimalValue != nil
             }
         guard isAllowed else { return false }
     }

@@ -1,30 +1,43 @@
 import CSystem
 
-/// A thread of this target: signals blocked, so that neither the host's handlers run here nor a broken pipe ends the
-/// process.
+/// A thread with all signals blocked, so that neither the host's handlers run here nor a broken pipe ends the process.
 package struct Worker: Sendable {
     private let thread: cs_thread
 
-    /// Runs `body` on a new thread. nil if the system has none.
-    package init?(_ body: @escaping @Sendable () -> Void) {
-        final class Body: Sendable {
-            let run: @Sendable () -> Void
-            init(_ run: @escaping @Sendable () -> Void) { self.run = run }
-        }
+    /// The system has no thread left; its error number says why.
+    package struct Failure: Error {
+        package let number: Int32
+    }
+
+    private final class Work: Sendable {
+        let run: @Sendable () -> Void
+        init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+    }
+
+    /// Runs `body` on a new thread.
+    package static func start(_ body: @escaping @Sendable () -> Void) throws(Failure) -> Worker {
         var started = cs_thread()
-        let context = unsafe Unmanaged.passRetained(Body(body))
+        let context = unsafe Unmanaged.passRetained(Work(body))
         let error = unsafe cs_thread_start(
             &started,
             { context in
                 guard let context = unsafe context else { return nil }
-                unsafe Unmanaged<Body>.fromOpaque(context).takeRetainedValue().run()
+                unsafe Unmanaged<Work>.fromOpaque(context).takeRetainedValue().run()
                 return nil
             }, context.toOpaque())
         guard error == 0 else {
             unsafe context.release()
-            return nil
+            throw Failure(number: -error)
         }
-        thread = started
+        return Worker(thread: started)
+    }
+
+    private init(thread: cs_thread) { self.thread = thread }
+
+    /// The same; nil if the system has none.
+    package init?(_ body: @escaping @Sendable () -> Void) {
+        guard let started = try? Worker.start(body) else { return nil }
+        self = started
     }
 
     /// Waits for its end; on the thread itself only lets go of it. Once.
@@ -52,5 +65,5 @@ package final class WakeDescriptor: Sendable {
 
 extension String {
     /// The system's name of an error number.
-    init(systemError code: Int32) { self = unsafe String(cString: cs_error_text(code)) }
+    package init(systemError code: Int32) { self = unsafe String(cString: cs_error_text(code)) }
 }

@@ -108,7 +108,7 @@ extension IPAddress: LosslessStringConvertible, CustomStringConvertible {
             guard groups.count < 8 else { return nil }
             let start = offset
             var value: UInt32 = 0
-            while offset < end, offset - start < 5, let digit = hexadecimalDigit(text.byte(offset)) {
+            while offset < end, offset - start < 5, let digit = text.byte(offset).hexadecimalValue {
                 value = value << 4 | UInt32(digit)
                 offset += 1
             }
@@ -137,15 +137,6 @@ extension IPAddress: LosslessStringConvertible, CustomStringConvertible {
         for index in 0..<4 { high = high << 16 | UInt64(groups[index]) }
         for index in 4..<8 { low = low << 16 | UInt64(groups[index]) }
         return (high, low)
-    }
-
-    private static func hexadecimalDigit(_ character: UInt8) -> UInt8? {
-        switch character {
-        case 0x30...0x39: character - 0x30
-        case 0x41...0x46: character - 0x41 + 10
-        case 0x61...0x66: character - 0x61 + 10
-        default: nil
-        }
     }
 
     /// The canonical text (RFC 5952); IPv4 in dotted form.

@@ -76,7 +76,7 @@ public final class Payload: ManagedBuffer<PayloadHeader, UInt8> {
     /// Where the bytes lie. Valid as long as this object lives; for the C ABI's event payloads.
     @inlinable
     public var address: UnsafeRawPointer {
-        withUnsafeMutablePointerToElements { unsafe UnsafeRawPointer($0) }
+        withUnsafeMutablePointerToElements { UnsafeRawPointer($0) }
     }
 
     public func copied() -> [UInt8] { withBytes { $0.copied() } }

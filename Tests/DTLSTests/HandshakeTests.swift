@@ -174,15 +174,12 @@ import Wire
         #expect(link.isConnected)
     }
 
-    @Test func serverRepeatsItsLastFlight() {
-        let link = Link()
+    /// ClientHello, the server's flight, the client's Finished; then the server's Finished is lost, and comes again.
+    private func loseTheLastFlight(_ link: Link) {
         link.server.start(now: realNow())
         link.client.start(now: realNow())
-        // ClientHello, the server's flight, the client's Finished; then the server's Finished is lost.
-        for _ in 0..<1 {
-            while let datagram = link.client.transmit() { link.server.receive(datagram, now: realNow()) }
-            while let datagram = link.server.transmit() { link.client.receive(datagram, now: realNow()) }
-            while let datagram = link.client.transmit() { link.server.receive(datagram, now: realNow()) }
+        for (sender, receiver) in [(link.client, link.server), (link.server, link.client), (link.client, link.server)] {
+            while let datagram = sender.transmit() { receiver.receive(datagram, now: realNow()) }
         }
         #expect(link.server.state == .connected)
         while link.server.transmit() != nil {}
@@ -190,18 +187,15 @@ import Wire
         #expect(link.isConnected)
     }
 
+    @Test func serverRepeatsItsLastFlight() {
+        let link = Link()
+        loseTheLastFlight(link)
+    }
+
     /// A peer that gets ChangeCipherSpec and then data, because Finished was lost between them, ends the connection.
     @Test func repeatsChangeCipherSpecTogetherWithFinished() {
         let link = Link()
-        link.server.start(now: realNow())
-        link.client.start(now: realNow())
-        while let datagram = link.client.transmit() { link.server.receive(datagram, now: realNow()) }
-        while let datagram = link.server.transmit() { link.client.receive(datagram, now: realNow()) }
-        while let datagram = link.client.transmit() { link.server.receive(datagram, now: realNow()) }
-        #expect(link.server.state == .connected)
-        while link.server.transmit() != nil {}
-        link.run(for: .seconds(5)) { link.isConnected }
-        #expect(link.isConnected)
+        loseTheLastFlight(link)
         // Content type 20 is ChangeCipherSpec, 14 bytes with its header.
         let repeated = link.log.map(\.bytes).filter { $0.first == 20 }
         #expect(!repeated.isEmpty && repeated.allSatisfy { $0.count > 14 }, "\(repeated.map(\.count))")

@@ -164,24 +164,24 @@ import Wire
     }
 }
 
-@Suite struct Messages {
-    /// A pair with one open channel.
-    private func connected(
-        _ parameters: ChannelParameters = ChannelParameters(label: "chat"), seed: UInt64 = 1,
-        association: Association.Configuration = .init()
-    ) throws -> (pair: Pair, client: ChannelID, server: ChannelID) {
-        let pair = Pair(seed: seed, association: association)
-        let id = try pair.client.channels.open(parameters, now: pair.now)
-        pair.start()
-        pair.settle()
-        let remote = try #require(pair.server.openedIDs.first)
-        pair.client.seen.removeAll()
-        pair.server.seen.removeAll()
-        return (pair, id, remote)
-    }
+/// A pair with one open channel.
+private func openChannel(
+    _ parameters: ChannelParameters = ChannelParameters(label: "chat"), seed: UInt64 = 1,
+    channels: ChannelSet.Configuration = .init(), association: Association.Configuration = .init()
+) throws -> (pair: Pair, client: ChannelID, server: ChannelID) {
+    let pair = Pair(seed: seed, client: channels, server: channels, association: association)
+    let id = try pair.client.channels.open(parameters, now: pair.now)
+    pair.start()
+    pair.settle()
+    let remote = try #require(pair.server.openedIDs.first)
+    pair.client.seen.removeAll()
+    pair.server.seen.removeAll()
+    return (pair, id, remote)
+}
 
+@Suite struct Messages {
     @Test func textBinaryAndEmptyOnesArriveAsTheyAre() throws {
-        let (pair, atClient, atServer) = try connected()
+        let (pair, atClient, atServer) = try openChannel()
         let large = (0..<(1 << 18)).map { UInt8(truncatingIfNeeded: $0 &* 31) }
         let all: [(MessageKind, [UInt8])] = [
             (.text, Array("hällo".utf8)), (.binary, [0, 255]), (.text, []), (.binary, []), (.binary, [0]),
@@ -198,7 +198,7 @@ import Wire
     }
 
     @Test func largerOnesThanThePeerTakesAreRefused() throws {
-        let (pair, atClient, _) = try connected()
+        let (pair, atClient, _) = try openChannel()
         let tooLarge = payload([UInt8](repeating: 1, count: 1 << 18 + 1))
         #expect(
             failure { () throws(ChannelError) in
@@ -209,7 +209,7 @@ import Wire
     }
 
     @Test func bufferedAmountFallsToTheThreshold() throws {
-        let (pair, atClient, _) = try connected()
+        let (pair, atClient, _) = try openChannel()
         try pair.client.channels.setBufferedAmountLowThreshold(atClient, bytes: 10_000)
         for _ in 0..<20 {
             try pair.client.channels.send(
@@ -227,7 +227,7 @@ import Wire
     @Test func aFullSendBufferSaysWhenToGoOn() throws {
         var small = Association.Configuration()
         small.sendBuffer = 100_000
-        let (pair, atClient, _) = try connected(association: small)
+        let (pair, atClient, _) = try openChannel(association: small)
         var sent = 0
         while sent < 1000,
             failure({ () throws(ChannelError) in
@@ -314,22 +314,9 @@ import Wire
 }
 
 @Suite struct Closing {
-    private func connected(seed: UInt64 = 1, channels: ChannelSet.Configuration = .init()) throws -> (
-        pair: Pair, client: ChannelID, server: ChannelID
-    ) {
-        let pair = Pair(seed: seed, client: channels, server: channels)
-        let id = try pair.client.channels.open(ChannelParameters(label: "chat"), now: pair.now)
-        pair.start()
-        pair.settle()
-        let remote = try #require(pair.server.openedIDs.first)
-        pair.client.seen.removeAll()
-        pair.server.seen.removeAll()
-        return (pair, id, remote)
-    }
-
     @Test func fromEitherSideEndsBothAfterWhatWasSent() throws {
         for clientCloses in [true, false] {
-            let (pair, atClient, atServer) = try connected()
+            let (pair, atClient, atServer) = try openChannel()
             let closer = clientCloses ? pair.client : pair.server
             let other = clientCloses ? pair.server : pair.client
             let (closerID, otherID) = clientCloses ? (atClient, atServer) : (atServer, atClient)
@@ -350,7 +337,7 @@ import Wire
     }
 
     @Test func fromBothSidesAtOnce() throws {
-        let (pair, atClient, atServer) = try connected()
+        let (pair, atClient, atServer) = try openChannel()
         try pair.client.channels.close(atClient, now: pair.now)
         try pair.client.channels.close(atClient, now: pair.now)
         try pair.server.channels.close(atServer, now: pair.now)
@@ -359,7 +346,7 @@ import Wire
     }
 
     @Test func whatComesAfterClosingIsDropped() throws {
-        let (pair, atClient, atServer) = try connected()
+        let (pair, atClient, atServer) = try openChannel()
         try pair.server.channels.send(atServer, .text, payload("crossing"), now: pair.now)
         try pair.client.channels.close(atClient, now: pair.now)
         pair.settle()
@@ -367,7 +354,7 @@ import Wire
     }
 
     @Test func streamsAreUsedAgainOnlyAfterBothDirectionsAreReset() throws {
-        let (pair, atClient, _) = try connected()
+        let (pair, atClient, _) = try openChannel()
         try pair.client.channels.close(atClient, now: pair.now)
         #expect(
             failure { () throws(ChannelError) in
@@ -464,7 +451,7 @@ import Wire
     }
 
     @Test func aPeerThatStartsAnewEndsAllAndGetsNewOnes() throws {
-        let (pair, atClient, _) = try connected()
+        let (pair, atClient, _) = try openChannel()
         pair.restartServer(seed: 77)
         pair.settle()
         #expect(pair.client.seen == [.closed(atClient, .associationEnded)])
@@ -475,7 +462,7 @@ import Wire
     }
 
     @Test func endOfTheAssociationEndsAll() throws {
-        let (pair, atClient, atServer) = try connected()
+        let (pair, atClient, atServer) = try openChannel()
         pair.client.association.abort(now: pair.now)
         pair.settle()
         #expect(pair.client.seen == [.closed(atClient, .associationEnded), .over])

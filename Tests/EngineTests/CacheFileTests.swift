@@ -21,7 +21,7 @@ final class Place {
 
     func write(_ text: String, mode: Int = 0o600) {
         try? FileManager.default.removeItem(atPath: file)
-        FileManager.default.createFile(
+        _ = FileManager.default.createFile(
             atPath: file, contents: Data(text.utf8), attributes: [.posixPermissions: mode])
     }
 
@@ -198,6 +198,16 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
     }
 }
 
+/// Asks until it is so: what another thread does is not told.
+private func settles(_ condition: () -> Bool) -> Bool {
+    let deadline = Date(timeIntervalSinceNow: 30)
+    while !condition() {
+        guard deadline.timeIntervalSinceNow > 0 else { return false }
+        sched_yield()
+    }
+    return true
+}
+
 @Suite struct KeptConnections {
     @Test func areComeBackToByANewEngine() throws {
         let place = Place()
@@ -224,6 +234,45 @@ func entry(_ token: String, at timestamp: Int64 = 1) -> CacheEntry {
         try trip.connect(.normal)
         #expect(client.engine.destroy() == .ok)
         #expect(place.text.contains("session-"))
+    }
+
+    @Test func areLetGoWithTheLastConnector() throws {
+        let place = Place()
+        let (client, server) = (try Host { $0.logLevel = .warning }, try Trip.server())
+        let trips = try ["a", "b"].map { key in
+            try Trip(client, server) {
+                $0.cachePath = place.file
+                $0.key = key
+            }
+        }
+        for trip in trips { try trip.connect(.normal) }
+        #expect(client.engine.caches.count == 1)
+        try trips[0].reference.close()
+        _ = try trips[0].state(.closed)
+        #expect(client.engine.caches.count == 1)
+        // What is not in the file yet comes there first.
+        try trips[1].reference.forget()
+        try trips[1].reference.close()
+        _ = try trips[1].state(.closed)
+        #expect(settles { client.engine.caches.count == 0 })
+        #expect(place.text.contains("\"a\"") && !place.text.contains("\"b\""))
+        // And the next one finds it there.
+        let again = try Trip(client, server) {
+            $0.cachePath = place.file
+            $0.key = "a"
+        }
+        try again.connect(.zeroSignaling)
+        #expect(try client.drained().allSatisfy { $0.kind != .log })
+    }
+
+    @Test func areLetGoWhereNothingCanBeKept() throws {
+        let place = Place()
+        let client = try Host { $0.logLevel = .warning }
+        let trip = try Trip(client, try Trip.server()) { $0.cachePath = place.path + "/missing/cache.json" }
+        try trip.connect(.normal)
+        #expect(try client.next(.log).text.contains("its directory is missing"))
+        try trip.reference.close()
+        #expect(settles { client.engine.caches.count == 0 })
     }
 
     @Test func areForgottenOnDiskToo() throws {

@@ -1,5 +1,6 @@
 import DTLS
 import Glibc
+import Storage
 import Testing
 import Wire
 

@@ -1,4 +1,5 @@
 import Foundation
+import Storage
 import Synchronization
 import Testing
 import Wire
@@ -123,6 +124,27 @@ private func onLoopback(_ configure: (inout Configuration) -> Void = { _ in }) -
         #expect(milliseconds >= 0 || !events.isEmpty)
         if !events.isEmpty { #expect(host.engine.release(batch) == .ok) }
         #expect(host.engine.release(batch) == .invalidArgument && host.engine.release(.max) == .invalidArgument)
+    }
+
+    @Test func connectorsAreLimitedLikePeers() throws {
+        let host = try Host { $0.maximumPeers = 2 }
+        let create = { () throws(Failure) in try host.engine.createConnector(ConnectorConfiguration()) }
+        let connectors = try (0..<2).map { _ in try create() }
+        let refused = try #require(failure(create))
+        #expect(refused.status == .limit && refused.detail.contains("connectors"))
+        // Nor has a configuration that is refused taken a place.
+        try #require(ConnectorReference(connectors[0])).close()
+        _ = try host.next(.connector) { $0.connector == connectors[0] && $0.number == ConnectorState.closed.rawValue }
+        var nameless = ConnectorConfiguration()
+        nameless.key = ""
+        for _ in 0..<3 {
+            #expect(
+                failure { () throws(Failure) in try host.engine.createConnector(nameless) }?.status == .invalidArgument)
+        }
+        _ = try create()
+        #expect(failure(create)?.status == .limit)
+        // They do not count as peers.
+        _ = try host.engine.createPeer(PeerConfiguration())
     }
 
     @Test func limitsAreKept() throws {

@@ -26,10 +26,17 @@ final class LiveHost {
         _ server: RedisServer, _ rooms: Replay.Configuration = Replay.Configuration(), seed: UInt64 = 1,
         address: RedisAddress? = nil, _ change: (inout RedisReplayStore.Configuration) -> Void = { _ in }
     ) throws -> LiveHost {
+        try redis(address: try address ?? server.address(), rooms, seed: seed, change)
+    }
+
+    static func redis(
+        address: RedisAddress, _ rooms: Replay.Configuration = Replay.Configuration(), seed: UInt64 = 1,
+        _ change: (inout RedisReplayStore.Configuration) -> Void = { _ in }
+    ) throws -> LiveHost {
         let states = Journal<RedisState>()
-        let host = try LiveHost { wake in
+        let host = LiveHost { wake in
             var configuration = RedisReplayStore.Configuration(
-                redis: RedisClient.Configuration(address: try address ?? server.address()), rooms: rooms)
+                redis: RedisClient.Configuration(address: address), rooms: rooms)
             configuration.timeout = .seconds(20)
             configuration.redis.stallTimeout = .seconds(20)
             configuration.redis.silenceTimeout = .seconds(40)

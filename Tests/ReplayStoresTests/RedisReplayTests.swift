@@ -140,7 +140,7 @@ import Wire
         #expect(throws: Refusal.unknownUser) { try scene.recovered(back) }
         try scene.leave(ann)
         #expect(throws: Refusal.unknownRoom) { try scene.recovered(ann) }
-        #expect(try scene.raw("DBSIZE") == .success(.integer(0)))
+        #expect(try scene.raw("DBSIZE") == .success(.integer(1)), "the server's run")
     }
 
     @Test func forgetWhoStaysAway() throws {
@@ -200,7 +200,12 @@ import Wire
         let ann = try scene.join("ann", room: "a room")
         try scene.publish("one", from: ann)
         let keys = try scene.raw("KEYS", "*").get().arrayValue?.compactMap(\.bytesValue) ?? []
-        let names = keys.map { String(decoding: $0, as: UTF8.self) }.sorted()
+        let all = keys.map { String(decoding: $0, as: UTF8.self) }.sorted()
+        #expect(
+            all.filter { $0.hasPrefix("p:limits:") } == [
+                "p:limits:rooms", "p:limits:server", "p:limits:usage", "p:limits:used",
+            ])
+        let names = all.filter { !$0.hasPrefix("p:limits:") }
         #expect(names == ["p:buffer:{a room}", "p:seq:{a room}", "p:state:{a room}"])
         let left = try names.map { try scene.raw("PTTL", .text($0)).get().integerValue ?? 0 }
         #expect(left[0] > 300_000 && left[1] >= 10 * left[0] && left[2] >= 10 * left[0], "\(left)")

@@ -48,6 +48,18 @@ final class FileScene {
         }
     }
 
+    /// So many outcomes, in order.
+    func outcomes(_ count: Int) throws -> [Outcome] {
+        var all: [Outcome] = []
+        var seen = 0
+        while true {
+            while let (_, outcome) = store.pollOutcome() { all.append(outcome) }
+            if all.count >= count { return all }
+            let before = seen
+            seen = try wake.wait("an outcome") { $0.count > before }.count
+        }
+    }
+
     func join(_ user: String, resume: Resume? = nil) throws -> Seat {
         let membership = Membership(room: try RoomName("lobby"), user: try UserName(user))
         switch try perform(.join(membership, resume: resume)) {
@@ -142,7 +154,7 @@ extension StoresAgree {
         scene.clock.pass(.seconds(3_000))
         scene.store.handleTimeout(now: Instant(nanoseconds: .max - 1))
         scene.store.close()
-        let file = SQLiteDatabase(.init(path: scratch.file("a.db"), schema: []))
+        let file = SQLiteDatabase(.init(path: scratch.file("a.db"), schema: [], schemaVersion: 2))
         defer { file.close() }
         let left: Result<Int64, SQLiteFailure> = try answer { completion in
             file.perform(.read) { connection throws(SQLiteFailure) in

@@ -58,6 +58,9 @@ final class RedisScene {
     deinit { store.close() }
 
     func waitUntilUp() throws { try states.wait("up") { $0.last == .up } }
+    /// Until it is up now, whatever it was told before.
+    func waitForState() throws { try states.wait("up now") { _ in store.state == .up } }
+
     func waitUntilDown() throws { try states.wait("down") { $0.last.map { $0 != .up } ?? false } }
 
     func submit(_ operation: Operation) -> (OperationID, Outcome?) {

@@ -233,7 +233,7 @@ extension PacketBuilder {
                 }
                 if bytes.count >= 12 { bytes = withChecksum(bytes) }
                 victim.ends[0].handle(packet: bytes.span.bytes, now: victim.now)
-                victim.step()
+                _ = victim.step()
             }
         }
     }

@@ -115,26 +115,26 @@ import Wire
         #expect(simulation.run { simulation.messages(1).count == 1 })
     }
 
-    @Test func wrongTagIsDropped() throws {
-        let simulation = Simulation(seed: 7)
+    /// An established association whose first packet with data comes with one bit changed, and the right checksum.
+    private func deliverChanged(at offset: Int, seed: UInt64) throws -> Simulation {
+        let simulation = Simulation(seed: seed)
         simulation.connect()
         simulation.run { simulation.bothEstablished }
         try simulation.send(0, [1])
         var packet = try #require(simulation.poll(0))
-        packet[7] ^= 1
+        packet[offset] ^= 1
         simulation.deliver(withChecksum(packet), to: 1)
+        return simulation
+    }
+
+    @Test func wrongTagIsDropped() throws {
+        let simulation = try deliverChanged(at: 7, seed: 7)
         #expect(simulation.run(for: .seconds(5)) { simulation.ends[1].statistics.droppedVerificationTag == 1 })
         #expect(simulation.bothEstablished)
     }
 
     @Test func wrongPortsAreDropped() throws {
-        let simulation = Simulation(seed: 8)
-        simulation.connect()
-        simulation.run { simulation.bothEstablished }
-        try simulation.send(0, [1])
-        var packet = try #require(simulation.poll(0))
-        packet[1] ^= 1
-        simulation.deliver(withChecksum(packet), to: 1)
+        let simulation = try deliverChanged(at: 1, seed: 8)
         #expect(simulation.run(for: .seconds(5)) { simulation.ends[1].statistics.droppedPort == 1 })
     }
 

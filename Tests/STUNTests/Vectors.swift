@@ -46,12 +46,6 @@ enum Vectors {
 }
 
 func hex(_ text: String) -> [UInt8] {
-    let digits = text.utf8.compactMap { digit -> UInt8? in
-        switch digit {
-        case 0x30...0x39: digit - 0x30
-        case 0x61...0x66: digit - 0x61 + 10
-        default: nil
-        }
-    }
+    let digits = text.utf8.compactMap(\.hexadecimalValue)
     return stride(from: 0, to: digits.count - 1, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
 }

@@ -81,18 +81,23 @@ import Wire
         for seed in 0..<20_000 {
             var random = SeededGenerator(seed: UInt64(seed))
             var bytes = Array(Self.messages[seed % Self.messages.count].1.utf8)
-            for _ in 0..<Int.random(in: 1...3, using: &random) where !bytes.isEmpty {
-                let at = Int.random(in: 0..<bytes.count, using: &random)
-                switch Int.random(in: 0..<4, using: &random) {
-                case 0: bytes[at] = UInt8.random(in: 0...255, using: &random)
-                case 1: bytes.remove(at: at)
-                case 2: bytes.insert(Array("{}[]\",:\\".utf8).randomElement(using: &random) ?? 0, at: at)
-                default: bytes.removeSubrange(at...)
-                }
-            }
+            mutate(&bytes, &random)
             guard case .success(let message) = decoded(bytes) else { continue }
             let again = try encode(message)
             #expect(decoded(again) == .success(message), "seed \(seed)")
+        }
+    }
+}
+
+/// One to three changes of the kind that JSON notices.
+func mutate(_ bytes: inout [UInt8], _ random: inout SeededGenerator) {
+    for _ in 0..<Int.random(in: 1...3, using: &random) where !bytes.isEmpty {
+        let at = Int.random(in: 0..<bytes.count, using: &random)
+        switch Int.random(in: 0..<4, using: &random) {
+        case 0: bytes[at] = UInt8.random(in: 0...255, using: &random)
+        case 1: bytes.remove(at: at)
+        case 2: bytes.insert(Array("{}[]\",:\\".utf8).randomElement(using: &random) ?? 0, at: at)
+        default: bytes.removeSubrange(at...)
         }
     }
 }

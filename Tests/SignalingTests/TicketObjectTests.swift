@@ -288,15 +288,7 @@ private func failure<Value>(_ result: Result<Value, SignalingError>) -> Signalin
         for seed in 0..<20_000 {
             var random = SeededGenerator(seed: UInt64(seed))
             var bytes = Array(original.utf8)
-            for _ in 0..<Int.random(in: 1...3, using: &random) where !bytes.isEmpty {
-                let at = Int.random(in: 0..<bytes.count, using: &random)
-                switch Int.random(in: 0..<4, using: &random) {
-                case 0: bytes[at] = UInt8.random(in: 0...255, using: &random)
-                case 1: bytes.remove(at: at)
-                case 2: bytes.insert(Array("{}[]\",:\\".utf8).randomElement(using: &random) ?? 0, at: at)
-                default: bytes.removeSubrange(at...)
-                }
-            }
+            mutate(&bytes, &random)
             guard case .success(let message) = decodedControl(bytes) else { continue }
             let again = try encode(message)
             #expect(decodedControl(again) == .success(message), "seed \(seed)")

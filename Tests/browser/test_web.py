@@ -6,6 +6,7 @@ import re
 import hosts
 import pytest
 import web
+from declarations import Declarations
 from page import LIBRARY, Page
 
 # A world in the page: fake peers whose behaviour a test writes, storage in memory, signaling that answers.
@@ -43,8 +44,8 @@ WORLD = """
       this.hasTicket = sdp.includes("a=ice-ufrag:lrc1/");
       if (!this.isClosed) world.behave(this);
     }
-    async addIceCandidate(candidate) { this.taken.push(candidate); }
-    async getStats() { return new Map(); }
+    async addIceCandidate(candidate) { this.taken.push(candidate); if (this.takes) this.takes(candidate); }
+    async getStats() { return new Map(world.reports || []); }
     open() {
       this.iceConnectionState = this.connectionState = "connected";
       this.dispatchEvent(new Event("connectionstatechange"));
@@ -98,6 +99,10 @@ WORLD = """
     world.peers.length = 0;
     return storage;
   };
+  // Statistics of pairs by family: the first is in use, all have answered.
+  const answered = (...families) => families.flatMap((family, index) => [
+    [`pair ${family}`, {type: "candidate-pair", state: "succeeded", nominated: index === 0, remoteCandidateId: family}],
+    [family, {type: "remote-candidate", address: {ipv6: "2001:db8::1", ipv4: "192.0.2.1"}[family]}]]);
   const failure = (promise) => promise.then(() => null, (error) => error);
   const verdict = (does) => { try { does(); return "taken"; } catch (error) {
     return error instanceof R.ReconnectError ? error.kind : String(error); } };
@@ -827,7 +832,8 @@ def test_options_are_checked(blank):
     verdicts = blank.world(
         """return [{signaling: null}, {signaling: {}}, {key: ""}, {fastTimeout: 0}, {policy: "both"}, {channels: {}},
              {channels: [{id: 1}]}, {channels: [{label: "a", id: 255}]}, {channels: [{label: "a", id: 1}, {label: "b", id: 1}]},
-             {channels: [{label: "a"}, {label: "a"}]}, {heartbeat: 7}, {heartbeat: {misses: 0}}, {reconnect: {base: 0}}]
+             {channels: [{label: "a"}, {label: "a"}]}, {heartbeat: 7}, {heartbeat: {misses: 0}}, {reconnect: {base: 0}},
+             {headStart: -1}, {headStart: 1001}, {headStart: "50"}]
              .map((change) => verdict(() => connectionOf(change)))"""
     )
     assert verdicts == ["argument"] * len(verdicts)
@@ -1081,3 +1087,237 @@ def test_socket_of_the_callers_own(blank):
         "candidates": [1, [None]],
         "later": "unreachable",
     }
+
+
+# ---- IPv6 goes ahead where it has worked
+
+# What a peer was given: with the description, and after it. Once it has everything it opens.
+GIVEN = """
+  const given = ({remote, taken}) => [(remote.match(/^a=(candidate|end-of-candidates).*/gm) || []).map((line) => line.slice(2)),
+    taken.map(({candidate}) => candidate)];
+  const whole = (peer) => {
+    if (/ 192\\.0\\.2\\.1 /.test(peer.remote)) return peer.open();
+    peer.takes = () => { if (peer.taken.length === 1 + peer.hasTicket) peer.open(); };
+  };
+"""
+
+
+@pytest.mark.parametrize("tickets", [True, False], ids=["zero-signaling", "fast"])
+@pytest.mark.parametrize(
+    ["answered", "start", "is_ahead"],
+    [(["ipv6"], 50, True), (["ipv6"], 0, False), (["ipv4", "ipv6"], 50, True), (["ipv4"], 50, False), ([], 50, False)],
+    ids=["worked", "switched off", "works beside IPv4", "did not work", "nobody knows"],
+)
+def test_ipv6_has_a_head_start_where_it_worked(blank, tickets, answered, start, is_ahead):
+    seen = blank.world(
+        GIVEN
+        + """const [families, headStart, tickets] = args;
+           world.reports = answered(...families);
+           const storage = await visited(tickets ? ticketOf() : undefined);
+           world.behave = whole;
+           const signaling = signalingOf(answerOf({connectionMode: "fast"}));
+           const back = connectionOf({storage, headStart, signaling, policy: "fallback", fastTimeout: 20000});
+           const {mode} = await back.connect();
+           return [mode, ...given(world.peers[0]), back.told.warnings]""",
+        answered,
+        start,
+        tickets,
+    )
+    six = "candidate:1 1 udp 2130706431 2001:db8::1 4000 typ host"
+    four = "candidate:2 1 udp 1694498815 192.0.2.1 4000 typ srflx raddr 0.0.0.0 rport 0"
+    end = ["end-of-candidates"] if tickets else []
+    assert seen[0] == ("zero-signaling" if tickets else "fast")
+    if is_ahead:
+        assert seen[1:] == [[six], [four, *("" for _ in end)], []]
+    else:
+        assert seen[1:] == [[six, four, *end], [], []]
+
+
+def test_ipv4_follows_when_ipv6_fails(blank):
+    """It does not wait for the end of the head start: without IPv4 the attempt would have failed."""
+    seen = blank.world(
+        GIVEN
+        + """world.reports = answered("ipv6");
+           const storage = await visited(ticketOf());
+           world.behave = (peer) => { whole(peer); setTimeout(() => peer.failIce(), 0); };
+           const back = connectionOf({storage, headStart: 1000, policy: "fallback", fastTimeout: 20000});
+           const {mode} = await back.connect();
+           return [mode, back.told.attempts, given(world.peers[0])[1].length]"""
+    )
+    assert seen == ["zero-signaling", ["zero-signaling started null", "zero-signaling won null"], 2]
+
+
+def test_trickled_ipv4_waits_for_ipv6_too(blank):
+    seen = blank.world(
+        """world.reports = answered("ipv6");
+           const storage = await visited(undefined);
+           world.behave = () => {};
+           const signaling = signalingOf((offer, {onCandidate}) => {
+             setTimeout(() => {
+               onCandidate({candidate: CANDIDATES[1].replace("192.0.2.1", "192.0.2.2"), sdpMid: "0"});
+               onCandidate({candidate: CANDIDATES[0].replace("::1", "::2"), sdpMid: "0"});
+               onCandidate(null);
+             }, 0);
+             return answerOf({connectionMode: "fast"});
+           });
+           const back = connectionOf({storage, signaling, fastTimeout: 20000});
+           const done = back.connect();
+           const taken = await within(new Promise((resolve) => {
+             const look = () => world.peers[0] && world.peers[0].taken.length === 4 ? resolve(world.peers[0].taken) : setTimeout(look, 10);
+             look();
+           }), "all candidates");
+           world.peers[0].open();
+           await done;
+           return taken.map(({candidate}) => (/ (\\S+) 4000 /.exec(candidate) || ["", candidate])[1])"""
+    )
+    assert seen == ["2001:db8::2", "192.0.2.1", "192.0.2.2", ""]
+
+
+def test_ipv6_that_answers_second_is_known_next_time(blank):
+    seen = blank.world(
+        """world.reports = answered("ipv4");
+           const storage = storageOf();
+           const connection = connectionOf({storage});
+           const kept = () => {
+             const {lastSuccessfulProtocol, lastConnectedIPv6} = JSON.parse(storage.local.items.get("webrtc_connection_cache"));
+             return [lastSuccessfulProtocol, lastConnectedIPv6, connection.metrics.ipv6Available];
+           };
+           const told = [];
+           const both = within(new Promise((resolve) => {
+             connection.addEventListener("cache", ({detail: {action}}) => {
+               if (action === "save") told.push(kept());
+               if (told.length === 3) resolve();
+             });
+           }), "the other family");
+           await connection.connect();
+           await later(0);
+           world.reports = answered("ipv4", "ipv6");
+           await both;
+           return told"""
+    )
+    assert seen == [["both", None, None], ["ipv4", False, False], ["both", False, True]]
+
+
+def test_hidden_page_gives_no_head_start(blank):
+    """Its timers are late."""
+    seen = blank.world(
+        GIVEN
+        + """world.reports = answered("ipv6");
+           const storage = await visited(ticketOf());
+           const back = connectionOf({storage, policy: "fallback", fastTimeout: 20000});
+           Object.defineProperty(document, "visibilityState", {get: () => "hidden", configurable: true});
+           try { await back.connect(); } finally { delete document.visibilityState; }
+           return given(world.peers[0])[0].length"""
+    )
+    assert seen == 3
+
+
+def test_network_change_ends_the_head_start(blank):
+    """What worked elsewhere says nothing about here."""
+    seen = blank.world(
+        GIVEN
+        + """world.reports = answered("ipv6");
+           const storage = await visited(ticketOf());
+           const back = connectionOf({storage, policy: "fallback", fastTimeout: 20000});
+           window.dispatchEvent(new Event("online"));
+           const {mode} = await back.connect();
+           return [mode, given(world.peers[0])[0].length]"""
+    )
+    assert seen == ["zero-signaling", 3]
+
+
+# ---- The declarations for TypeScript say what the module has, no more and no less
+
+
+@pytest.fixture(scope="module")
+def declared():
+    return Declarations()
+
+
+@pytest.fixture(scope="module")
+def source():
+    text = (hosts.ROOT / "bindings/web/reconnect.js").read_text()
+    return re.sub(r"/\*.*?\*/|(?<=[ ;{])// [^\n]*", "", text, flags=re.S)
+
+
+def test_exports_and_members_are_the_declared_ones(blank, declared):
+    seen = blank.world(
+        """const connection = connectionOf();
+           delete connection.told;
+           const own = (value) => [...Object.keys(value), ...Object.getOwnPropertyNames(Object.getPrototypeOf(value))]
+             .filter((name) => name !== "constructor");
+           const error = new R.ReconnectError("ice", "detail", {cause: 7});
+           return {exports: Object.entries(R).map(([name, value]) => [name, /^class/.test(value) ? "class" : typeof value]),
+             connection: own(connection), metrics: Object.keys(connection.metrics), session: Object.keys(connection.session),
+             error: Object.keys(error), cause: error.cause, signaling: own(R.webSocketSignaling("ws://127.0.0.1:1/")),
+             storage: Object.keys(R.certificateStorage())}"""
+    )
+    assert dict(seen["exports"]) == declared.values
+    listening = {"addEventListener", "removeEventListener"}  # declared for the types of the events
+    assert set(seen["connection"]) == declared.members["Connection"] - listening
+    assert set(seen["metrics"]) == declared.members["Metrics"]
+    assert set(seen["session"]) == declared.nested("Connection", "session")
+    assert {*seen["error"], "cause"} == declared.members["ReconnectError"] and seen["cause"] == 7
+    assert declared.members["Signaling"] <= set(seen["signaling"])
+    assert set(seen["storage"]) == declared.members["CertificateStorage"]
+
+
+def test_what_is_parsed_has_the_declared_members(blank, declared):
+    seen = blank.world(
+        """const ticket = ticketOf({derivedInit: true, other: 1});
+           const groups = R.extractCandidates(SDP);
+           const entry = {...groups, timestamp: Date.now(), sessionId: TOKEN, lastConnectedIPv6: true, other: 1};
+           const keys = (value) => Object.keys(value);
+           return {Ticket: keys(R.parseTicket(ticket)), Answer: keys(R.parseAnswer({...answerOf({ticket}), other: 1})),
+             CacheEntry: keys(R.parseCacheEntry(JSON.stringify(entry))), Candidate: keys(R.parseCandidate(CANDIDATES[0]))}"""
+    )
+    assert {name: set(keys) for name, keys in seen.items()} == {name: declared.members[name] for name in seen}
+
+
+def test_events_are_the_declared_ones(blank, declared, source):
+    told = set(re.findall(r'#tell\("(\w+)"', source))
+    assert told == declared.members["ConnectionEventMap"]
+    seen = blank.world(
+        """const storage = await visited(ticketOf());
+           const details = {};
+           const hear = (connection) => {
+             for (const name of args[0]) {
+               connection.addEventListener(name, ({detail}) => { details[name] = [...new Set([...details[name] || [], ...Object.keys(detail)])]; });
+             }
+             return connection;
+           };
+           const back = hear(connectionOf({storage}));
+           storage.local.setItem("webrtc_connection_cache", "{");       // a warning
+           const {timings} = await back.connect();
+           details.timings = Object.keys(timings);
+           back.peer.dispatchEvent(Object.assign(new Event("datachannel"), {channel: new FakeChannel("theirs", {})}));
+           back.peer.control.say({type: "ticket", ticket: ticketOf()});
+           back.peer.failIce();
+           return details""",
+        sorted(told),
+    )
+    named = {"datachannel": {"channel"}, "timings": {"prepared", "ice", "dtls", "open"}}
+    for name in told - {"datachannel"}:
+        named[name] = declared.members[f"{name.capitalize()}Detail"]
+    assert {name: set(keys) for name, keys in seen.items()} == named
+    assert named["timings"] < declared.members["Timings"]
+
+
+def test_options_and_words_are_the_declared_ones(declared, source):
+    read = set(re.findall(r"[oO]ptions\.(\w+)", source))
+    read |= {"storage"} if re.search(r"\{storage = \{\}\} = options", source) else set()
+    own = {"interval", "misses"}  # of the heartbeat
+    assert read - own == declared.members["ConnectionOptions"]
+    assert own < declared.members["HeartbeatOptions"]
+    defaults = re.search(r"const DEFAULTS = \{(.*?)\};", source, re.S)[1]
+    assert set(re.findall(r"(\w+):", defaults)) <= declared.members["ConnectionOptions"]
+    assert declared.required["ConnectionOptions"] == {"signaling"}
+    kinds = set(re.findall(r'(?:new ReconnectError|this\.#failure|\.stop|#drop)\("([\w-]+)"', source))
+    kinds |= set(re.findall(r'failureOf\([^()]*, "(\w+)"\)', source)) | set(re.findall(r'kind = "(\w+)"', source))
+    stages = set(re.findall(r'"(\w+)"', re.search(r"get #stage\(\) \{(.*)\}", source)[1])) | {"ended", "lost"}
+    assert kinds | stages == declared.literals["ErrorKind"]
+    assert set(re.findall(r'#setState\("(\w+)"', source)) | {"idle"} == declared.literals["State"]
+    assert set(re.findall(r'"([\w-]+)"', re.search(r"const MODES = (.*);", source)[1])) == declared.literals["Mode"]
+    assert (
+        set(re.findall(r'"(\w+)"', re.search(r"const PROTOCOLS = (.*);", source)[1])) == declared.literals["Protocol"]
+    )

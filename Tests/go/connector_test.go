@@ -259,7 +259,7 @@ func TestFailedSignalingIsTheReason(t *testing.T) {
 	cut := errors.New("the line is cut")
 	_, err := connector.Dial(within(t), &line{cut: cut})
 	wantError(t, err, reconnect.ErrSignalingFailed)
-	if !errors.Is(err, cut) {
+	if !errors.Is(err, cut) || !strings.HasSuffix(err.Error(), ": the line is cut") {
 		t.Errorf("%v is not because %v", err, cut)
 	}
 	nonsense := reconnect.SignalerFunc(func(context.Context, []byte) ([]byte, error) { return []byte("{}"), nil })

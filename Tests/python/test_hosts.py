@@ -705,7 +705,7 @@ def test_clients_come_back_without_signaling(name, tmp_path):
         host = Host(name, *options)
         port = []
         try:
-            host.wait_for_line(r"^session store: there: ")  # until then answers are normal
+            host.wait_for_line(r"^session store: available$")  # until then answers are normal
             way = Way(host, engine)
             careful = Way(host, engine, key="without tickets", disable_tickets=True)
             assert [each.hello() for each in (careful, way, careful, way)] == [
@@ -719,7 +719,7 @@ def test_clients_come_back_without_signaling(name, tmp_path):
             host.end(signal.SIGKILL)
         way.host = careful.host = host = Host(name, *options, "--udp", *port)
         try:
-            host.wait_for_line(r"^session store: there: ")
+            host.wait_for_line(r"^session store: available$")
             assert [each.hello() for each in (way, careful)] == ["ZERO_SIGNALING", "FAST"]
             host.wait_for_line(r"session \S{8} of client \w+, zero-signaling, connection ")
             host.wait_for_line(r"session \S{8} of client \w+, fast, connection 3, ")

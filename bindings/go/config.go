@@ -70,7 +70,7 @@ type Config struct {
 	Port uint16
 	// LogLevel limits what is told in LogEvents.
 	LogLevel LogLevel
-	// MaxPeers defaults to 10000.
+	// MaxPeers defaults to 10000. There may be as many connectors.
 	MaxPeers uint32
 	// MaxChannels is per peer; defaults to 1024.
 	MaxChannels uint32

@@ -4,6 +4,8 @@
 // port; a [Channel] is one data channel of a peer. Calls hand work to the engine's thread and return at once;
 // whatever happens afterwards is an [Event] on the Go channel that [Engine.Events] returns.
 //
+// A [ReplayBuffer] keeps what was said in rooms, for clients that come back. It needs no engine.
+//
 // # Goroutines
 //
 // Every function and method may be called from every goroutine at any time. One goroutine of the engine takes

@@ -137,31 +137,9 @@ func (e *Engine) watch() error {
 	if status := C.reconnect_event_fd(e.handle, &original); status != C.RECONNECT_OK {
 		return failure(status, "")
 	}
-	// The poller takes only descriptors that are its own and do not block.
-	copied, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(original), syscall.F_DUPFD_CLOEXEC, 0)
-	if errno != 0 {
-		status := C.reconnect_status_t(C.RECONNECT_SYSTEM)
-		if errno == syscall.EMFILE {
-			status = C.RECONNECT_NO_DESCRIPTORS
-		}
-		return failure(status, "duplicating the event descriptor: "+errno.Error())
-	}
-	if err := syscall.SetNonblock(int(copied), true); err != nil {
-		syscall.Close(int(copied))
-		return failure(C.RECONNECT_SYSTEM, "event descriptor: "+err.Error())
-	}
-	e.descriptor = os.NewFile(copied, "reconnect events")
-	connection, err := e.descriptor.SyscallConn()
-	if err == nil {
-		// Fails where the descriptor is not in the poller: a thread would have to wait for it.
-		err = e.descriptor.SetReadDeadline(time.Time{})
-	}
-	if err != nil {
-		e.descriptor.Close()
-		return failure(C.RECONNECT_SYSTEM, "event descriptor: "+err.Error())
-	}
-	e.wait = connection
-	return nil
+	var err error
+	e.descriptor, e.wait, err = pollable(original)
+	return err
 }
 
 // Close closes all peers (the other sides are told), stops the thread, closes the port and the channel of

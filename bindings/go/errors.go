@@ -3,7 +3,10 @@ package reconnect
 // #include <reconnect.h>
 import "C"
 
-import "unsafe"
+import (
+	"time"
+	"unsafe"
+)
 
 // Status is a number of the library that says how a call ended or why something closed. A number is never
 // given a second meaning.
@@ -50,6 +53,12 @@ const (
 	StatusSignalingFailed     Status = C.RECONNECT_SIGNALING_FAILED
 	StatusTicketRefused       Status = C.RECONNECT_TICKET_REFUSED
 	StatusChannelRefused      Status = C.RECONNECT_CHANNEL_REFUSED
+	StatusUnknownRoom         Status = C.RECONNECT_UNKNOWN_ROOM
+	StatusUnknownUser         Status = C.RECONNECT_UNKNOWN_USER
+	StatusUnknownRecipient    Status = C.RECONNECT_UNKNOWN_RECIPIENT
+	StatusStale               Status = C.RECONNECT_STALE
+	StatusThrottled           Status = C.RECONNECT_THROTTLED
+	StatusUnavailable         Status = C.RECONNECT_UNAVAILABLE
 )
 
 // String is the name of the status, for example "INVALID_HANDLE"; "UNKNOWN" for a number that the library
@@ -69,6 +78,8 @@ type Error struct {
 	Status Status
 	// Detail is a sentence that says what exactly was wrong; possibly empty.
 	Detail string
+	// RetryAfter is when to come again after ErrThrottled; it differs for each. Otherwise 0.
+	RetryAfter time.Duration
 
 	cause error // of the program's own: what its Signaler returned
 }
@@ -76,13 +87,17 @@ type Error struct {
 // Unwrap is the error of the program's own Signaler that led to this one, if there is one.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Error is the status's name with the detail, or with the status's own sentence if there is none.
+// Error is the status's name with the detail, or with the status's own sentence if there is none; then what led to it.
 func (e *Error) Error() string {
 	detail := e.Detail
 	if detail == "" {
 		detail = e.Status.Text()
 	}
-	return "reconnect: " + e.Status.String() + ": " + detail
+	text := "reconnect: " + e.Status.String() + ": " + detail
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	return text
 }
 
 // Is tells [errors.Is] that errors of the same status are the same, whatever their details.
@@ -103,7 +118,7 @@ var (
 	ErrClosed error = &Error{Status: StatusClosed}
 	// ErrTooLarge: the message is larger than the receiver accepts.
 	ErrTooLarge error = &Error{Status: StatusTooLarge}
-	// ErrLimit: there are as many peers or channels as the configuration allows.
+	// ErrLimit: there are as many peers, connectors, channels, rooms or members as the configuration allows.
 	ErrLimit error = &Error{Status: StatusLimit}
 	// ErrMalformedJSON: the detail names the member, or line and column.
 	ErrMalformedJSON error = &Error{Status: StatusMalformedJSON}
@@ -175,6 +190,22 @@ var (
 	ErrSignalingFailed error = &Error{Status: StatusSignalingFailed}
 	// ErrTicketRefused: the other side refused the ticket, which has expired or is of keys that it no longer has.
 	ErrTicketRefused error = &Error{Status: StatusTicketRefused}
+)
+
+// Why an operation of a replay buffer did nothing, for [errors.Is].
+var (
+	// ErrUnknownRoom: nobody has joined the room, or the last one left.
+	ErrUnknownRoom error = &Error{Status: StatusUnknownRoom}
+	// ErrUnknownUser: the user is not a member of the room.
+	ErrUnknownUser error = &Error{Status: StatusUnknownUser}
+	// ErrUnknownRecipient: likewise the recipient; nobody could ever come back for the message.
+	ErrUnknownRecipient error = &Error{Status: StatusUnknownRecipient}
+	// ErrStale: a newer connection of the same user took over.
+	ErrStale error = &Error{Status: StatusStale}
+	// ErrThrottled: too many come back at once; the error's RetryAfter says when to come again.
+	ErrThrottled error = &Error{Status: StatusThrottled}
+	// ErrUnavailable: the store did not answer, and nothing else could.
+	ErrUnavailable error = &Error{Status: StatusUnavailable}
 )
 
 // failure makes the error of a status: nil for StatusOK. Those without a detail that a sender meets in normal

@@ -72,6 +72,7 @@ export interface CacheEntry {
   ipv4RelayCandidates: RTCIceCandidateInit[];
   ipv4HostCandidates?: RTCIceCandidateInit[];
   ipv6RelayCandidates?: RTCIceCandidateInit[];
+  /** Of the path; "both": it is not known yet, or (with lastConnectedIPv6) IPv4 was used and IPv6 works too. */
   lastSuccessfulProtocol: Protocol;
   /** Unix time in milliseconds. */
   timestamp: number;
@@ -217,6 +218,9 @@ export interface ConnectionOptions {
   fastTimeout?: number;
   /** Milliseconds for a normal attempt from its answer; default 20000. */
   normalTimeout?: number;
+  /** Milliseconds by which IPv6 is tried before IPv4 where the last connection has shown that it works, 0 to 1000; default 50.
+      0: all at once. */
+  headStart?: number;
   /** Milliseconds; default 300000. */
   maxCacheAge?: number;
   /** "race" (default): the normal exchange starts with the ticket attempt. "fallback": after it has failed. */

@@ -4,7 +4,7 @@
 
 const CONTROL_CHANNEL = {label: "reconnect", id: 255};
 const DEFAULTS = {
-  key: "default", fastTimeout: 2000, normalTimeout: 20000, maxCacheAge: 300000, policy: "race",
+  key: "default", fastTimeout: 2000, normalTimeout: 20000, headStart: 50, maxCacheAge: 300000, policy: "race",
   tickets: true, certificate: true, enabled: true, heartbeat: false, reconnect: false,
 };
 const LIMITS = {
@@ -20,6 +20,7 @@ const ANSWER_TIMEOUT = 10000;
 const STORAGE_TIMEOUT = 1000;
 const TOUCH_INTERVAL = 60000;         // a live connection keeps its cache entry young
 const CLOCK_SLACK = 1000;             // a timestamp may be this far in the future
+const LOOK_AGAIN = 1000;              // after this the other family has answered, or does not
 const TICKET_SLACK = 1000;            // a ticket must be good for this much longer
 const CERTIFICATE_SLACK = 3600e3;     // and a certificate for the visit
 const STABLE = 10000;                 // a connection that lasted this long starts the reconnect budget anew
@@ -251,6 +252,31 @@ export function descriptionOf(ticket) {
     `a=ice-ufrag:${ticket.ufrag}`, `a=ice-pwd:${ticket.pwd}`, `a=fingerprint:${ticket.fingerprint}`,
     "a=setup:passive", `a=sctp-port:${ticket.sctpPort}`, `a=max-message-size:${ticket.maxMessageSize}`,
     ...ticket.candidates.map((line) => `a=${line}`), "a=end-of-candidates", ""].join("\r\n");
+}
+
+const isOfIPv6 = (init) => {
+  try { return init !== null && parseCandidate(init.candidate).family === "ipv6"; } catch { return false; }
+};
+
+/** The description with its IPv4 candidates, and the end of candidates, taken out: {sdp, later}. Null if it does not name both
+    families: then there is nothing to prefer. */
+function withoutIPv4(sdp) {
+  const families = new Set(), kept = [], later = [];
+  let mid = null, index = -1, hasEnd = false;
+  for (const line of sdp.split(/\r?\n/)) {
+    if (line.startsWith("m=")) [mid, index] = [null, index + 1];
+    else if (line.startsWith("a=mid:")) mid = line.slice(6);
+    let family = null;
+    if (line.startsWith("a=candidate:")) {
+      try { ({family} = parseCandidate(line.slice(2))); } catch { /* the browser's affair */ }
+    }
+    if (family) families.add(family);
+    if (family === "ipv4") later.push({candidate: line.slice(2), sdpMid: mid, sdpMLineIndex: Math.max(0, index)});
+    else if (line === "a=end-of-candidates") hasEnd = true;
+    else kept.push(line);
+  }
+  if (hasEnd) later.push(null);
+  return families.size === 2 ? {sdp: kept.join("\r\n"), later} : null;
 }
 
 const addressesOf = (sdp) => [...sdp.matchAll(/^a=candidate:\S+ \d+ (\S+) \S+ (\S+) (\d+) /gm)]
@@ -755,8 +781,8 @@ class Attempt {
   #timer = null;
   #early = [];
 
-  constructor(owner, mode, {token = null, ticket = null, client = ""}) {
-    Object.assign(this, {mode, asked: mode, token, ticket, client});
+  constructor(owner, mode, {token = null, ticket = null, client = "", prefersIPv6 = false}) {
+    Object.assign(this, {mode, asked: mode, token, ticket, client, prefersIPv6});
     this.#owner = owner;
     this.opened = new Promise((resolve, reject) => { this.#settle = {resolve, reject}; });
     this.opened.catch(() => {});
@@ -840,15 +866,20 @@ class Attempt {
 
   async #describe(sdp) {
     this.description = sdp;
+    const split = this.prefersIPv6 ? withoutIPv4(sdp) : null;
     try {
-      await this.peer.setRemoteDescription({type: "answer", sdp});
+      await this.peer.setRemoteDescription({type: "answer", sdp: split ? split.sdp : sdp});
     } catch (error) {
       throw new ReconnectError("refused", error.message, {cause: error});
     }
     if (this.isOver) return;
     this.#isDescribed = true;
+    if (split) {
+      this.#behind = split.later;
+      this.#headStart = setTimeout(() => this.#follow(), this.#owner.options.headStart);
+    }
     this.#observe();
-    for (const candidate of this.#incoming.splice(0)) this.#add(candidate);
+    for (const candidate of this.#incoming.splice(0)) this.#take(candidate);
   }
 
   // Candidates, both ways. They may come before there is somebody to take them.
@@ -865,9 +896,27 @@ class Attempt {
     else if (this.#outgoing.length < LIMITS.early) this.#outgoing.push(init);
   }
 
+  // A browser takes the path that answers first, whatever its priority. Where IPv6 worked the last time its
+  // candidates go ahead; the others follow soon (RFC 8305 section 5, for ICE RFC 8421 section 4), so that an
+  // IPv6 that has died since costs that little.
+  #behind = null;
+  #headStart = null;
+
+  #follow() {
+    clearTimeout(this.#headStart);
+    const candidates = this.#behind || [];
+    this.#behind = null;
+    if (!this.isOver) for (const candidate of candidates) this.#add(candidate);
+  }
+
+  #take(candidate) {
+    if (this.#behind && this.#behind.length <= 2 * LIMITS.candidates && !isOfIPv6(candidate)) this.#behind.push(candidate);
+    else this.#add(candidate);
+  }
+
   #arrived(candidate) {
     if (this.isOver) return;
-    if (this.#isDescribed) this.#add(candidate);
+    if (this.#isDescribed) this.#take(candidate);
     else if (this.#incoming.length < LIMITS.early) this.#incoming.push(candidate);
   }
 
@@ -909,7 +958,9 @@ class Attempt {
     if (ice === "connected" || ice === "completed") this.#reach("ice");
     if (all === "connected" || dtls && dtls.state === "connected") { this.#reach("ice"); this.#reach("dtls"); }
     // Firefox says "failed" of DTLS too when no path was found.
-    if (ice === "failed" || all === "failed" || dtls && dtls.state === "failed") {
+    if (this.#behind && (ice === "failed" || ice === "disconnected")) {
+      this.#follow();
+    } else if (ice === "failed" || all === "failed" || dtls && dtls.state === "failed") {
       this.fail(this.#failure(this.isOpen ? "lost" : this.#stage));
     } else if (this.isOpen) {
       this.#owner.wavered(this, ice === "disconnected");
@@ -956,26 +1007,32 @@ class Attempt {
     if (this.isOver) return;
     this.isOver = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#headStart);
     this.#controller.abort();
     if (this.peer) this.peer.close();
   }
 }
 
-/** The family of the path in use: "ipv6", "ipv4", or null if the browser does not tell. */
-async function familyOfPath(peer) {
+/** `family` of the path in use, null if the browser does not tell; `hasIPv6`: IPv6 has answered, in use or not. */
+async function familiesOf(peer) {
   const transport = peer.sctp && peer.sctp.transport && peer.sctp.transport.iceTransport;
-  const pair = transport && transport.getSelectedCandidatePair && transport.getSelectedCandidatePair();
-  if (pair && pair.remote && familyOf(pair.remote.address || "")) return familyOf(pair.remote.address);
+  const selected = transport && transport.getSelectedCandidatePair && transport.getSelectedCandidatePair();
+  const told = selected && selected.remote && familyOf(selected.remote.address || "") || null;
+  if (told === "ipv6") return {family: told, hasIPv6: true};
   const reports = await within(peer.getStats(), 2000, () => new Error("no statistics"));
+  const pairs = [];
   let chosen = null;
   reports.forEach((report) => {
     if (report.type === "transport" && report.selectedCandidatePairId) chosen = reports.get(report.selectedCandidatePairId);
+    if (report.type === "candidate-pair") pairs.push(report);
   });
-  reports.forEach((report) => {
-    if (!chosen && report.type === "candidate-pair" && (report.selected || report.nominated && report.state === "succeeded")) chosen = report;
-  });
-  const remote = chosen && reports.get(chosen.remoteCandidateId);
-  return remote ? familyOf(remote.address || remote.ip || "") : null;
+  chosen = chosen || pairs.find((pair) => pair.selected || pair.nominated && pair.state === "succeeded");
+  const familyAt = (pair) => {
+    const remote = pair && reports.get(pair.remoteCandidateId);
+    return remote ? familyOf(remote.address || remote.ip || "") : null;
+  };
+  const family = told || familyAt(chosen);
+  return {family, hasIPv6: family === "ipv6" || pairs.some((pair) => pair.state === "succeeded" && familyAt(pair) === "ipv6")};
 }
 
 /* ---- The connection ---------------------------------------------------------------------------- */
@@ -988,6 +1045,7 @@ const checked = (given) => {
   const options = {...DEFAULTS, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))};
   if (!options.signaling || typeof options.signaling.exchange !== "function") bad("signaling has no exchange()");
   if (!isText(options.key, 1, 256)) bad("key is no text of 1 to 256 characters");
+  if (!isInteger(options.headStart, 0, 1000)) bad("headStart is no integer from 0 to 1000");
   for (const name of ["fastTimeout", "normalTimeout", "maxCacheAge"]) {
     if (!isInteger(options[name], 1, 2147483647)) bad(`${name} is no positive integer`);
   }
@@ -1171,9 +1229,10 @@ export class Connection extends EventTarget {
         Object.assign(plan, {ticket: null, reason: "certificate"});
       }
       if (plan.ticket) {
-        const quick = this.#begin(run, "zero-signaling", {ticket: plan.ticket.ticket, client: plan.ticket.client, protocol: plan.protocol}, certificate, null);
+        const {protocol, prefersIPv6, ticket: {ticket, client}} = plan;
+        const quick = this.#begin(run, "zero-signaling", {ticket, client, protocol, prefersIPv6}, certificate, null);
         if (this.#options.policy === "race") {
-          const slow = this.#begin(run, "normal", {}, certificate, "race");
+          const slow = this.#begin(run, "normal", {prefersIPv6}, certificate, "race");
           winner = await this.#race(quick, slow);
           if (winner === slow && quick.error.kind !== "overtaken") fallback = quick.error.kind;
         } else {
@@ -1188,7 +1247,7 @@ export class Connection extends EventTarget {
         }
       } else if (plan.token) {
         tokenSent = true;
-        const quick = this.#begin(run, "fast", {token: plan.token, protocol: plan.protocol}, certificate, null);
+        const quick = this.#begin(run, "fast", {token: plan.token, protocol: plan.protocol, prefersIPv6: plan.prefersIPv6}, certificate, null);
         try {
           winner = await quick.opened;
         } catch (error) {
@@ -1223,12 +1282,13 @@ export class Connection extends EventTarget {
   /** What there is to come back with. */
   #plan(run) {
     const {options} = this.#inner;
-    const plan = {ticket: null, token: null, hasSession: false, protocol: "unknown", reason: null};
+    const plan = {ticket: null, token: null, hasSession: false, protocol: "unknown", reason: null, prefersIPv6: false};
     if (!options.certificate) {
       plan.reason = "no-certificate";
       return plan;
     }
     const {entry, reason} = this.#loadCache();
+    plan.prefersIPv6 = this.#prefersIPv6(entry);
     const held = this.#held.ticket;
     const now = Date.now();
     const whyNot = !this.#enabled ? "disabled" : !options.tickets ? "off" : !held ? "no-ticket"
@@ -1245,6 +1305,13 @@ export class Connection extends EventTarget {
     if (plan.reason) this.#skip(run, "fast", plan.reason);
     else Object.assign(plan, {token: this.#held.token, protocol: entry.lastSuccessfulProtocol});
     return plan;
+  }
+
+  /** Timers of hidden pages come late: there all candidates are used at once. */
+  #prefersIPv6(entry) {
+    const isHidden = globalThis.document && document.visibilityState === "hidden";
+    return this.#enabled && this.#options.headStart > 0 && !isHidden && entry !== null
+      && entry.lastConnectedIPv6 !== undefined && entry.lastSuccessfulProtocol !== "ipv4";
   }
 
   #begin(run, mode, {protocol = "unknown", ...given}, certificate, reason) {
@@ -1347,18 +1414,38 @@ export class Connection extends EventTarget {
 
   /** Which family the path is of; some browsers say so only after a while. */
   async #learn(run, attempt, result) {
-    let family = null;
-    try { family = await familyOfPath(attempt.peer); } catch { /* it does not tell */ }
+    let found = {family: null, hasIPv6: false};
+    try { found = await familiesOf(attempt.peer); } catch { /* it does not tell */ }
     const offered = result.protocol;
-    if (family) result.protocol = family;
+    if (found.family) result.protocol = found.family;
     this.metrics.connectionTimes.push({mode: attempt.mode, protocol: result.protocol, milliseconds: result.timings.open});
     this.metrics.connectionTimes.splice(0, this.metrics.connectionTimes.length - 64);
-    if (family === "ipv6") this.metrics.ipv6Available = true;
-    else if (family === "ipv4" && offered === "both") this.metrics.ipv6Available = false;
+    if (found.hasIPv6) this.metrics.ipv6Available = true;
+    else if (found.family === "ipv4" && offered === "both") this.metrics.ipv6Available = false;
     this.#logConnect(run, attempt.mode, this.#held.token, result.protocol, "success", result.timings.open);
-    if (family && this.#live === attempt && this.#entry && this.#entry.lastConnectedIPv6 !== (family === "ipv6")) {
-      this.#saveCache({...this.#entry, lastSuccessfulProtocol: family, lastConnectedIPv6: family === "ipv6"});
-    }
+    if (this.#live !== attempt) return;
+    this.#keepFamilies(found);
+    // IPv6 may have answered just after IPv4, or be in use by now.
+    if (found.family === "ipv4" && offered === "both") this.#looking = setTimeout(() => this.#lookAgain(attempt), LOOK_AGAIN);
+  }
+  #looking = null;
+
+  async #lookAgain(attempt) {
+    let found;
+    try { found = await familiesOf(attempt.peer); } catch { return; }
+    if (this.#live !== attempt || !found.hasIPv6) return;
+    this.metrics.ipv6Available = true;
+    this.#keepFamilies(found);
+  }
+
+  /** "both": IPv4 is in use, and IPv6 works too. */
+  #keepFamilies({family, hasIPv6}) {
+    const entry = this.#entry;
+    if (!family || !entry) return;
+    const lastConnectedIPv6 = family === "ipv6";
+    const lastSuccessfulProtocol = hasIPv6 && !lastConnectedIPv6 ? "both" : family;
+    if (entry.lastConnectedIPv6 === lastConnectedIPv6 && entry.lastSuccessfulProtocol === lastSuccessfulProtocol) return;
+    this.#saveCache({...entry, lastSuccessfulProtocol, lastConnectedIPv6});
   }
 
   /* ---- A live connection ----------------------------------------------------------------------- */
@@ -1498,6 +1585,7 @@ export class Connection extends EventTarget {
     if (this.#heartbeat) this.#heartbeat.stop();
     this.#heartbeat = null;
     clearInterval(this.#touching);
+    clearTimeout(this.#looking);
     this.#entry = this.#resave = null;
   }
 

@@ -199,7 +199,11 @@ static void log_event(const reconnect_event_t *event) {
         fputc('\n', stderr);
         break;
     case RECONNECT_EVENT_STORE:
-        fprintf(stderr, "session store: %s: ", event->number ? "there" : "away");
+        if (event->number) {
+            fputs("session store: available\n", stderr);
+            break;
+        }
+        fputs("session store: unavailable: ", stderr);
         print_text(event->data, event->size);
         fputc('\n', stderr);
         break;

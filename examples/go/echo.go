@@ -73,11 +73,11 @@ func echo(events <-chan reconnect.Event) {
 		case reconnect.CertificateEvent:
 			fmt.Fprintf(log, "certificate: %s\n", event.Fingerprint)
 		case reconnect.StoreEvent:
-			state := "away"
 			if event.Available {
-				state = "there"
+				fmt.Fprintln(log, "session store: available")
+			} else {
+				fmt.Fprintf(log, "session store: unavailable: %s\n", event.Detail)
 			}
-			fmt.Fprintf(log, "session store: %s: %s\n", state, event.Detail)
 		}
 	}
 }

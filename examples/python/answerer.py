@@ -185,7 +185,7 @@ def describe(event: aio.Event) -> str | None:
     if isinstance(event, libreconnect.CertificateEvent):
         return f"certificate: {event.fingerprint}"
     if isinstance(event, libreconnect.StoreEvent):
-        return f"session store: {'there' if event.available else 'away'}: {event.detail}"
+        return "session store: available" if event.available else f"session store: unavailable: {event.detail}"
     return None
 
 

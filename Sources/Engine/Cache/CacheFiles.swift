@@ -1,6 +1,7 @@
 import CSystem
 import Reload
 import Signaling
+import Storage
 import Synchronization
 
 /// What connectors with one cache path keep, or those without one together.
@@ -25,14 +26,38 @@ final class Cache: Sendable {
     func refresh() -> [String] { [entries.refresh(), tickets.refresh()].compactMap(\.self) }
 
     func write() -> [String] { [entries.write(), tickets.write()].compactMap(\.self) }
+
+    var hasChanges: Bool { entries.hasChanges || tickets.hasChanges }
+}
+
+/// A cache as long as somebody uses it.
+final class OpenCache: Sendable {
+    let cache: Cache
+    let files: CacheFiles
+    private let path: String?
+
+    fileprivate init(_ cache: Cache, _ path: String?, _ files: CacheFiles) {
+        self.cache = cache
+        self.path = path
+        self.files = files
+    }
+
+    deinit { if let path { files.close(path) } }
 }
 
 /// The caches of an engine, and the thread that writes their files: the loop never waits for a disk.
 final class CacheFiles: Sendable {
+    private struct File {
+        var cache: Cache
+        var users = 0
+        /// Counts how often it was opened.
+        var opened = 0
+    }
+
     private struct State {
         var memory: Cache?
-        var files: [String: Cache] = [:]
-        var thread: cs_thread?
+        var files: [String: File] = [:]
+        var thread: Worker?
         var isStopped = false
     }
 
@@ -43,23 +68,49 @@ final class CacheFiles: Sendable {
     deinit { cs_close(wake) }
 
     /// The cache with this path. Reads its files, so not for the loop.
-    func open(_ path: String?, _ engine: Engine) -> Cache {
+    func open(_ path: String?, _ engine: Engine) -> OpenCache {
         guard let path else {
-            return state.withLock { state in
+            let cache = state.withLock { state in
                 let cache = state.memory ?? Cache(path: nil)
                 state.memory = cache
                 return cache
             }
+            return OpenCache(cache, nil, self)
         }
         let cache = state.withLock { state in
-            let cache = state.files[path] ?? Cache(path: path)
-            state.files[path] = cache
-            return cache
+            var file = state.files[path] ?? File(cache: Cache(path: path))
+            file.users += 1
+            file.opened &+= 1
+            state.files[path] = file
+            return file.cache
         }
         startWriting(engine)
         engine.warn(about: cache.refresh())
-        return cache
+        return OpenCache(cache, path, self)
     }
+
+    /// One user less. The last one leaves the cache to the writing thread if something is to be written.
+    fileprivate func close(_ path: String) {
+        let isUnwritten = state.withLock { state in
+            guard var file = state.files[path] else { return false }
+            file.users -= 1
+            let isUnwritten = file.cache.hasChanges
+            state.files[path] = file.users == 0 && !isUnwritten ? nil : file
+            return isUnwritten
+        }
+        if isUnwritten { changed() }
+    }
+
+    /// What was written for its last user, if nobody has come since. Also if that failed, which was told.
+    private func letGo(_ path: String, _ written: File) {
+        state.withLock { state in
+            guard let file = state.files[path], file.users == 0, file.opened == written.opened else { return }
+            state.files[path] = nil
+        }
+    }
+
+    /// How many files are known.
+    var count: Int { state.withLock { $0.files.count } }
 
     private func startWriting(_ engine: Engine) {
         let failure: Failure? = state.withLock { state in
@@ -84,7 +135,10 @@ final class CacheFiles: Sendable {
             cs_eventfd_clear(wake)
             // What was changed before the end is written before it.
             isLast = isStopped.load(ordering: .sequentiallyConsistent)
-            for cache in state.withLock({ Array($0.files.values) }) { engine.warn(about: cache.write()) }
+            for (path, file) in state.withLock({ $0.files }) {
+                engine.warn(about: file.cache.write())
+                if file.users == 0 { letGo(path, file) }
+            }
         }
     }
 
@@ -97,7 +151,7 @@ final class CacheFiles: Sendable {
         guard let thread else { return }
         isStopped.store(true, ordering: .sequentiallyConsistent)
         changed()
-        _ = cs_thread_join(thread)
+        thread.join()
     }
 }
 

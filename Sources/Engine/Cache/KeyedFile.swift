@@ -1,5 +1,6 @@
 import Reload
 import Signaling
+import Storage
 
 /// What is kept by key, in memory and, if there is a path, in a file that other processes use too.
 ///
@@ -81,6 +82,9 @@ final class KeyedFile<Record: KeptRecord>: Sendable {
     }
 
     // MARK: The file
+
+    /// Something is not in the file yet.
+    var hasChanges: Bool { state.withLock { !$0.changes.isEmpty } }
 
     /// Takes in what is in the file, if that is not known yet. A sentence if it cannot be used, once.
     func refresh() -> String? {

@@ -1,5 +1,5 @@
-import CSystem
 import Glibc
+import Storage
 
 /// Why a file of what is kept could not be read or written. It is never more than a warning.
 enum RecordFileError: Error, Hashable, Sendable {
@@ -21,8 +21,8 @@ extension RecordFileError: CustomStringConvertible {
     var description: String {
         switch self {
         case .directoryMissing: "its directory is missing"
-        case .unreadable(let number): "it cannot be read: \(RecordFileError.text(number))"
-        case .unwritable(let number): "it cannot be written: \(RecordFileError.text(number))"
+        case .unreadable(let number): "it cannot be read: \(String(systemError: number))"
+        case .unwritable(let number): "it cannot be written: \(String(systemError: number))"
         case .diskFull: "the disk is full"
         case .notAFile: "it is not a regular file"
         case .foreign: "it is not this user's alone"
@@ -31,8 +31,6 @@ extension RecordFileError: CustomStringConvertible {
         case .locked: "another process has locked it"
         }
     }
-
-    private static func text(_ number: Int32) -> String { unsafe String(cString: cs_error_text(number)) }
 }
 
 /// A small file that several processes read and replace.

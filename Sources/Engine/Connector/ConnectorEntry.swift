@@ -11,19 +11,20 @@ final class ConnectorEntry: Sendable {
     let configuration: ConnectorConfiguration
     /// Not the engine itself, as with peers.
     let inbox: Inbox
-    let cache: Cache
-    let files: CacheFiles
+    private let kept: OpenCache
     let isConnecting = Atomic<Bool>(false)
     let isClosed = Atomic<Bool>(false)
 
-    init(handle: UInt64, configuration: ConnectorConfiguration, cache: Cache, engine: Engine) {
+    init(handle: UInt64, configuration: ConnectorConfiguration, cache: OpenCache, engine: Engine) {
         self.handle = handle
         tag = configuration.tag
         self.configuration = configuration
         inbox = engine.inbox
-        self.cache = cache
-        files = engine.caches
+        kept = cache
     }
+
+    var cache: Cache { kept.cache }
+    var files: CacheFiles { kept.files }
 
     var key: String { configuration.key }
 

@@ -453,6 +453,7 @@ extension Loop {
         connectors.byHandle[reconnection.entry.handle] = nil
         reconnection.entry.isClosed.store(true, ordering: .relaxed)
         HandleTable.shared.remove(reconnection.entry.handle)
+        engine.counters.connectors.wrappingSubtract(1, ordering: .relaxed)
     }
 
     /// The engine ends: what is known of connections that are up is kept as of now.

@@ -1,5 +1,6 @@
 import CSystem
 import ICE
+import Storage
 import Wire
 
 /// Turns names of servers into addresses, each name on a thread of its own that lives as long as the system's resolver
@@ -162,20 +163,8 @@ private final class Lookup: Sendable {
 
     /// False if there is no thread to be had.
     func start() -> Bool {
-        var thread = cs_thread()
-        let context = unsafe Unmanaged.passRetained(self)
-        let error = unsafe cs_thread_start(
-            &thread,
-            { context in
-                guard let context = unsafe context else { return nil }
-                unsafe Unmanaged<Lookup>.fromOpaque(context).takeRetainedValue().run()
-                return nil
-            }, context.toOpaque())
-        guard error == 0 else {
-            unsafe context.release()
-            return false
-        }
-        _ = cs_thread_detach(thread)
+        guard let worker = Worker({ self.run() }) else { return false }
+        worker.detach()
         return true
     }
 

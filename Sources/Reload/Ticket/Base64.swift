@@ -1,11 +1,9 @@
 import Wire
 
-/// RFC 4648 section 4 without padding: its alphabet is exactly that of ICE user fragments and passwords
-/// (RFC 8839 section 5.4, ice-char).
+/// RFC 4648 without padding; usually in the alphabet of section 4, which is exactly that of ICE user fragments and
+/// passwords (RFC 8839 section 5.4, ice-char).
 enum Base64 {
-    private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-
-    static func text(_ bytes: [UInt8]) -> [UInt8] {
+    static func text(_ bytes: [UInt8], _ alphabet: Base64Alphabet = .standard) -> [UInt8] {
         var text: [UInt8] = []
         text.reserveCapacity(textCount(bytes.count))
         var bits: UInt32 = 0
@@ -15,10 +13,10 @@ enum Base64 {
             count += 8
             while count >= 6 {
                 count -= 6
-                text.append(alphabet[Int(bits >> count & 63)])
+                text.append(alphabet.digit(UInt8(truncatingIfNeeded: bits >> count)))
             }
         }
-        if count > 0 { text.append(alphabet[Int(bits << (6 - count) & 63)]) }
+        if count > 0 { text.append(alphabet.digit(UInt8(truncatingIfNeeded: bits << (6 - count)))) }
         return text
     }
 
@@ -33,7 +31,7 @@ enum Base64 {
         var bits: UInt32 = 0
         var count: UInt32 = 0
         for offset in start..<text.byteCount {
-            guard let digit = value(of: text.byte(offset)) else { return nil }
+            guard let digit = Base64Alphabet.standard.value(of: text.byte(offset)) else { return nil }
             bits = bits << 6 | UInt32(digit)
             count += 6
             guard count >= 8 else { continue }
@@ -43,16 +41,5 @@ enum Base64 {
         // RFC 4648 section 3.5: pad bits other than zero would make several texts of the same bytes.
         guard bits & (1 << count - 1) == 0 else { return nil }
         return bytes
-    }
-
-    private static func value(of character: UInt8) -> UInt8? {
-        switch character {
-        case 0x41...0x5A: character - 0x41
-        case 0x61...0x7A: character - 0x61 + 26
-        case 0x30...0x39: character - 0x30 + 52
-        case 0x2B: 62
-        case 0x2F: 63
-        default: nil
-        }
     }
 }

@@ -168,7 +168,7 @@ extension TicketKeys {
     }
 
     private func password(of ufrag: [UInt8], _ keys: EpochKeys) -> [UInt8]? {
-        cipher.code(of: ufrag, key: keys.password).map(Base64.text)
+        cipher.code(of: ufrag, key: keys.password).map { Base64.text($0) }
     }
 }
 

@@ -12,6 +12,7 @@ enum RedisReplayReply {
         case "unknownUser": return .refused(.unknownUser)
         case "unknownRecipient": return .refused(.unknownRecipient)
         case "stale": return .refused(.stale)
+        case "tooManyRooms": return .refused(.tooManyRooms)
         case "tooManyMembers": return .refused(.tooManyMembers)
         default: return .refused(.unavailable)
         }

@@ -35,16 +35,20 @@ struct RedisReplayScripts: Sendable {
     let reset: RedisScript
     let touch: RedisScript
     let announce: RedisScript
+    /// Run at each connect.
+    let greet: RedisScript
 
     var all: [RedisScript] {
         [publish, join, recover, acknowledge, drop, leave, state, quality, reset, touch, announce]
     }
 
-    /// `live` names the channels: what is before the room in braces, and where that begins in the buffer's key.
+    /// With `prefix` before the names of all keys.
     init(
-        _ configuration: Replay.Configuration, lifetimes: RedisReplayLifetimes, resetsWhenBehind: Bool,
-        live: (prefix: String, room: Int)?
+        _ configuration: Replay.Configuration, lifetimes: RedisReplayLifetimes, resetsWhenBehind: Bool, prefix: String,
+        publishesLive: Bool, limitsAllRooms: Bool
     ) {
+        // Where the room's name begins in the buffer's key.
+        let name = Int64(prefix.utf8.count + "buffer:{".utf8.count + 1)
         let limits = [
             ("L", lifetimes.message), ("S", lifetimes.state), ("BT", lifetimes.bufferKey), ("MT", lifetimes.stateKey),
             ("W", Int64(configuration.window)), ("MW", Int64(configuration.maximumWindow)),
@@ -54,24 +58,42 @@ struct RedisReplayScripts: Sendable {
             ("KL", lifetimes.key), ("MM", Int64(configuration.maximumMembersPerRoom)),
             ("KOL", configuration.replaysKeptOnLoss ? 1 : 0), ("NT", configuration.needsToken ? 1 : 0),
             ("RS", resetsWhenBehind ? 1 : 0), ("FOREVERS", RedisReplayLifetimes.longest),
-            ("FIELDS", Int64(RedisReplayRoomField.allCases.count)), ("CH", Int64(live?.room ?? 0)),
+            ("FIELDS", Int64(RedisReplayRoomField.allCases.count)), ("CH", publishesLive ? name - 1 : 0),
+            ("NA", name), ("AL", limitsAllRooms ? 1 : 0), ("MAXBYTES", Int64(configuration.maximumBytes)),
+            ("MAXROOMS", Int64(configuration.maximumRooms)), ("MAXMEMBERS", Int64(configuration.maximumMembers)),
+            // What a message costs in memory beside its bytes, if it fills its last block as badly as can be.
+            ("OVERHEAD", Int64(Replay.Configuration.cost(ofMessage: 1) - 1)),
+            ("STEP", Int64(min(max(configuration.maximumBytes >> 16, 1), 4_096))),
         ]
         let head =
             limits.map { "local \($0.0) = \($0.1)\n" }.joined()
             + "local TRIMMED, EXPIRED, EPOCH = \(LossReason.trimmed.rawValue), \(LossReason.expired.rawValue), "
-            + "\(LossReason.epoch.rawValue)\n" + "local LIVE = \(Self.literal(live?.prefix ?? ""))\n" + Self.room
-        publish = RedisScript(RedisReplayRoomField.indexed(head + Self.history + Self.publishing))
+            + "\(LossReason.epoch.rawValue)\n"
+            + "local LIVE, PREFIX = \(Self.literal(prefix + "live:")), \(Self.literal(prefix))\n"
+            + ["rooms", "used", "absent", "usage"].map {
+                "local \($0.uppercased()) = \(Self.literal(prefix + "limits:" + $0))\n"
+            }.joined() + "local SERVER = \(Self.literal(prefix + "limits:server"))\n" + Self.room
+        publish = RedisScript(RedisReplayRoomField.indexed(head + Self.history + Self.limiting + Self.publishing))
         join = RedisScript(
-            RedisReplayRoomField.indexed(head + Self.history + Self.resetting + Self.replaying + Self.joining))
+            RedisReplayRoomField.indexed(
+                head + Self.history + Self.limiting + Self.admitting + Self.replaying
+                    + Self.joining))
         recover = RedisScript(
-            RedisReplayRoomField.indexed(head + Self.history + Self.resetting + Self.replaying + Self.recovering))
+            RedisReplayRoomField.indexed(
+                head + Self.history + Self.limiting + Self.replaying + Self.recovering))
         acknowledge = RedisScript(RedisReplayRoomField.indexed(head + Self.acknowledging))
         drop = RedisScript(RedisReplayRoomField.indexed(head + Self.dropping))
         leave = RedisScript(RedisReplayRoomField.indexed(head + Self.leaving))
         state = RedisScript(RedisReplayRoomField.indexed(head + Self.stating))
         quality = RedisScript(RedisReplayRoomField.indexed(head + Self.judging))
-        reset = RedisScript(RedisReplayRoomField.indexed(head + Self.resetting + Self.restarting))
+        reset = RedisScript(RedisReplayRoomField.indexed(head + Self.restarting))
         announce = RedisScript(RedisReplayRoomField.indexed(head + Self.announcing))
+        greet = RedisScript(
+            """
+            local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+            if run then redis.call('SET', KEYS[1], string.sub(run, 1, 16)) end
+            return 'done'
+            """)
         touch = RedisScript(
             "redis.call('PEXPIRE', KEYS[1], \(lifetimes.stateKey)) redis.call('PEXPIRE', KEYS[2], \(lifetimes.stateKey)) "
                 + "return 'done'")
@@ -95,29 +117,38 @@ enum RedisReplayRoomField: String, CaseIterable {
     /// When the stream's life is to be prolonged; messages that do not count any more; the last that was not plain; bytes
     /// of all messages of the epoch.
     case bx, lz, sp, q
+    /// Bytes and members accounted among those of all rooms; the last use that is.
+    case ab, am, lu
+    /// The server's run in which it was last used.
+    case g
 
     /// The script with `m.name` written as `m[index]`.
     static func indexed(_ script: String) -> String {
-        var places: [String: Int] = [:]
-        for (index, field) in allCases.enumerated() { places[field.rawValue] = index + 1 }
-        var output = ""
-        var word = ""
-        func flush(_ next: Character?) {
-            if word.hasPrefix("m."), let place = places[String(word.dropFirst(2))] {
-                output += "m[\(place)]"
-            } else {
-                output += word
+        var places: [[UInt8]: Int] = [:]
+        for (index, field) in allCases.enumerated() { places[Array(field.rawValue.utf8)] = index + 1 }
+        let bytes = Array(script.utf8)
+        var output: [UInt8] = []
+        output.reserveCapacity(bytes.count)
+        var index = 0
+        var isInWord = false
+        while index < bytes.count {
+            if !isInWord, bytes[index] == 0x6D, index + 1 < bytes.count, bytes[index + 1] == 0x2E {
+                var end = index + 2
+                while end < bytes.count, isLetter(bytes[end]) { end += 1 }
+                if let place = places[Array(bytes[index + 2..<end])] {
+                    output += "m[\(place)]".utf8
+                    index = end
+                    continue
+                }
             }
-            word = ""
-            if let next { output.append(next) }
+            isInWord = isLetter(bytes[index]) || bytes[index] == 0x2E
+            output.append(bytes[index])
+            index += 1
         }
-        for character in script {
-            let isPart = character.isLetter || character.isNumber || character == "_" || character == "."
-            if isPart { word.append(character) } else { flush(character) }
-        }
-        flush(nil)
-        return output
+        return String(decoding: output, as: UTF8.self)
     }
+
+    private static func isLetter(_ byte: UInt8) -> Bool { (0x61...0x7A).contains(byte | 0x20) || byte == 0x5F }
 }
 
 /// Microseconds; those of keys milliseconds, as the server wants them.
@@ -167,9 +198,118 @@ extension RedisReplayScripts {
 
         local function here(asked) tell('at ' .. m.e .. ' ' .. m.t .. ' ' .. asked .. '\n') end
 
-        local function save()
+        -- What all rooms together have: a list of rooms by their last sign of life, one of those with messages by their last
+        -- use, one of users by when they dropped out, and what is accounted for each room and for all.
+        local function own() return string.sub(buffer, NA, -2) end
+
+        -- A room's share grows and shrinks in steps, so that few publishes have to write it.
+        local function account()
+            if AL == 0 then return end
+            local cost = m.b + OVERHEAD * (m.n + m.kn + m.lz)
+            local share = m.ab
+            if cost > share or cost == 0 or cost < share - 2 * STEP then share = math.ceil(cost / STEP) * STEP end
+            if share ~= m.ab then call('HINCRBY', USAGE, '\0b', share - m.ab) end
+            if m.mc ~= m.am then call('HINCRBY', USAGE, '\0m', m.mc - m.am) end
+            if share ~= m.ab or m.mc ~= m.am then
+                m.ab, m.am = share, m.mc
+                call('HSET', USAGE, own(), share .. ' ' .. m.mc)
+            end
+        end
+
+        local save
+
+        -- What is seldom wanted, made when it is: a function takes time to make even if nobody calls it.
+        local function seldom()
+            local it = {}
+
+            -- The room is no more.
+            function it.release(name)
+                if AL == 0 then return end
+                local share, members = string.match(call('HGET', USAGE, name) or '0 0', '^(%d+) (%d+)$')
+                if share ~= '0' then call('HINCRBY', USAGE, '\0b', -share) end
+                if members ~= '0' then call('HINCRBY', USAGE, '\0m', -members) end
+                call('HDEL', USAGE, name)
+                call('ZREM', USED, name)
+                call('ZREM', ROOMS, name)
+                if call('ZCARD', ROOMS) == 0 then call('DEL', USAGE, ABSENT, USED) end
+            end
+
+            function it.remove()
+                call('DEL', buffer, state, seq)
+                it.release(own())
+            end
+
+            -- Of this room; since when, or not any more.
+            function it.absent(user, since)
+                if AL == 0 then return end
+                local about = own() .. '\0' .. user
+                if since then call('ZADD', ABSENT, since, about) else call('ZREM', ABSENT, about) end
+            end
+
+            -- False if that was the last member.
+            function it.sweep()
+                local all = call('HGETALL', state)
+                local left, due = 0, 0
+                for index = 1, #all, 2 do
+                    if string.byte(all[index]) ~= 0 then
+                        local u = unpacked(all[index + 1])
+                        if u[4] == 0 and u[5] + S <= time then
+                            call('HDEL', state, all[index])
+                            it.absent(all[index])
+                        else
+                            left = left + 1
+                            if u[4] == 0 and (due == 0 or u[5] + S < due) then due = u[5] + S end
+                        end
+                    end
+                end
+                if left == 0 then
+                    it.remove()
+                    return false
+                end
+                m.mc = left
+                m.w = due == 0 and 0 or math.max(due, time + 1000000)
+                return true
+            end
+
+            -- A new epoch, with nothing in it; members stay.
+            function it.reset(epoch, reason)
+                call('DEL', buffer)
+                if m.t > 0 or m.ee == '' then m.ee = m.e end
+                m.er = reason
+                m.e = epoch
+                m.t, m.f, m.n, m.kn, m.b, m.kb, m.kt, m.r, m.ng, m.ki = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+                m.lz, m.sp, m.q, m.lu = 0, 0, 0, 0
+                if AL == 1 then call('ZREM', USED, own()) end
+                local all = call('HGETALL', state)
+                for index = 1, #all, 2 do
+                    if string.byte(all[index]) ~= 0 then
+                        local u = unpacked(all[index + 1])
+                        u[6], u[7] = -1, 0
+                        call('HSET', state, all[index], pack(u))
+                    elseif all[index] ~= '\0' then
+                        call('HDEL', state, all[index])
+                    end
+                end
+                here('reset')
+            end
+
+            -- The server is another one than the room was last used on, or was started again: what it has may be older
+            -- than what was given out.
+            function it.doubt(run)
+                local word = redis.sha1hex(m.e .. run .. m.id)
+                it.reset(string.sub(word, 1, 15) .. '0', EPOCH)
+                m.g = run
+                save()
+            end
+
+            return it
+        end
+
+        function save()
             m.c = time
+            account()
             if wall >= m.x or wall < m.x - L then
+                if AL == 1 then call('ZADD', ROOMS, wall, own()) end
                 m.x = wall + math.floor(L / 4)
                 call('SET', seq, pack(m), 'PX', MT)
                 call('PEXPIRE', state, MT)
@@ -185,38 +325,24 @@ extension RedisReplayScripts {
             return u
         end
 
-        local function sweep()
-            if m.w == 0 or time < m.w then return true end
-            local all = call('HGETALL', state)
-            local left, due = 0, 0
-            for index = 1, #all, 2 do
-                if string.byte(all[index]) ~= 0 then
-                    local u = unpacked(all[index + 1])
-                    if u[4] == 0 and u[5] + S <= time then
-                        call('HDEL', state, all[index])
-                    else
-                        left = left + 1
-                        if u[4] == 0 and (due == 0 or u[5] + S < due) then due = u[5] + S end
-                    end
-                end
-            end
-            if left == 0 then
-                call('DEL', buffer, state, seq)
-                return false
-            end
-            m.mc = left
-            m.w = due == 0 and 0 or math.max(due, time + 1000000)
-            return true
-        end
-
         local function load()
-            local raw = call('GET', seq)
+            local raw, run
+            if AL == 1 then
+                local both = call('MGET', seq, SERVER)
+                raw, run = both[1], both[2]
+                -- Also of another type: then this says so.
+                if not raw then raw = call('GET', seq) end
+            else
+                raw = call('GET', seq)
+            end
             if not raw then return false end
             m = unpacked(raw)
             if type(m) ~= 'table' or m.v ~= 2 then error('not a room') end
             if call('HGET', state, '\0') ~= m.id then return false end
             if m.c > time then time = m.c end
-            return sweep()
+            if run and run ~= m.g then seldom().doubt(run) end
+            if m.w == 0 or time < m.w then return true end
+            return seldom().sweep()
         end
 
         local function touched(u)
@@ -314,6 +440,125 @@ extension RedisReplayScripts {
 
         """#
 
+    /// Room for what comes, at the cost of what was not used for longest.
+    private static let limiting = #"""
+        local function keyof(kind, name) return PREFIX .. kind .. ':{' .. name .. '}' end
+        local function total(what) return tonumber(call('HGET', USAGE, what) or 0) end
+
+        local function use()
+            if AL == 0 or wall >= m.lu and wall < m.lu + 1000000 then return end
+            m.lu = wall
+            call('ZADD', USED, wall, own())
+        end
+
+        local function makespace(size)
+            if AL == 0 or m.b + size + OVERHEAD * (m.n + m.kn + m.lz + 1) <= m.ab then return end
+
+            local function isfull()
+                local cost = m.b + size + OVERHEAD * (m.n + m.kn + m.lz + 1)
+                return total('\0b') + math.max(math.ceil(cost / STEP) * STEP - m.ab, 0) > MAXBYTES
+            end
+
+            -- All messages of another room.
+            local function evict(name)
+                local mine, here = m, buffer
+                local raw = call('GET', keyof('seq', name))
+                call('ZREM', USED, name)
+                if not raw then return seldom().release(name) end
+                m, buffer = unpacked(raw), keyof('buffer', name)
+                call('DEL', buffer)
+                if m.t > m.f then m.f, m.fr = m.t, TRIMMED end
+                m.n, m.kn, m.b, m.kb, m.kt, m.r, m.ng, m.lz, m.sp, m.lu = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+                if m.ab > 0 then call('HINCRBY', USAGE, '\0b', -m.ab) end
+                m.ab = 0
+                call('HSET', USAGE, name, '0 ' .. m.am)
+                call('SET', keyof('seq', name), pack(m), 'KEEPTTL')
+                m, buffer = mine, here
+            end
+
+            if not isfull() then return end
+            flush()
+            while isfull() do
+                local oldest = call('ZRANGE', USED, 0, 1)
+                local name = oldest[1]
+                if name == own() then name = oldest[2] end
+                if name then
+                    evict(name)
+                elseif m.kn > 0 then
+                    dropkept(TRIMMED)
+                elseif m.n > 0 then
+                    local item = call('XRANGE', buffer, m.kt + 1, '+', 'COUNT', 1)[1]
+                    local s, _, x, _, _, k, _, _, bytes = parsed(item)
+                    call('XDEL', buffer, item[1])
+                    m.n, m.r = m.n - 1, 0
+                    if k ~= 0 then m.ng = m.ng - 1 end
+                    forget(s, x, bytes, TRIMMED)
+                else
+                    break
+                end
+            end
+        end
+
+        """#
+
+    /// Places for rooms and members, at the cost of those who dropped out longest ago.
+    private static let admitting = #"""
+        -- False if there is nobody to forget.
+        local function forgetoldest(except)
+            local oldest = call('ZRANGE', ABSENT, 0, 0)[1]
+            if not oldest then return false end
+            local name, user = string.match(oldest, '^(%Z+)%z(.+)$')
+            if name == except then return false end
+            call('ZREM', ABSENT, oldest)
+            local raw, about = call('GET', keyof('seq', name)), call('HGET', keyof('state', name), user)
+            if not raw then
+                seldom().release(name)
+            elseif about and unpacked(about)[4] == 0 then
+                local mine = m
+                m = unpacked(raw)
+                call('HDEL', keyof('state', name), user)
+                m.mc = m.mc - 1
+                if m.mc <= 0 then
+                    call('DEL', keyof('buffer', name), keyof('state', name), keyof('seq', name))
+                    seldom().release(name)
+                else
+                    if m.mc ~= m.am then call('HINCRBY', USAGE, '\0m', m.mc - m.am) end
+                    m.am = m.mc
+                    call('HSET', USAGE, name, m.ab .. ' ' .. m.mc)
+                    call('SET', keyof('seq', name), pack(m), 'KEEPTTL')
+                end
+                m = mine
+            end
+            return true
+        end
+
+        -- Rooms whose keys have expired, a few at a time.
+        local function reap(count)
+            for _, name in ipairs(call('ZRANGE', ROOMS, 0, count - 1)) do
+                if call('EXISTS', keyof('seq', name)) == 0 then seldom().release(name) end
+            end
+        end
+
+        local function hasroomplace()
+            if AL == 0 then return true end
+            reap(2)
+            if call('ZCARD', ROOMS) < MAXROOMS then return true end
+            reap(16)
+            for _ = 1, 16 do
+                if call('ZCARD', ROOMS) < MAXROOMS or not forgetoldest() then break end
+            end
+            return call('ZCARD', ROOMS) < MAXROOMS
+        end
+
+        local function hasmemberplace()
+            if AL == 0 or total('\0m') < MAXMEMBERS then return true end
+            reap(16)
+            if total('\0m') >= MAXMEMBERS then forgetoldest(own()) end
+            return total('\0m') < MAXMEMBERS
+        end
+
+        """#
+
     private static let publishing = #"""
         local fromname, toname, kind, flags, negotiation = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
         local payload, key = ARGV[9], ARGV[8]
@@ -349,6 +594,8 @@ extension RedisReplayScripts {
         local lifetime = tonumber(ARGV[7])
         local expires = lifetime < FOREVERS and math.min(time + lifetime, FOREVER) or FOREVER
         local isplain = kind == 0 and flags < 2 and expires == FOREVER
+        makespace(#payload)
+        use()
         if not isplain then flush() end
 
         -- A newer offer replaces the older one and its candidates, a newer answer the older one.
@@ -439,30 +686,6 @@ extension RedisReplayScripts {
         return {'p', m.e, m.t, 0}
         """#
 
-    /// A new epoch, with nothing in it; members stay.
-    private static let resetting = #"""
-        local function reset(epoch, reason)
-            call('DEL', buffer)
-            if m.t > 0 or m.ee == '' then m.ee = m.e end
-            m.er = reason
-            m.e = epoch
-            m.t, m.f, m.n, m.kn, m.b, m.kb, m.kt, m.r, m.ng, m.ki = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-            m.lz, m.sp, m.q = 0, 0, 0
-            local all = call('HGETALL', state)
-            for index = 1, #all, 2 do
-                if string.byte(all[index]) ~= 0 then
-                    local u = unpacked(all[index + 1])
-                    u[6], u[7] = -1, 0
-                    put(all[index], u)
-                elseif all[index] ~= '\0' then
-                    call('HDEL', state, all[index])
-                end
-            end
-            here('reset')
-        end
-
-        """#
-
     /// `presented` at ARGV[at]: n, u or p, then epoch and sequence.
     private static let replaying = #"""
         local function standing() return {m.e, m.t, m.f, m.fr, m.ee, m.er} end
@@ -526,6 +749,7 @@ extension RedisReplayScripts {
             if since then
                 local all
                 if since >= m.f then
+                    if m.n + m.kn > 0 then use() end
                     all, skipped = collect(u[1], since, false)
                     mode = all and 1 or 2
                 end
@@ -536,7 +760,7 @@ extension RedisReplayScripts {
             if kind == 'p' and presented == m.e and sequence > m.t and RS == 1 then
                 -- The numbers went back, by a failover: nothing that was said of them holds.
                 put(ARGV[2], u)
-                reset(epoch, EPOCH)
+                seldom().reset(epoch, EPOCH)
                 u[6] = -1
             end
             u[7] = m.t
@@ -548,11 +772,13 @@ extension RedisReplayScripts {
     private static let joining = #"""
         local name, generation, token, epoch = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
         if not load() then
-            call('DEL', buffer, state, seq)
+            seldom().remove()
+            if not hasroomplace() then return 'tooManyRooms' end
             time = wall
             m = {}
             for index = 1, FIELDS do m[index] = 0 end
             m.v, m.id, m.e, m.fr, m.ee, m.er, m.ns, m.win = 2, epoch, epoch, TRIMMED, '', EPOCH, 1, W
+            m.g = AL == 1 and call('GET', SERVER) or ''
             call('HSET', state, '\0', m.id)
         end
         local raw = call('HGET', state, name)
@@ -560,9 +786,13 @@ extension RedisReplayScripts {
         local function unproven() return {standing(), m.e, m.t, -1, 3, 0, {}} end
         if not u then
             if not raw then
-                if m.mc >= MM then return 'tooManyMembers' end
+                if m.mc >= MM or not hasmemberplace() then
+                    if m.mc == 0 then seldom().remove() end
+                    return 'tooManyMembers'
+                end
                 m.mc = m.mc + 1
             end
+            if raw then seldom().absent(name) end
             u = {m.ns, token, generation, 1, time, -1, m.t, 0, 1}
             m.ns = m.ns + 1
             put(name, u)
@@ -570,6 +800,7 @@ extension RedisReplayScripts {
             return {'j', unproven(), generation, token, 0, 0, 0, ''}
         end
         local wasconnected, age, before = u[4], time - u[5], u[3]
+        if wasconnected == 0 then seldom().absent(name) end
         u[3], u[4], u[5], u[9] = generation, 1, time, u[9] + 1
         local result
         if ARGV[6] == '1' and (ARGV[7] == u[2] or ARGV[7] == '' and NT == 0) then
@@ -614,6 +845,7 @@ extension RedisReplayScripts {
         if u[4] == 1 then
             u[4], u[5] = 0, time
             put(ARGV[2], u)
+            seldom().absent(ARGV[2], time)
             if m.w == 0 or time + S < m.w then m.w = time + S end
         end
         save()
@@ -624,8 +856,9 @@ extension RedisReplayScripts {
         local u, refusal = checked()
         if not u then return refusal end
         m.mc = m.mc - 1
+        seldom().absent(ARGV[2])
         if m.mc <= 0 then
-            call('DEL', buffer, state, seq)
+            seldom().remove()
         else
             call('HDEL', state, ARGV[2])
             save()
@@ -670,8 +903,9 @@ extension RedisReplayScripts {
     /// What is not a room is removed: otherwise nothing could ever be said under its name again.
     private static let restarting = #"""
         local isfine, isthere = pcall(load)
-        if isfine and isthere then isfine = pcall(reset, ARGV[2], tonumber(ARGV[3])) end
+        if isfine and isthere then isfine = pcall(seldom().reset, ARGV[2], tonumber(ARGV[3])) end
         if not isfine or not isthere then
+            pcall(seldom().remove)
             call('DEL', buffer, state, seq)
             return 'unknownRoom'
         end

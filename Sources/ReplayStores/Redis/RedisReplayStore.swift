@@ -11,9 +11,9 @@ public import Wire
 /// The room's name stands literally in braces: in a cluster a room lives on one node. An operation is one script, one
 /// round trip, and either done as a whole or not at all. Times are the server's: ages and lifetimes mean the same to all.
 ///
-/// What differs from ``MemoryStore``: memory is bounded by the server's own `maxmemory` and not by
-/// `maximumBytes`, `maximumRooms` and `maximumMembers`; `skipped` does not count replaced messages, which are gone; and
-/// a room whose servers all died without dropping anybody ends some time after its `stateLifetime`.
+/// What differs from ``MemoryStore``: `maximumBytes` is accounted in steps of a 65 536th of it, at most 4 KiB, for each
+/// room, and the last use of a room to the second; `skipped` does not count replaced messages, which are gone; and a
+/// room whose servers all died without dropping anybody ends some time after its `stateLifetime`.
 ///
 /// Anything that goes wrong is ``Refusal/unavailable``: a value of another type under a room's key, a server that is out
 /// of memory, away, or too late. A late operation may yet be carried out; ``ResilientStore`` has the room reset then.
@@ -28,6 +28,11 @@ public final class RedisReplayStore: ReplayStore {
         /// Messages that were numbered are published to `{prefix}live:{room}` for all who subscribe the room. Off: they
         /// are not heard anywhere.
         public var publishesLive = true
+        /// `maximumBytes`, `maximumRooms` and `maximumMembers` hold for all rooms with this prefix, and rooms get a new
+        /// epoch when they are used on a server that was started after their last use, or took another one's place: what
+        /// it has may be older than what was given out. Takes keys (`{prefix}limits:`) and scripts that do not belong to
+        /// one room alone. Off: the server's `maxmemory` has to do, and it must never lose what it has acknowledged.
+        public var limitsAllRooms = true
         /// A room whose numbers turn out to be behind a position that was given out gets a new epoch.
         public var resetsWhenBehind = true
         /// Microseconds, in place of the server's clock; for tests.
@@ -67,13 +72,18 @@ public final class RedisReplayStore: ReplayStore {
         lifetimes = RedisReplayLifetimes(rooms)
         scripts = RedisReplayScripts(
             rooms, lifetimes: lifetimes, resetsWhenBehind: configuration.resetsWhenBehind,
-            live: configuration.publishesLive
-                ? (configuration.prefix + "live:", configuration.prefix.utf8.count + "buffer:".utf8.count + 1) : nil)
+            prefix: configuration.prefix, publishesLive: configuration.publishesLive,
+            limitsAllRooms: configuration.limitsAllRooms)
         classifier = QualityClassifier(rooms.quality)
         admission = Admission(perSecond: rooms.recoveriesPerSecond, burst: rooms.recoveryBurst, seed: random.next())
         finished = FinishedOperations(onOutcome)
         var redis = configuration.redis
         redis.scripts += scripts.all
+        if configuration.limitsAllRooms {
+            redis.greeting.append([
+                "EVAL", .text(scripts.greet.source), 1, .text(configuration.prefix + "limits:server"),
+            ])
+        }
         // A batch of messages must fit, with what surrounds them.
         redis.maximumReplyBytes = max(
             redis.maximumReplyBytes,

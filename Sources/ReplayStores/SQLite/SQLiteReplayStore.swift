@@ -6,8 +6,7 @@ public import Wire
 /// Rooms in a file: they survive the process, and, unless ``Configuration/isDurable`` is off, a power failure. Operations
 /// that come together share one transaction; an outcome is given after it has been committed, never before.
 ///
-/// What differs from ``MemoryStore``: the file grows with rooms and members and is bounded only by their limits and
-/// lifetimes, not by `maximumBytes`, `maximumRooms` and `maximumMembers`; `skipped` does not count replaced messages.
+/// What differs from ``MemoryStore``: `skipped` does not count replaced messages.
 ///
 /// A damaged file is put aside by ``SQLiteDatabase`` and the rooms begin anew, with new epochs. Where the file cannot be
 /// read or written: ``Refusal/unavailable``.
@@ -69,7 +68,8 @@ public final class SQLiteReplayStore: ReplayStore {
         live = Guarded(LiveFeed(limits))
         self.onOutcome = onOutcome
         self.random = random
-        var file = SQLiteDatabase.Configuration(path: configuration.path, schema: SQLiteRoom.schema)
+        var file = SQLiteDatabase.Configuration(
+            path: configuration.path, schema: SQLiteRoom.schema, schemaVersion: 2)
         file.isDurable = configuration.isDurable
         database = SQLiteDatabase(file, onState: onState)
         if configuration.isAlone { dropAll() }
@@ -137,6 +137,7 @@ public final class SQLiteReplayStore: ReplayStore {
         guard let name = operation.room else { return .refused(.unknownRoom) }
         var known = try SQLiteRoom.load(name, connection, limits, wall: wall)
         if known == nil, case .join = operation {
+            guard try SQLiteRoom.hasPlace(connection, limits, wall: wall) else { return .refused(.tooManyRooms) }
             known = try SQLiteRoom.make(name, connection, limits, wall: wall, epoch: dice.epoch)
         }
         guard var room = known else { return .refused(.unknownRoom) }
@@ -189,7 +190,11 @@ public final class SQLiteReplayStore: ReplayStore {
         throws(SQLiteFailure) -> Outcome
     {
         guard var member = try room.member(user) else {
-            guard try room.count() < Int64(room.limits.maximumMembersPerRoom) else { return .refused(.tooManyMembers) }
+            let count = try room.count()
+            guard try room.hasPlace(), count < Int64(room.limits.maximumMembersPerRoom) else {
+                if count == 0 { try room.remove() }
+                return .refused(.tooManyMembers)
+            }
             let member = SQLiteMember(
                 name: user, serial: room.serial, token: dice.token, generation: dice.generation, seen: room.time,
                 last: room.standing.top)

@@ -79,6 +79,7 @@ extension SQLiteRoom {
         from: Int64, to: Int64, _ properties: MessageProperties, payload: [UInt8]
     ) throws(SQLiteFailure) {
         try expire()
+        try makeSpace(payload.count)
         try supersede(properties, from: from, to: to)
         standing.top &+= 1
         try connection.execute(
@@ -94,6 +95,7 @@ extension SQLiteRoom {
         live &+= 1
         bytes &+= Int64(payload.count)
         if properties.kind != .other { negotiating &+= 1 }
+        try use()
         try trim()
     }
 
@@ -138,7 +140,14 @@ extension SQLiteRoom {
         while bytes > Int64(limits.maximumRoomBytes), kept > 0 { guard try dropKept() else { return } }
     }
 
-    private mutating func dropKept() throws(SQLiteFailure) -> Bool {
+    /// The oldest that counts.
+    mutating func dropFirst() throws(SQLiteFailure) -> Bool {
+        guard let message = try first(where: "AND kept = 0") else { return false }
+        try forget(message, because: .trimmed)
+        return true
+    }
+
+    mutating func dropKept() throws(SQLiteFailure) -> Bool {
         guard let message = try first(where: "AND kept = 1") else { return false }
         try forget(message, because: .trimmed)
         return true
@@ -182,6 +191,7 @@ extension SQLiteRoom {
         case .fresh:
             break
         case .since(let sequence):
+            if live + kept > 0 { try use() }
             if let skipped = try take(member.serial, since: sequence, into: &batch, onlyKept: false) {
                 recovery.skipped = skipped
                 recovery.verdict = batch.isEmpty ? .recoveredEmpty : .recovered

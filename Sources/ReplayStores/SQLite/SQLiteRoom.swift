@@ -5,7 +5,11 @@ import Wire
 /// One room in the file, while an operation works on it. Times are nanoseconds of the wall clock, which outlives the
 /// process.
 struct SQLiteRoom {
-    static let schema = [
+    /// Version 2: what is there of an earlier one goes.
+    static let schema =
+        ["rooms", "members", "messages", "keys", "totals"].map { "DROP TABLE IF EXISTS \($0)" } + tables + totals
+
+    private static let tables = [
         """
         CREATE TABLE rooms (
             id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, epoch INTEGER NOT NULL, top INTEGER NOT NULL,
@@ -13,7 +17,7 @@ struct SQLiteRoom {
             end_reason INTEGER NOT NULL, live INTEGER NOT NULL, negotiating INTEGER NOT NULL, bytes INTEGER NOT NULL,
             kept INTEGER NOT NULL, kept_bytes INTEGER NOT NULL, time INTEGER NOT NULL, sweep INTEGER NOT NULL,
             oldest INTEGER NOT NULL, serial INTEGER NOT NULL, window INTEGER NOT NULL, gap INTEGER NOT NULL,
-            slot INTEGER NOT NULL
+            slot INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0
         ) STRICT
         """,
         "CREATE INDEX rooms_by_sweep ON rooms (sweep)",
@@ -59,6 +63,8 @@ struct SQLiteRoom {
     var window: Int64
     var gap: Int64 = 0
     var slot: Int64 = 0
+    /// When it was used last, counted in uses of all rooms; 0: nothing to evict.
+    var used: Int64 = 0
 
     static func later(_ time: Int64, by duration: Duration) -> Int64 {
         let (sum, overflow) = time.addingReportingOverflow(duration.nanoseconds)
@@ -67,12 +73,12 @@ struct SQLiteRoom {
 
     // MARK: Finding and keeping
 
-    private static let columns = """
+    static let columns = """
         id, epoch, top, floor, floor_reason, has_ended, ended, end_reason, live, negotiating, bytes, kept, kept_bytes,
-        time, sweep, oldest, serial, window, gap, slot
+        time, sweep, oldest, serial, window, gap, slot, used
         """
 
-    private init(_ connection: SQLiteConnection, _ limits: Replay.Configuration, _ row: SQLiteRow, _ wall: Int64) {
+    init(_ connection: SQLiteConnection, _ limits: Replay.Configuration, _ row: SQLiteRow, _ wall: Int64) {
         self.connection = connection
         self.limits = limits
         id = row.integer(0)
@@ -93,6 +99,7 @@ struct SQLiteRoom {
         window = row.integer(17)
         gap = row.integer(18)
         slot = row.integer(19)
+        used = row.integer(20)
     }
 
     private static func reason(_ value: Int64) -> LossReason {
@@ -164,7 +171,7 @@ struct SQLiteRoom {
             """
             UPDATE rooms SET epoch = ?2, top = ?3, floor = ?4, floor_reason = ?5, has_ended = ?6, ended = ?7,
                 end_reason = ?8, live = ?9, negotiating = ?10, bytes = ?11, kept = ?12, kept_bytes = ?13, time = ?14,
-                sweep = ?15, oldest = ?16, serial = ?17, window = ?18, gap = ?19, slot = ?20 WHERE id = ?1
+                sweep = ?15, oldest = ?16, serial = ?17, window = ?18, gap = ?19, slot = ?20, used = ?21 WHERE id = ?1
             """,
             [
                 .integer(id), .integer(Int64(bitPattern: standing.epoch)), .integer(Int64(bitPattern: standing.top)),
@@ -173,11 +180,13 @@ struct SQLiteRoom {
                 .integer(Int64(bitPattern: standing.endedEpoch ?? 0)), .integer(Int64(standing.endReason.rawValue)),
                 .integer(live), .integer(negotiating), .integer(bytes), .integer(kept), .integer(keptBytes),
                 .integer(time), .integer(sweep), .integer(live + kept == 0 ? .max : oldest), .integer(serial),
-                .integer(window), .integer(gap), .integer(slot),
+                .integer(window), .integer(gap), .integer(slot), .integer(used),
             ])
     }
 
-    func remove() throws(SQLiteFailure) {
+    func remove() throws(SQLiteFailure) { try Self.remove(id, connection) }
+
+    static func remove(_ id: Int64, _ connection: SQLiteConnection) throws(SQLiteFailure) {
         for table in ["members", "messages", "keys"] {
             try connection.execute("DELETE FROM \(table) WHERE room = ?", [.integer(id)])
         }
@@ -192,6 +201,7 @@ struct SQLiteRoom {
         kept = 0
         keptBytes = 0
         oldest = .max
+        used = 0
         for table in ["messages", "keys"] {
             try connection.execute("DELETE FROM \(table) WHERE room = ?", [.integer(id)])
         }
@@ -247,7 +257,11 @@ struct SQLiteRoom {
 
     func put(_ member: SQLiteMember) throws(SQLiteFailure) {
         try connection.execute(
-            "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            """
+            INSERT INTO members VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+            ON CONFLICT DO UPDATE SET serial = ?3, high = ?4, low = ?5, generation = ?6, connected = ?7, seen = ?8,
+                acknowledged = ?9, last = ?10, quality = ?11, connections = ?12
+            """,
             [
                 .integer(id), .bytes(member.name.bytes), .integer(member.serial),
                 .integer(Int64(bitPattern: member.token.high)), .integer(Int64(bitPattern: member.token.low)),

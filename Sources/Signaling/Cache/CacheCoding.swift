@@ -30,24 +30,13 @@ extension CacheEntry {
         let json = try JSON.makeObject()
         for list in List.allCases {
             let array = try JSON.makeArray()
-            for candidate in self[list] { try array.append(try candidate.object()) }
+            for candidate in self[list] { try array.append(try candidate.json()) }
             try json.set(list.rawValue, array)
         }
         try json.set("lastSuccessfulProtocol", lastSuccessfulProtocol.rawValue)
         try json.set("timestamp", timestamp)
         try json.set("sessionId", sessionID)
         if let lastConnectedIPv6 { try json.set("lastConnectedIPv6", lastConnectedIPv6) }
-        return json
-    }
-}
-
-extension CandidateInit {
-    fileprivate func object() throws(SignalingError) -> JSON {
-        let json = try JSON.makeObject()
-        try json.set("candidate", candidate)
-        if let sdpMid { try json.set("sdpMid", sdpMid) }
-        if let sdpMLineIndex { try json.set("sdpMLineIndex", Int64(sdpMLineIndex)) }
-        if let usernameFragment { try json.set("usernameFragment", usernameFragment) }
         return json
     }
 }
@@ -98,7 +87,7 @@ extension JSON {
             throw .member(path + ".sdpMid", .forbiddenCharacter)
         }
         let fragment = try string("usernameFragment", path, maximum: 256)
-        guard fragment.map({ $0.utf8.count >= 4 && $0.utf8.allSatisfy(isICECharacter) }) != false else {
+        guard fragment.map({ $0.utf8.count >= 4 && $0.utf8.allSatisfy(\.isICECharacter) }) != false else {
             throw .member(path + ".usernameFragment", .malformed)
         }
         return CandidateInit(

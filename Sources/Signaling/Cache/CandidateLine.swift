@@ -43,7 +43,7 @@ public struct CandidateLine: Hashable, Sendable {
         // One space between fields, none at the ends: an empty field fails its own check.
         let fields = text.dropFirst("candidate:".count).split(separator: " ", omittingEmptySubsequences: false)
         guard fields.count >= 8, fields.count <= 8 + 4 + 2 * CandidateLine.maximumExtensions, fields[6] == "typ",
-            (1...32).contains(fields[0].utf8.count), fields[0].utf8.allSatisfy(isICECharacter),
+            (1...32).contains(fields[0].utf8.count), fields[0].utf8.allSatisfy(\.isICECharacter),
             let component = decimal(fields[1], 1...256), let priority = decimal(fields[3], 1...0x7FFF_FFFF),
             let ip = IPAddress(String(fields[4])), let port = decimal(fields[5], 1...65535),
             let kind = Kind(rawValue: String(fields[7]))
@@ -98,12 +98,4 @@ private func decimal(_ text: Substring, _ range: ClosedRange<Int>) -> Int? {
         text == "0" || text.utf8.first != 0x30, let value = Int(text), range.contains(value)
     else { return nil }
     return value
-}
-
-/// RFC 8839 section 5.1: ice-char is a letter, a digit, "+" or "/".
-func isICECharacter(_ character: UInt8) -> Bool {
-    switch character {
-    case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, UInt8(ascii: "+"), UInt8(ascii: "/"): true
-    default: false
-    }
 }

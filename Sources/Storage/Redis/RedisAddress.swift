@@ -1,12 +1,42 @@
 /// Where a Redis server is and how to log in:
-/// `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, the same with `rediss:` for TLS, or `redis+unix:PATH`.
+/// `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, the same with `rediss:` for TLS, `redis+unix:PATH`, or
+/// `redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/MASTER[/DATABASE]`: the hosts are sentinels, which are
+/// asked for the address of the master of that name at each connect.
 ///
 /// USER and PASSWORD are percent-encoded. `rediss:` takes `?ca=PATH` (a file of certificates to trust in place of the
 /// system's), `&cert=PATH&key=PATH` (a client certificate). `redis+unix:` takes `?db=DATABASE`, `&user=`, `&password=`.
+/// `redis+sentinel:` takes `?sentinel_user=`, `&sentinel_password=` for the sentinels themselves.
 public struct RedisAddress: Equatable, Sendable {
     public enum Endpoint: Equatable, Sendable {
         case host(String, port: UInt16)
         case path(String)
+        case sentinels(Sentinels)
+    }
+
+    public struct Host: Equatable, Sendable {
+        public var name: String
+        public var port: UInt16
+
+        public init(name: String, port: UInt16) {
+            self.name = name
+            self.port = port
+        }
+    }
+
+    public struct Sentinels: Equatable, Sendable {
+        public var hosts: [Host]
+        /// The name under which they watch the server.
+        public var master: String
+        /// For the sentinels themselves.
+        public var user: String?
+        public var password: String?
+
+        public init(hosts: [Host], master: String, user: String? = nil, password: String? = nil) {
+            self.hosts = hosts
+            self.master = master
+            self.user = user
+            self.password = password
+        }
     }
 
     public struct TLS: Equatable, Sendable {
@@ -28,6 +58,7 @@ public struct RedisAddress: Equatable, Sendable {
     public var database: Int
 
     public static let defaultPort: UInt16 = 6379
+    public static let defaultSentinelPort: UInt16 = 26379
 
     public init(
         endpoint: Endpoint, tls: TLS? = nil, user: String? = nil, password: String? = nil, database: Int = 0
@@ -48,15 +79,17 @@ public struct RedisAddress: Equatable, Sendable {
         case database
         case path
         case query
+        case master
 
         public var description: String {
             switch self {
-            case .scheme: "not redis://, rediss:// or redis+unix:"
+            case .scheme: "not redis://, rediss://, redis+sentinel:// or redis+unix:"
             case .credentials: "user or password are not percent-encoded UTF-8"
             case .host: "no usable host"
             case .port: "the port is not a number from 1 to 65535"
             case .database: "the database is not a number"
             case .path: "no usable path of a socket"
+            case .master: "no name of a master after the sentinels"
             case .query: "an unknown or repeated setting after the question mark"
             }
         }
@@ -66,6 +99,8 @@ public struct RedisAddress: Equatable, Sendable {
         guard !text.utf8.contains(0), text.utf8.count <= 4096 else { throw .scheme }
         if let rest = Self.rest(of: text, after: "redis+unix:") {
             try self.init(socket: rest)
+        } else if let rest = Self.rest(of: text, after: "redis+sentinel://") {
+            try self.init(sentinels: rest)
         } else if let rest = Self.rest(of: text, after: "redis://") {
             try self.init(server: rest, tls: nil)
         } else if let rest = Self.rest(of: text, after: "rediss://") {
@@ -92,6 +127,38 @@ public struct RedisAddress: Equatable, Sendable {
             default: throw .query
             }
         }
+    }
+
+    private init(sentinels text: Substring) throws(ParseError) {
+        let (head, settings) = try Self.settings(text)
+        var authority = head
+        var credentials: (user: String?, password: String?)
+        if let at = head.lastIndex(of: "@") {
+            credentials = try Self.credentials(head[..<at])
+            authority = head[head.index(after: at)...]
+        }
+        let parts = authority.split(separator: "/", omittingEmptySubsequences: false)
+        guard let list = parts.first, (2...3).contains(parts.count), let master = Self.decoded(parts[1]),
+            !master.isEmpty, master.utf8.count <= 255
+        else { throw .master }
+        var hosts: [Host] = []
+        for part in list.split(separator: ",", omittingEmptySubsequences: false) {
+            guard hosts.count < 16, case .host(let name, let port) = try Self.endpoint(part, Self.defaultSentinelPort)
+            else { throw .host }
+            hosts.append(Host(name: name, port: port))
+        }
+        var sentinels = Sentinels(hosts: hosts, master: master)
+        for (name, value) in settings {
+            switch name {
+            case "sentinel_user": sentinels.user = value
+            case "sentinel_password": sentinels.password = value
+            default: throw .query
+            }
+        }
+        var database = 0
+        if parts.count == 3, !parts[2].isEmpty { database = try Self.database(String(parts[2])) }
+        self.init(
+            endpoint: .sentinels(sentinels), user: credentials.user, password: credentials.password, database: database)
     }
 
     private init(server text: Substring, tls: TLS?) throws(ParseError) {
@@ -130,7 +197,9 @@ public struct RedisAddress: Equatable, Sendable {
         return (user.isEmpty ? nil : user, password)
     }
 
-    private static func endpoint(_ text: Substring) throws(ParseError) -> Endpoint {
+    private static func endpoint(_ text: Substring, _ defaultPort: UInt16 = defaultPort) throws(ParseError)
+        -> Endpoint
+    {
         var host = text
         var port = text[text.endIndex...]
         if text.first == "[" {
@@ -197,6 +266,9 @@ extension RedisAddress: CustomStringConvertible, CustomDebugStringConvertible, C
         case .host(let name, let port):
             let host = name.contains(":") ? "[\(name)]" : name
             return "\(tls == nil ? "redis" : "rediss")://\(secret)\(host):\(port)\(suffix)"
+        case .sentinels(let sentinels):
+            let hosts = sentinels.hosts.map { ($0.name.contains(":") ? "[\($0.name)]" : $0.name) + ":\($0.port)" }
+            return "redis+sentinel://\(secret)\(hosts.joined(separator: ","))/\(sentinels.master)\(suffix)"
         case .path(let path):
             return "redis+unix:\(path)"
         }

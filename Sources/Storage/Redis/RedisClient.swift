@@ -15,6 +15,8 @@ public final class RedisClient: Sendable {
         public var lanes = 1
         /// Loaded into the server at each connect, so that the first EVALSHA finds them.
         public var scripts: [RedisScript] = []
+        /// Said at each connect before anything else is; whatever the server answers.
+        public var greeting: [[RedisArgument]] = []
         /// Commands and bytes under way, per lane.
         public var maximumCommands = 8192
         public var maximumBytes = 16 << 20
@@ -45,6 +47,8 @@ public final class RedisClient: Sendable {
         public var lateReplies = 0
         public var refused = 0
         public var scriptsReloaded = 0
+        /// MOVED and ASK: this is not a client for a cluster.
+        public var redirections = 0
     }
 
     private let shared: RedisShared?

@@ -43,7 +43,10 @@ final class RedisConnection {
         subscriptions: RedisSubscriptions? = nil
     ) {
         var configuration = configuration
-        if subscriptions != nil { configuration.scripts = [] }
+        if subscriptions != nil {
+            configuration.scripts = []
+            configuration.greeting = []
+        }
         self.configuration = configuration
         self.subscriptions = subscriptions
         self.wake = wake
@@ -144,6 +147,13 @@ final class RedisConnection {
         switch configuration.address.endpoint {
         case .host(let host, let port):
             let resolution = pending ?? Resolution(host: host, port: port, wake: wake)
+            pending = resolution
+            phase = .resolving(resolution, deadline: deadline)
+            resolved(resolution, deadline, now)
+        case .sentinels(let sentinels):
+            let question = SentinelQuestion(
+                sentinels: sentinels, timeout: configuration.connectTimeout / Int64(sentinels.hosts.count + 1))
+            let resolution = pending ?? Resolution(question, wake: wake)
             pending = resolution
             phase = .resolving(resolution, deadline: deadline)
             resolved(resolution, deadline, now)
@@ -348,6 +358,14 @@ final class RedisConnection {
         case .command(let completion):
             if case .error(let error) = reply {
                 finish(completion, size: entry.size, .failure(.server(error)))
+                switch error.code {
+                case "MOVED", "ASK": outcome.counters.redirections += 1
+                case "READONLY":
+                    // It was a master, and is a replica now: the other one is to be looked for.
+                    give(up: .refused(code: error.code), now)
+                    return false
+                default: break
+                }
             } else {
                 finish(completion, size: entry.size, .success(reply))
             }

@@ -5,6 +5,7 @@ enum RedisGreeting {
         case database
         case script
         case ping
+        case role
     }
 
     static func commands(_ configuration: RedisClient.Configuration) -> [(Step, [RedisArgument])] {
@@ -15,12 +16,20 @@ enum RedisGreeting {
         }
         if address.database != 0 { commands.append((.database, ["SELECT", .integer(Int64(address.database))])) }
         for script in configuration.scripts { commands.append((.script, ["SCRIPT", "LOAD", .text(script.source)])) }
+        for command in configuration.greeting { commands.append((.script, command)) }
+        if case .sentinels = address.endpoint {
+            commands.insert((.role, ["ROLE"]), at: address.password == nil ? 0 : 1)
+        }
         commands.append((.ping, ["PING"]))
         return commands
     }
 
     /// Why the connection cannot be used after this reply; nil: it can.
     static func objection(to reply: RedisReply, at step: Step) -> RedisDownReason? {
+        if case .role = step, case .array(let parts) = reply {
+            // Sentinels may not have noticed yet.
+            return parts.first?.bytesValue == Array("master".utf8) ? nil : .refused(code: "READONLY")
+        }
         guard case .error(let error) = reply else {
             guard case .ping = step, reply != .status("PONG") else { return nil }
             return .protocolViolation("no answer to PING")
@@ -30,7 +39,8 @@ enum RedisGreeting {
         // May be forbidden to this user; then the scripts are sent when they are first run.
         case .script: return nil
         case .login: return .authentication(code: code)
-        case .database, .ping: return code.hasPrefix("NOAUTH") ? .authentication(code: code) : .refused(code: code)
+        case .database, .ping, .role:
+            return code.hasPrefix("NOAUTH") ? .authentication(code: code) : .refused(code: code)
         }
     }
 

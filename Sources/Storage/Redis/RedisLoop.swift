@@ -223,5 +223,6 @@ extension RedisClient.Counters {
         lateReplies += other.lateReplies
         refused += other.refused
         scriptsReloaded += other.scriptsReloaded
+        redirections += other.redirections
     }
 }

@@ -15,8 +15,19 @@ final class Resolution: Sendable {
             answer.withLock { $0 = .endpoints(found) }
             return
         }
+        begin(wake) { Self.resolve(host, port, isNumeric: false) }
+    }
+
+    var result: Answer? { answer.withLock { $0 } }
+
+    /// Asks sentinels for the master's address.
+    init(_ question: SentinelQuestion, wake: WakeDescriptor) {
+        begin(wake) { question.ask() }
+    }
+
+    private func begin(_ wake: WakeDescriptor, _ find: @escaping @Sendable () -> Answer) {
         let worker = Worker { [self] in
-            let found = Self.resolve(host, port, isNumeric: false)
+            let found = find()
             answer.withLock { $0 = found }
             wake.signal()
         }
@@ -27,9 +38,7 @@ final class Resolution: Sendable {
         worker.detach()
     }
 
-    var result: Answer? { answer.withLock { $0 } }
-
-    private static func resolve(_ host: String, _ port: UInt16, isNumeric: Bool) -> Answer {
+    static func resolve(_ host: String, _ port: UInt16, isNumeric: Bool) -> Answer {
         var endpoints = [cs_endpoint](repeating: cs_endpoint(), count: 8)
         let count = unsafe cs_resolve_endpoints(host, port, isNumeric ? 1 : 0, &endpoints, Int32(endpoints.count))
         guard count >= 0 else {

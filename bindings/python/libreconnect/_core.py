@@ -202,6 +202,18 @@ class BasePeer(Generic[ChannelT]):
         return tag
 
 
+@dataclass(frozen=True)
+class BaseConnection(Generic[PeerT]):
+    """What a connector's connect has led to."""
+
+    peer: PeerT
+    """Its channels are open."""
+    mode: Mode
+    """How it came back."""
+    duration: float
+    """Seconds from the call to the open channels."""
+
+
 class BaseConnector(Generic[PeerT]):
     """Makes and remakes the connection of a client to one server, the fastest way that works: with the ticket that the
     server gave out during the last connection, nothing being exchanged beforehand; with one exchange and the session
@@ -330,6 +342,78 @@ def peer_statistics(result: Result) -> PeerStatistics:
         local_address=native.local_address.decode("ascii", "replace"),
         remote_address=native.remote_address.decode("ascii", "replace"),
     )
+
+
+@dataclass(frozen=True)
+class BaseAnswer(Generic[PeerT]):
+    """An answered offer."""
+
+    peer: PeerT
+    """The connection that comes to be. It closes by itself if nobody connects within connect_timeout."""
+    json: str
+    """The answer to give to the other side."""
+    mode: Mode
+    """Whether a session came back."""
+    duration: float
+    """Seconds from the call to the finished answer."""
+
+
+class BaseEngine(Generic[PeerT, ChannelT]):
+    """What an engine does without waiting."""
+
+    def __init__(self) -> None:
+        self._native: Core[PeerT, ChannelT] | None = None
+        self._port = 0
+
+    @property
+    def _core(self) -> Core[PeerT, ChannelT]:
+        if self._native is None:
+            raise InvalidHandleError("the engine is not open")
+        return self._native
+
+    @property
+    def port(self) -> int:
+        """The UDP port in use."""
+        return self._port
+
+    def fingerprint(self, hash_name: str = "sha-256") -> str:
+        """The certificate's fingerprint as in SDP, for example "sha-256 AB:CD:..." (RFC 8122).
+
+        The hash is "sha-256", "sha-384" or "sha-512"."""
+        return self._core.fingerprint(hash_name)
+
+    def set_addresses(self, addresses: Sequence[str]) -> None:
+        """Replaces the IP addresses offered from now on. None at all: back to the machine's own."""
+        self._core.set_addresses(addresses)
+
+    def set_fast_reload(self, setting: FastReload | bool) -> None:
+        """Throws the kill switch of fast reload while running; answers and connects under way are finished as they were
+        begun. FastReload.ON (True) also re-arms a tripped switch. A FastReloadEvent tells what became of it."""
+        self._core.set_fast_reload(setting)
+
+    def rotate_certificate(self) -> None:
+        """Replaces the certificate now, on disk too if certificate_path was given. The previous one stays in use for
+        peers that are up and for tickets that were issued with it, until they expire. A CertificateEvent follows. Blocks
+        for the file and the key only. Raises NoPermissionError or StorageError, and then nothing has changed."""
+        self._core.rotate_certificate()
+
+    def revoke(self, client_id: str) -> None:
+        """Forgets a session for good, by the client_id that SessionEvent told: its peers are closed, its tokens are
+        unknown from now on and its tickets are refused by this engine. For clients that must not come back without being
+        asked. Raises InvalidArgumentError if it is no client id; an unknown one is not an error."""
+        self._core.revoke(client_id)
+
+    def metrics(self) -> str:
+        """All metrics of the engine in Prometheus' text format 0.0.4, to be served as METRICS_CONTENT_TYPE."""
+        return self._core.metrics()
+
+    def set_log_level(self, level: LogLevel) -> None:
+        """Changes the level of log events."""
+        self._core.set_log_level(level)
+
+    def statistics(self) -> EngineStatistics:
+        """Reads the engine's counters."""
+        return self._core.statistics()
 
 
 class Core(Generic[PeerT, ChannelT]):

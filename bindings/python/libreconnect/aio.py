@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Union
 
 from ._core import (
+    BaseAnswer,
     BaseChannel,
+    BaseConnection,
     BaseConnector,
+    BaseEngine,
     BasePeer,
     Core,
     Data,
@@ -26,28 +28,19 @@ from ._core import (
     is_offer,
     peer_statistics,
 )
-from .config import ChannelConfig, Config, ConnectorConfig, FastReload, LogLevel, PeerConfig
+from .config import ChannelConfig, Config, ConnectorConfig, PeerConfig
 from .errors import ClosedError, InvalidHandleError, PeerGoneError, ReconnectError, Status, error_for
 from .events import (
-    AddressesEvent,
-    AttemptEvent,
     BufferedLowEvent,
-    CertificateEvent,
     ChannelClosedEvent,
     ChannelOpenEvent,
-    ConnectorEvent,
-    EngineStatistics,
-    FastReloadEvent,
-    LogEvent,
+    EngineEvent,
     Message,
     MessageEvent,
     Mode,
     PeerState,
     PeerStateEvent,
     PeerStatistics,
-    SessionEvent,
-    SignalEvent,
-    StoreEvent,
 )
 from .replay_aio import ReplayBuffer, ReplayEvents, Subscription
 
@@ -229,16 +222,8 @@ Signaling = Callable[[str], Awaitable[Union[str, bytes]]]
 needed any more."""
 
 
-@dataclass(frozen=True)
-class Connection:
+class Connection(BaseConnection[Peer]):
     """What a connector's connect has led to."""
-
-    peer: Peer
-    """Its channels are open."""
-    mode: Mode
-    """How it came back."""
-    duration: float
-    """Seconds from the call to the open channels."""
 
 
 class Connector(BaseConnector[Peer]):
@@ -309,36 +294,12 @@ class Connector(BaseConnector[Peer]):
             task.cancel()
 
 
-Event = Union[
-    LogEvent,
-    PeerStateEvent[Peer],
-    SessionEvent[Peer],
-    ChannelOpenEvent[Channel],
-    BufferedLowEvent[Channel],
-    ChannelClosedEvent[Channel],
-    AddressesEvent,
-    SignalEvent[Connector],
-    AttemptEvent[Connector],
-    ConnectorEvent[Connector, Peer],
-    FastReloadEvent,
-    CertificateEvent,
-    StoreEvent,
-]
+Event = EngineEvent[Peer, Channel, Connector]
 """Everything that can happen, except messages: those come from their channels."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(BaseAnswer[Peer]):
     """An answered offer."""
-
-    peer: Peer
-    """The connection that comes to be. It closes by itself if nobody connects within connect_timeout."""
-    json: str
-    """The answer to give to the other side."""
-    mode: Mode
-    """Whether a session came back."""
-    duration: float
-    """Seconds from the call to the finished answer."""
 
 
 class Events(AsyncIterator[Event]):
@@ -376,22 +337,21 @@ class Events(AsyncIterator[Event]):
         _wake_all(self._waiters)
 
 
-class Engine:
+class Engine(BaseEngine[Peer, Channel]):
     """Owns one UDP port, one certificate and one thread, and all peers on that port.
 
     `async with Engine(config) as engine` opens and closes it; or `await engine.open()` and `await engine.close()`.
     """
 
     def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
         self._config = config or Config()
         self._from_environment = False
-        self._native: Core[Peer, Channel] | None = None
         self._results: dict[int, asyncio.Future[Result]] = {}
         self._subscribers: set[Events] = set()
         self._scheduled = False
         self._watching = False
         self._descriptor = -1
-        self._port = 0
 
     @classmethod
     def from_env(cls, config: Config | None = None) -> Engine:
@@ -454,56 +414,6 @@ class Engine:
             subscriber._finish()
         self._subscribers.clear()
         core.destroy()
-
-    @property
-    def _core(self) -> Core[Peer, Channel]:
-        if self._native is None:
-            raise InvalidHandleError("the engine is not open")
-        return self._native
-
-    @property
-    def port(self) -> int:
-        """The UDP port in use."""
-        return self._port
-
-    def fingerprint(self, hash_name: str = "sha-256") -> str:
-        """The certificate's fingerprint as in SDP, for example "sha-256 AB:CD:..." (RFC 8122).
-
-        The hash is "sha-256", "sha-384" or "sha-512"."""
-        return self._core.fingerprint(hash_name)
-
-    def set_addresses(self, addresses: Sequence[str]) -> None:
-        """Replaces the IP addresses offered from now on. None at all: back to the machine's own."""
-        self._core.set_addresses(addresses)
-
-    def set_fast_reload(self, setting: FastReload | bool) -> None:
-        """Throws the kill switch of fast reload while running; answers and connects under way are finished as they were
-        begun. FastReload.ON (True) also re-arms a tripped switch. A FastReloadEvent tells what became of it."""
-        self._core.set_fast_reload(setting)
-
-    def rotate_certificate(self) -> None:
-        """Replaces the certificate now, on disk too if certificate_path was given. The previous one stays in use for
-        peers that are up and for tickets that were issued with it, until they expire. A CertificateEvent follows. Blocks
-        for the file and the key only. Raises NoPermissionError or StorageError, and then nothing has changed."""
-        self._core.rotate_certificate()
-
-    def revoke(self, client_id: str) -> None:
-        """Forgets a session for good, by the client_id that SessionEvent told: its peers are closed, its tokens are
-        unknown from now on and its tickets are refused by this engine. For clients that must not come back without being
-        asked. Raises InvalidArgumentError if it is no client id; an unknown one is not an error."""
-        self._core.revoke(client_id)
-
-    def metrics(self) -> str:
-        """All metrics of the engine in Prometheus' text format 0.0.4, to be served as METRICS_CONTENT_TYPE."""
-        return self._core.metrics()
-
-    def set_log_level(self, level: LogLevel) -> None:
-        """Changes the level of log events."""
-        self._core.set_log_level(level)
-
-    def statistics(self) -> EngineStatistics:
-        """Reads the engine's counters."""
-        return self._core.statistics()
 
     async def answer(self, offer: str | bytes, config: PeerConfig | None = None) -> Answer:
         """Answers an offer, JSON {"type":"offer","sdp":...,"sessionToken":...}, and makes a peer. The token of a live

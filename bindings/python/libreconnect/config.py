@@ -117,7 +117,7 @@ class Config:
     """UDP port; 0: any free one."""
     log_level: LogLevel = LogLevel.DEFAULT
     max_peers: int = 0
-    """Default 10000."""
+    """Default 10000. There may be as many connectors."""
     max_channels: int = 0
     """Per peer; default 1024."""
     max_message_size: int = 0

@@ -6,14 +6,16 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Union
 
 from ._core import (
+    BaseAnswer,
     BaseChannel,
+    BaseConnection,
     BaseConnector,
+    BaseEngine,
     BasePeer,
     Core,
     Data,
@@ -23,26 +25,13 @@ from ._core import (
     is_offer,
     peer_statistics,
 )
-from .config import ChannelConfig, Config, ConnectorConfig, FastReload, LogLevel, PeerConfig
+from .config import ChannelConfig, Config, ConnectorConfig, PeerConfig
 from .errors import InvalidHandleError, PeerGoneError
 from .events import (
-    AddressesEvent,
-    AttemptEvent,
-    BufferedLowEvent,
-    CertificateEvent,
-    ChannelClosedEvent,
-    ChannelOpenEvent,
-    ConnectorEvent,
-    EngineStatistics,
-    FastReloadEvent,
-    LogEvent,
+    EngineEvent,
     MessageEvent,
     Mode,
-    PeerStateEvent,
     PeerStatistics,
-    SessionEvent,
-    SignalEvent,
-    StoreEvent,
 )
 
 
@@ -97,16 +86,8 @@ Signaling = Callable[[str], Union[str, bytes]]
 own."""
 
 
-@dataclass(frozen=True)
-class Connection:
+class Connection(BaseConnection[Peer]):
     """What a connector's connect has led to."""
-
-    peer: Peer
-    """Its channels are open."""
-    mode: Mode
-    """How it came back."""
-    duration: float
-    """Seconds from the call to the open channels."""
 
 
 class Connector(BaseConnector[Peer]):
@@ -166,40 +147,15 @@ class Connector(BaseConnector[Peer]):
             self._answered(exchange, answer)
 
 
-Event = Union[
-    LogEvent,
-    PeerStateEvent[Peer],
-    SessionEvent[Peer],
-    ChannelOpenEvent[Channel],
-    MessageEvent[Channel],
-    BufferedLowEvent[Channel],
-    ChannelClosedEvent[Channel],
-    AddressesEvent,
-    SignalEvent[Connector],
-    AttemptEvent[Connector],
-    ConnectorEvent[Connector, Peer],
-    FastReloadEvent,
-    CertificateEvent,
-    StoreEvent,
-]
+Event = Union[EngineEvent[Peer, Channel, Connector], MessageEvent[Channel]]
 """Everything that can happen."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(BaseAnswer[Peer]):
     """An answered offer."""
 
-    peer: Peer
-    """The connection that comes to be. It closes by itself if nobody connects within connect_timeout."""
-    json: str
-    """The answer to give to the other side."""
-    mode: Mode
-    """Whether a session came back."""
-    duration: float
-    """Seconds from the call to the finished answer."""
 
-
-class Engine:
+class Engine(BaseEngine[Peer, Channel]):
     """Owns one UDP port, one certificate and one thread, and all peers on that port.
 
     Making one blocks for the certificate's file and key only, and raises PortInUseError, NoPermissionError,
@@ -208,13 +164,12 @@ class Engine:
     """
 
     def __init__(self, config: Config | None = None, *, _from_environment: bool = False) -> None:
+        super().__init__()
         self._open = False
         self._turn = threading.Condition()
         self._results: dict[int, Result] = {}
         self._waiting: int | None = None  # the thread that waits for the descriptor
-        self._core: Core[Peer, Channel] = Core(
-            config or Config(), self._make_peer, Channel, self._keep_result, _from_environment
-        )
+        self._native = Core(config or Config(), self._make_peer, Channel, self._keep_result, _from_environment)
         self._descriptor = self._core.descriptor()
         self._port = self._core.port()
         try:
@@ -267,50 +222,6 @@ class Engine:
             os.close(self._wake_in)
             os.close(self._wake_out)
         self._core.destroy()
-
-    @property
-    def port(self) -> int:
-        """The UDP port in use."""
-        return self._port
-
-    def fingerprint(self, hash_name: str = "sha-256") -> str:
-        """The certificate's fingerprint as in SDP, for example "sha-256 AB:CD:..." (RFC 8122).
-
-        The hash is "sha-256", "sha-384" or "sha-512"."""
-        return self._core.fingerprint(hash_name)
-
-    def set_addresses(self, addresses: Sequence[str]) -> None:
-        """Replaces the IP addresses offered from now on. None at all: back to the machine's own."""
-        self._core.set_addresses(addresses)
-
-    def set_fast_reload(self, setting: FastReload | bool) -> None:
-        """Throws the kill switch of fast reload while running; answers and connects under way are finished as they were
-        begun. FastReload.ON (True) also re-arms a tripped switch. A FastReloadEvent tells what became of it."""
-        self._core.set_fast_reload(setting)
-
-    def rotate_certificate(self) -> None:
-        """Replaces the certificate now, on disk too if certificate_path was given. The previous one stays in use for
-        peers that are up and for tickets that were issued with it, until they expire. A CertificateEvent follows. Blocks
-        for the file and the key only. Raises NoPermissionError or StorageError, and then nothing has changed."""
-        self._core.rotate_certificate()
-
-    def revoke(self, client_id: str) -> None:
-        """Forgets a session for good, by the client_id that SessionEvent told: its peers are closed, its tokens are
-        unknown from now on and its tickets are refused by this engine. For clients that must not come back without being
-        asked. Raises InvalidArgumentError if it is no client id; an unknown one is not an error."""
-        self._core.revoke(client_id)
-
-    def metrics(self) -> str:
-        """All metrics of the engine in Prometheus' text format 0.0.4, to be served as METRICS_CONTENT_TYPE."""
-        return self._core.metrics()
-
-    def set_log_level(self, level: LogLevel) -> None:
-        """Changes the level of log events."""
-        self._core.set_log_level(level)
-
-    def statistics(self) -> EngineStatistics:
-        """Reads the engine's counters."""
-        return self._core.statistics()
 
     def fileno(self) -> int:
         """The descriptor that polls readable while events wait, for select and its kin. Never read from it."""

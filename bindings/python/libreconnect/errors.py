@@ -121,7 +121,7 @@ class TooLargeError(ReconnectError):
 
 
 class LimitError(ReconnectError):
-    """There are as many peers or channels as the configuration allows."""
+    """There are as many peers, connectors or channels as the configuration allows."""
 
     default_status = Status.LIMIT
 

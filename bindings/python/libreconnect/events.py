@@ -236,6 +236,24 @@ class StoreEvent:
     """A sentence."""
 
 
+EngineEvent = Union[
+    LogEvent,
+    PeerStateEvent[PeerT],
+    SessionEvent[PeerT],
+    ChannelOpenEvent[ChannelT],
+    BufferedLowEvent[ChannelT],
+    ChannelClosedEvent[ChannelT],
+    AddressesEvent,
+    SignalEvent[ConnectorT],
+    AttemptEvent[ConnectorT],
+    ConnectorEvent[ConnectorT, PeerT],
+    FastReloadEvent,
+    CertificateEvent,
+    StoreEvent,
+]
+"""Everything that can happen, except messages."""
+
+
 @dataclass(frozen=True)
 class EngineStatistics:
     """Counters since the engine's start; those marked "now" are gauges."""
