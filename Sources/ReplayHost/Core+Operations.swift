@@ -218,7 +218,7 @@ extension Core {
 
     // MARK: Parts
 
-    private func presented(_ text: RawSpan) -> Presented {
+    func presented(_ text: RawSpan) -> Presented {
         guard text.byteCount > 0 else { return .nothing }
         do throws(PositionError) { return .position(try key.position(text)) } catch {
             if let known = try? previousKey?.position(text) { return .position(known) }

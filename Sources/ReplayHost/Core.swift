@@ -120,8 +120,7 @@ public final class Core {
     }
 
     func text(_ position: Position, in chunk: EventChunk) -> Extent {
-        let characters = key.characters(position)
-        return chunk.append(characters.span.bytes)
+        chunk.append(position, signedWith: key)
     }
 
     func put(_ kind: ReplayEvent.Kind, _ tag: UInt64, _ published: Published) {

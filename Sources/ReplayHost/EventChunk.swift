@@ -12,6 +12,8 @@ public final class EventChunk {
     public private(set) var bytes = Payload.allocate(capacity: 1 << 14)
     /// How many events have been taken.
     var taken = 0
+    /// The position that was written last, and where: an outcome and its live message have the same.
+    private var lastPosition: (position: Position, text: Extent)?
 
     /// A chunk that is larger than this is full.
     static let fullBytes = 1 << 18
@@ -37,6 +39,7 @@ public final class EventChunk {
         states.removeAll(keepingCapacity: true)
         bytes.removeAll()
         taken = 0
+        lastPosition = nil
     }
 
     func append(_ event: ReplayEvent) { events.append(event) }
@@ -46,6 +49,14 @@ public final class EventChunk {
         let extent = Extent(offset: bytes.count, count: source.byteCount)
         bytes.append(source)
         return extent
+    }
+
+    func append(_ position: Position, signedWith key: PositionKey) -> Extent {
+        if let known = lastPosition, known.position == position { return known.text }
+        let characters = key.characters(position)
+        let text = append(characters.span.bytes)
+        lastPosition = (position, text)
+        return text
     }
 
     func append(_ text: String) -> Extent {

@@ -313,6 +313,10 @@ static void run_cases(const char *store) {
               "metrics");
         free(metrics);
     }
+    event = done(&host, operation(RECONNECT_REPLAY_JOIN, "lobby", "bob"));
+    char position[32], token[22];
+    memcpy(position, event.position, sizeof position);
+    memcpy(token, event.token, sizeof token);
     stop(&host);
     if (config.store == NULL) {
         return;
@@ -322,8 +326,10 @@ static void run_cases(const char *store) {
     if (!start(&host, &config)) {
         return;
     }
-    event = rejoin(&host, "lobby", "bob", "", 0, bob);
-    check(event.flags & RECONNECT_REPLAY_RECONNECTION, "another process knows the user");
+    bob.token = token;
+    event = rejoin(&host, "lobby", "bob", position, sizeof position, bob);
+    check(event.flags & RECONNECT_REPLAY_RECONNECTION && event.verdict == RECONNECT_RECOVERED_EMPTY,
+          "another process knows the user, and the position");
     join(&host, "lobby", "ann");
     event = say(&host, "lobby", "ann", NULL, "after all");
     check(event.sequence == 20, "its numbers go on: %llu", (unsigned long long)event.sequence);
