@@ -35,6 +35,9 @@ public struct AttributeType: RawRepresentable, Hashable, Sendable {
     public static let reservationToken = AttributeType(rawValue: 0x0022)
     public static let additionalAddressFamily = AttributeType(rawValue: 0x8000)
     public static let addressErrorCode = AttributeType(rawValue: 0x8001)
+    /// What those two were before they had numbers, and are to coturn before 4.7.
+    public static let draftAdditionalAddressFamily = AttributeType(rawValue: 0x8032)
+    public static let draftAddressErrorCode = AttributeType(rawValue: 0x8033)
     public static let icmp = AttributeType(rawValue: 0x8004)
 
     /// RFC 8016 section 4.1.

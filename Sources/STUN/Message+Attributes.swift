@@ -43,7 +43,11 @@ extension Message {
 
     /// ADDRESS-ERROR-CODE (RFC 8656 section 18.12): the family that was not given, and why not.
     public var addressError: (isIPv6: Bool, code: Int)? {
-        guard let value = value(of: .addressErrorCode), let word = value.load(bigEndianAt: 0, as: UInt32.self),
+        addressError(.addressErrorCode) ?? addressError(.draftAddressErrorCode)
+    }
+
+    private func addressError(_ type: AttributeType) -> (isIPv6: Bool, code: Int)? {
+        guard let value = value(of: type), let word = value.load(bigEndianAt: 0, as: UInt32.self),
             word >> 24 == 1 || word >> 24 == 2, let code = errorCode(word)
         else { return nil }
         return (word >> 24 == 2, code)

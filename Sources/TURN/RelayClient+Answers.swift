@@ -197,7 +197,8 @@ extension RelayClient {
             case .mobilityTicket where usesMobility:
                 usesMobility = false
                 hasLess = true
-            case .additionalAddressFamily where namesFamily && configuration.families == .both:
+            case .additionalAddressFamily where namesFamily && configuration.families == .both,
+                .draftAdditionalAddressFamily where namesFamily && configuration.families == .both:
                 namesFamily = false
                 hasLess = true
             default: return false

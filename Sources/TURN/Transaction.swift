@@ -86,7 +86,10 @@ extension RelayClient {
             switch configuration.families {
             case .ipv4: break
             case .ipv6: writer.append(.requestedAddressFamily, 2 << 24 as UInt32, to: &output)
-            case .both: if namesFamily { writer.append(.additionalAddressFamily, 2 << 24 as UInt32, to: &output) }
+            case .both:
+                guard namesFamily else { break }
+                writer.append(.additionalAddressFamily, 2 << 24 as UInt32, to: &output)
+                writer.append(.draftAdditionalAddressFamily, 2 << 24 as UInt32, to: &output)
             }
             // RFC 8016 section 3.1: an empty one asks for a ticket.
             if usesMobility { writer.append(.mobilityTicket, to: &output) }

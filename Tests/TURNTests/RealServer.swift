@@ -1,5 +1,6 @@
 import COpenSSL
 import Glibc
+import STUN
 import TURN
 import Wire
 
@@ -67,17 +68,25 @@ func connected(_ address: SocketAddress, stream: Bool) throws -> Int32 {
     return descriptor
 }
 
-/// A port that nobody has right now.
-func freePort() -> UInt16 {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(descriptor) }
-    _ = withName(address("127.0.0.1", 0)) { bind(descriptor, $0, $1) }
-    var name = sockaddr_in()
-    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-    withUnsafeMutablePointer(to: &name) {
-        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { _ = getsockname(descriptor, $0, &size) }
+/// Ports that nobody has right now, neither for streams nor for datagrams.
+func freePorts(_ count: Int) -> [UInt16] {
+    var descriptors: [Int32] = []
+    defer { for descriptor in descriptors { close(descriptor) } }
+    var ports: [UInt16] = []
+    while ports.count < count {
+        let stream = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        let datagrams = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
+        descriptors += [stream, datagrams]
+        _ = withName(address("127.0.0.1", 0)) { bind(stream, $0, $1) }
+        var name = sockaddr_in()
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        withUnsafeMutablePointer(to: &name) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { _ = getsockname(stream, $0, &size) }
+        }
+        let port = UInt16(bigEndian: name.sin_port)
+        if withName(address("127.0.0.1", port), { bind(datagrams, $0, $1) }) == 0 { ports.append(port) }
     }
-    return UInt16(bigEndian: name.sin_port)
+    return ports
 }
 
 /// coturn on the loopback interface, ended with this object.
@@ -92,8 +101,8 @@ final class RealServer {
         var template = Array("/tmp/turn-test-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw Overdue(what: "a folder") }
         folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        port = freePort()
-        tlsPort = freePort()
+        let ports = freePorts(2)
+        (port, tlsPort) = (ports[0], ports[1])
         try RealServer.writeCertificate(folder + "/certificate.pem")
         let relayPorts = UInt16.random(in: 200...490) * 100
         arguments =
@@ -102,7 +111,7 @@ final class RealServer {
                 "--listening-port=\(port)", "--tls-listening-port=\(tlsPort)", "--min-port=\(relayPorts)",
                 "--max-port=\(relayPorts + 99)", "--realm=example.org", "--allow-loopback-peers", "--no-cli",
                 "--log-file=\(folder)/log", "--simple-log", "--no-stdout-log", "--pidfile=\(folder)/pid",
-                "--userdb=\(folder)/users", "--no-dtls",
+                "--userdb=\(folder)/users", "--no-dtls", "--relay-threads=1",
                 "--cert=\(folder)/certificate.pem", "--pkey=\(folder)/certificate.pem",
             ] + users + more
         try start()
@@ -131,13 +140,27 @@ final class RealServer {
         guard posix_spawn(&process, program, &files, nil, &words, environ) == 0 else { throw Overdue(what: "coturn") }
         let limit = clock() + patience
         while clock() < limit {
-            if let descriptor = try? connected(address("127.0.0.1", port), stream: true) {
-                close(descriptor)
-                return
-            }
-            wait(for: -1, .milliseconds(20))
+            if answersBinding() { return }
         }
         throw Overdue(what: "coturn's port")
+    }
+
+    /// Its ports are there before those who serve them.
+    private func answersBinding() -> Bool {
+        // Another port each time: what it lost for one it may go on losing.
+        guard let descriptor = try? connected(address("127.0.0.1", port), stream: false) else { return false }
+        defer { close(descriptor) }
+        let request = written { output in
+            var writer = MessageWriter(.request, id: TransactionID(high: 1, low: 2), to: &output)
+            writer.finish(nil, to: &output)
+        }
+        _ = request.withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, 0) }
+        wait(for: descriptor, .milliseconds(200))
+        var answer = [UInt8](repeating: 0, count: 1500)
+        if answer.withUnsafeMutableBytes({ recv(descriptor, $0.baseAddress, $0.count, 0) }) > 0 { return true }
+        // A refusal comes at once.
+        wait(for: -1, .milliseconds(20))
+        return false
     }
 
     /// At once, as a crash does.
