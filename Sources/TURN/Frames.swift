@@ -15,15 +15,18 @@ struct Frames {
     static let longest = 4 + 65_536
 
     private var partial: [UInt8] = []
+    /// ChannelData may come. Before there is an allocation it cannot, and what looks like it may be the letters of
+    /// another protocol.
+    var allowsChannelData = false
 
     var isEmpty: Bool { partial.isEmpty }
 
     /// How long the message is that `bytes` begin with.
-    static func start(_ bytes: RawSpan) -> Start {
+    func start(_ bytes: RawSpan) -> Start {
         guard let header = bytes.load(bigEndianAt: 0, as: UInt32.self) else { return .incomplete }
         let length = Int(header & 0xFFFF)
         switch header >> 28 {
-        case 0x4: return .frame(4 &+ (length &+ 3) & ~3)
+        case 0x4 where allowsChannelData: return .frame(4 &+ (length &+ 3) & ~3)
         case 0x0...0x3:
             guard length & 3 == 0 else { return .garbage }
             if let cookie = bytes.load(bigEndianAt: 4, as: UInt32.self), cookie != magicCookie { return .garbage }
@@ -43,7 +46,7 @@ struct Frames {
         var taken = 0
         while true {
             let missing: Int
-            switch Frames.start(partial.span.bytes) {
+            switch start(partial.span.bytes) {
             case .garbage: return nil
             case .incomplete: missing = 4 &- partial.count
             // The second word of STUN tells it from garbage before its length is believed.

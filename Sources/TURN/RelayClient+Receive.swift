@@ -24,6 +24,7 @@ extension RelayClient {
         guard transport.isStream, isListening else { return }
         let before = connection
         var offset = 0
+        frames.allowsChannelData = !isAllocating
         if !frames.isEmpty {
             guard let (taken, whole) = frames.complete(bytes) else { return streamFailed() }
             offset = taken
@@ -34,7 +35,8 @@ extension RelayClient {
         while isListening, connection == before,
             let rest = bytes.slice(at: offset, count: bytes.byteCount &- offset)
         {
-            switch Frames.start(rest) {
+            frames.allowsChannelData = !isAllocating
+            switch frames.start(rest) {
             case .garbage: return streamFailed()
             case .incomplete: return frames.keep(rest)
             case .frame(let count):
@@ -51,6 +53,8 @@ extension RelayClient {
         case .idle, .awaitingConnection, .closed, .failed: false
         }
     }
+
+    private var isAllocating: Bool { if case .allocating = phase { true } else { false } }
 
     private func streamFailed() {
         frames.removeAll()
@@ -183,7 +187,7 @@ extension RelayClient {
         statistics.unsignedErrors &+= 1
         if transactions[index].refusal == nil {
             transactions[index].refusal = code
-            transactions[index].deadline = min(transactions[index].deadline, now + configuration.unsignedErrorWait)
+            transactions[index].deadline = now + configuration.unsignedErrorWait
         }
         return .ignored(.badIntegrity)
     }
