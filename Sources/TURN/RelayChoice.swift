@@ -81,6 +81,13 @@ public struct RelayChoice<Server: Hashable & Sendable>: Sendable {
         records[index].notBefore = now + min(doubled, max(configuration.maximumPause, pause))
     }
 
+    /// What kept it out is mended: other credentials, say. What was measured stays.
+    public mutating func forgive(_ server: Server) {
+        guard let index = records.firstIndex(where: { $0.server == server }) else { return }
+        records[index].failures = 0
+        records[index].notBefore = nil
+    }
+
     /// Another network: what was measured does not hold there, and who was silent may answer.
     public mutating func networkChanged() {
         for index in records.indices {

@@ -165,13 +165,13 @@ extension RelayClient {
             default: break
             }
         }
-        while permits < configuration.maximumRequests, !wantedPermissions.isEmpty {
+        while permits < configuration.maximumRequests, !wantedPermissions.isEmpty, isAllocated {
             let peers = nextPermissions()
             guard !peers.isEmpty else { break }
             begin(.permit(peers), now)
             permits += 1
         }
-        while binds < configuration.maximumRequests, let peer = wantedChannels.popFirst() {
+        while binds < configuration.maximumRequests, isAllocated, let peer = wantedChannels.popFirst() {
             guard let channel = channels[peer], channel.isAsked else { continue }
             guard channel.isWanted, hasFamily(of: peer.ip) else {
                 channels[peer]?.isAsked = false

@@ -201,4 +201,20 @@ import Wire
         world.run(for: .seconds(3600))
         #expect(world.failures.isEmpty && world.client.allocation != nil)
     }
+
+    @Test func namesBeyondAllLimitsAreRefused() {
+        let long = RelayCredentials(username: String(repeating: "a", count: 70_000), password: "")
+        let world = World(credentials: long)
+        world.allocate()
+        #expect(world.failures == [.wrongCredentials])
+
+        let later = self.world(until: 100)
+        later.server.allowsOtherUsers = true
+        later.client.setCredentials(long, now: later.now)
+        later.server.ended = ["alice"]
+        for peer in 1...100 as ClosedRange<UInt32> { _ = later.client.permit(IPAddress(v4: peer), now: later.now) }
+        later.flush()
+        later.run(for: .seconds(700))
+        #expect(later.failures == [.wrongCredentials])
+    }
 }

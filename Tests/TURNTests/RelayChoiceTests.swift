@@ -52,6 +52,14 @@ import Wire
         #expect(choice.score("a")! > choice.score("b")! && choice.score("c") == nil)
     }
 
+    @Test func otherCredentialsMakeAServerGoodAgain() {
+        var choice = choice("a", "b")
+        choice.failed("a", .wrongCredentials, now: now)
+        #expect(choice.order(now: now + .seconds(599)) == ["b", "a"])
+        choice.forgive("a")
+        #expect(choice.order(now: now) == ["a", "b"])
+    }
+
     @Test func slowerKindsComeLater() {
         var choice = RelayChoice<String>()
         choice.setServers([("tls", .milliseconds(60)), ("tcp", .milliseconds(30)), ("udp", .zero)])
