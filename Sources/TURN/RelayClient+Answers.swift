@@ -137,7 +137,7 @@ extension RelayClient {
             case .bind(let peer): refuseChannel(peer, code)
             case .refresh:
                 // Some servers say 400 of users who are no more.
-                if code == 400, newest != nil, !mustKeepUser { return userRefused(transaction, 401, now) }
+                if code == 400, newest != nil { return userRefused(transaction, 401, now) }
                 // It still is there, and a second try may do better.
                 timers[.refresh] = now + jittered(.seconds(10))
             default: break
@@ -151,15 +151,14 @@ extension RelayClient {
             // The user has changed since.
             return begin(transaction.request, challenges: transaction.challenges + 1, now)
         }
-        if let newest, !mustKeepUser, newest != credentials,
-            transaction.challenges < configuration.maximumChallenges
-        {
+        if let newest, newest != credentials, transaction.challenges < configuration.maximumChallenges {
             takeNewest()
             return begin(transaction.request, challenges: transaction.challenges + 1, now)
         }
+        // The allocation is another user's, whom the server has refused before.
+        guard code != 441, newest == nil else { return fail(.wrongCredentials) }
         release(transaction.request)
         guard !isAwaitingCredentials, let held else { return }
-        guard newest == nil, !mustKeepUser else { return fail(.wrongCredentials) }
         isAwaitingCredentials = true
         timers[.refresh] = nil
         events.append(.credentialsNeeded(by: held.expires))

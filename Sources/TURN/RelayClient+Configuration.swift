@@ -60,7 +60,7 @@ extension RelayClient {
         public var maximumMismatches = 2
         public var maximumPermissions = 128
         public var maximumChannels = 64
-        /// Peers in one CreatePermission request.
+        /// Peers in one CreatePermission request; 64 at most.
         public var permissionsPerRequest = 16
         /// Requests for permissions and channels under way at once, of each kind.
         public var maximumRequests = 4

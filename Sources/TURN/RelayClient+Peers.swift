@@ -189,7 +189,7 @@ extension RelayClient {
 
     private func nextPermissions() -> [IPAddress] {
         var peers: [IPAddress] = []
-        while peers.count < max(1, configuration.permissionsPerRequest), let peer = wantedPermissions.first {
+        while peers.count < min(max(1, configuration.permissionsPerRequest), 64), let peer = wantedPermissions.first {
             guard let permission = permissions[peer], permission.isAsked, !peers.contains(peer) else {
                 _ = wantedPermissions.popFirst()
                 continue

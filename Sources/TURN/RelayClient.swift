@@ -60,8 +60,6 @@ public final class RelayClient {
     /// Given later. The allocation keeps those that it was made with until the server refuses them: RFC 8656 section 5
     /// ties it to the user's name.
     var newest: RelayCredentials?
-    /// The server took other names for this allocation for wrong (441).
-    var mustKeepUser = false
     /// The server refused what there is, and the host was told.
     var isAwaitingCredentials = false
     var authentication: LongTermCredentials?
@@ -117,7 +115,7 @@ public final class RelayClient {
 
     public var failure: Failure? { if case .failed(let failure) = phase { failure } else { nil } }
 
-    /// The names that the credentials in use and the ones given last have.
+    /// The user that requests are made by.
     public var username: String? { credentials?.username }
 
     /// When ``handleTimeout(now:)`` must be called; nil if nothing is awaited.
@@ -226,8 +224,7 @@ public final class RelayClient {
         switch phase {
         case .allocated, .moving:
             newest = credentials
-            mustKeepUser = mustKeepUser && credentials.username != self.credentials?.username
-            if isAwaitingCredentials, !mustKeepUser {
+            if isAwaitingCredentials {
                 takeNewest()
                 begin(.refresh, now)
             }
@@ -321,7 +318,6 @@ public final class RelayClient {
         if let newest { credentials = newest }
         if newest != nil || authentication?.username != credentials?.username { authentication = nil }
         newest = nil
-        mustKeepUser = false
         isAwaitingCredentials = false
         parked = nil
         timers.removeAll()

@@ -42,7 +42,7 @@ struct Transaction {
 
 extension RelayClient {
     /// More than any request has.
-    private static let longestRequest = 4096
+    private static let longestRequest = 6144
 
     func begin(_ request: Request, challenges: Int = 0, _ now: Instant) {
         let id = TransactionID(using: &random)

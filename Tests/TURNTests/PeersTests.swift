@@ -122,6 +122,16 @@ private func peers(_ count: Int) -> [IPAddress] { (0..<count).map { IPAddress(v4
         _ = world.client.bindChannel(first, now: world.now)
         #expect(number == 0x4000 && world.client.channels[first]?.number == number)
         world.client.releaseChannel(first)
+        // Also when it has ended, for 5 minutes: the last one was bound 700 s ago.
+        world.run(for: .seconds(700))
+        let last = SocketAddress(ip: World.peer.ip, port: 1199)
+        let lastNumber = world.client.channels[last]?.number
+        #expect(!world.client.isChannelBound(last, now: world.now) && lastNumber == 0x4000 + 199)
+        #expect(world.client.bindChannel(last, now: world.now) == .accepted)
+        world.flush()
+        world.run(for: .seconds(1))
+        #expect(world.client.isChannelBound(last, now: world.now) && world.client.channels[last]?.number == lastNumber)
+        world.client.releaseChannel(last)
         world.run(for: .seconds(1600))
         #expect(world.client.channels.isEmpty)
         #expect(!world.events.contains { if case .channelRefused = $0 { true } else { false } })

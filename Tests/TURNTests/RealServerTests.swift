@@ -123,24 +123,48 @@ import Wire
         #expect(client.events == [.connectionNeeded(.redirected(to: other.endpoint(.tcp), domain: nil))])
     }
 
-    @Test func allocationMovesAlong() throws {
+    @Test(arguments: RelayTransport.allCases) func allocationMovesAlong(transport: RelayTransport) throws {
         let server = try RealServer(["--mobility"])
-        let client = try RealClient(server, .udp)
+        let client = try RealClient(server, transport)
         let relayed = try client.allocate()
         #expect(client.client.allocation?.isMobile == true)
         let peer = try RealClient(server, .udp)
         let other = try peer.allocate()
         _ = client.client.permit(other.ip, now: clock())
+        _ = client.client.bindChannel(other, now: clock())
         _ = peer.client.permit(relayed.ip, now: clock())
-        try client.run("permissions", with: peer) { $0.has(.permitted(other.ip)) && peer.has(.permitted(relayed.ip)) }
+        try client.run("a channel", with: peer) { $0.has(.channelBound(other)) && peer.has(.permitted(relayed.ip)) }
+        for number in 1...3 as ClosedRange<UInt8> {
+            try client.move()
+            try client.run("the move", with: peer) { $0.events.filter { $0 == .moved }.count == Int(number) }
+            #expect(client.client.allocation?.relayed == [relayed])
+            #expect(client.send([number, 2, 3], to: other) == .written)
+            try client.run("data", with: peer) { _ in peer.delivered.count == Int(number) }
+            #expect(peer.delivered.last?.from == relayed && peer.delivered.last?.data == [number, 2, 3])
+            #expect(peer.send([4], to: relayed) == .written)
+            try client.run("data", with: peer) { $0.delivered.count == Int(number) }
+        }
+    }
+
+    /// coturn goes on with the name that the allocation was made with, after its time too.
+    @Test func otherCredentialsDoNotEndTheAllocation() throws {
+        let server = try RealServer([], users: ["--use-auth-secret", "--static-auth-secret=north"])
+        let until = Int64(time(nil)) + 600
+        let first = RelayCredentials(
+            secret: Array("north".utf8), user: "bob", expiry: until, expires: clock() + .seconds(30))
+        let client = try RealClient(server, .udp, credentials: first)
+        let relayed = try client.allocate()
+        try client.run("a wish for others") { $0.has(.credentialsNeeded(by: first.expires!)) }
+        let second = RelayCredentials(secret: Array("north".utf8), user: "bob", expiry: until + 600)
+        client.client.setCredentials(second, now: clock())
+        _ = client.client.permit(relayed.ip, now: clock())
+        client.client.probe(now: clock())
+        try client.run("a permission") { $0.has(.permitted(relayed.ip)) }
+        #expect(client.failures.isEmpty && client.client.username == first.username)
+        // The next one is made with the new name.
         try client.move()
-        try client.run("the move", with: peer) { $0.has(.moved) }
-        #expect(client.client.allocation?.relayed == [relayed])
-        #expect(client.send([1, 2, 3], to: other) == .written)
-        try client.run("data", with: peer) { _ in !peer.delivered.isEmpty }
-        #expect(peer.delivered.first?.from == relayed)
-        #expect(peer.send([4], to: relayed) == .written)
-        try client.run("data", with: peer) { !$0.delivered.isEmpty }
+        try client.run("another allocation") { $0.client.allocation.map { $0.relayed != [relayed] } ?? false }
+        #expect(client.client.username == second.username)
     }
 
     @Test func serverWithoutMobilityGivesAnother() throws {
