@@ -123,9 +123,10 @@ import Wire
         #expect(client.events == [.connectionNeeded(.redirected(to: other.endpoint(.tcp), domain: nil))])
     }
 
-    @Test(arguments: RelayTransport.allCases) func allocationMovesAlong(transport: RelayTransport) throws {
+    /// Only over UDP: coturn 4.6.1 answers a ticket on another stream with the end of a message.
+    @Test func allocationMovesAlong() throws {
         let server = try RealServer(["--mobility"])
-        let client = try RealClient(server, transport)
+        let client = try RealClient(server, .udp)
         let relayed = try client.allocate()
         #expect(client.client.allocation?.isMobile == true)
         let peer = try RealClient(server, .udp)
@@ -167,9 +168,9 @@ import Wire
         #expect(client.client.username == second.username)
     }
 
-    @Test func serverWithoutMobilityGivesAnother() throws {
+    @Test(arguments: RelayTransport.allCases) func serverWithoutMobilityGivesAnother(transport: RelayTransport) throws {
         let server = try RealServer([])
-        let client = try RealClient(server, .udp)
+        let client = try RealClient(server, transport)
         _ = try client.allocate()
         #expect(client.client.allocation?.isMobile == false)
         try client.move()
