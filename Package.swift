@@ -58,6 +58,7 @@ let package = Package(
         library("STUN", ["Wire", "COpenSSL"], more: [withoutExclusivityChecks]),
         library("SDP", ["Wire"], more: [small]),
         library("ICE", ["Wire", "STUN"], more: [withoutExclusivityChecks]),
+        library("TURN", ["Wire", "STUN"], more: [withoutExclusivityChecks]),
         library("DTLS", ["Wire", "COpenSSL"], more: [withoutExclusivityChecks]),
         library("SCTP", ["Wire", "CChecksum"], more: [withoutExclusivityChecks]),
 
@@ -115,6 +116,7 @@ let package = Package(
         tests("STUN", ["STUN", "Wire"]),
         tests("SDP", ["SDP", "Wire"], exclude: ["Vectors"]),
         tests("ICE", ["ICE", "STUN", "Wire"]),
+        tests("TURN", ["TURN", "STUN", "COpenSSL", "Wire"]),
         tests("DTLS", ["DTLS", "COpenSSL", "Wire"]),
         tests("SCTP", ["SCTP", "Wire", "CChecksum"]),
         tests("DataChannel", ["DataChannel", "SCTP", "Wire"]),
