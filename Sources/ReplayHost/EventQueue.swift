@@ -13,8 +13,10 @@ struct EventQueue {
 
     private static let maximumSpare = 8
 
+    private var olderCost = 0
+
     /// Memory of all that waits or was not given back.
-    var cost: Int { batchCost &+ older.reduce(current.cost) { $0 &+ $1.cost } }
+    var cost: Int { batchCost &+ olderCost &+ current.cost }
 
     var batchCount: Int { batches.count }
 
@@ -30,7 +32,10 @@ struct EventQueue {
     }
 
     private mutating func seal() {
-        if current.count > 0 { older.append(current) }
+        if current.count > 0 {
+            older.append(current)
+            olderCost &+= current.cost
+        }
         current = spare.popLast() ?? EventChunk()
     }
 
@@ -47,7 +52,10 @@ struct EventQueue {
             parts.append(EventBatch.Part(chunk: chunk, events: chunk.taken..<chunk.taken &+ number))
             chunk.taken &+= number
             left &-= number
-            if chunk.count == 0 { older.removeFirst() }
+            if chunk.count == 0 {
+                older.removeFirst()
+                olderCost &-= chunk.cost
+            }
         }
         lastBatch &+= 1
         let batch = EventBatch(number: lastBatch, parts: parts)
