@@ -21,15 +21,14 @@ let withoutExclusivityChecks = SwiftSetting.unsafeFlags(
 /// For what does not run per message: the library's size matters more than these modules' time.
 let small = SwiftSetting.unsafeFlags(["-Osize"], .when(configuration: .release))
 
+/// A copy of the Swift runtime's static library to link instead of the toolchain's: scripts/build makes a smaller one.
+let runtime = Context.environment["RECONNECT_SWIFT_RUNTIME"].map { [$0] } ?? []
+
 func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
     .testTarget(
         name: name + "Tests", dependencies: dependencies, path: "Tests/\(name)Tests", exclude: exclude,
         swiftSettings: settings)
 }
-
-/// A copy of Swift's standard library that scripts/build has made, without the tables for unwinding through it: 0.6 MB.
-/// Nothing throws through it, and a host's thread that waits here, and may be cancelled, waits in none of its functions.
-let trimmedStandardLibrary = Context.environment["TRIMMED_STANDARD_LIBRARY"].map { [$0] } ?? []
 
 let package = Package(
     name: "libreconnect",
@@ -59,6 +58,7 @@ let package = Package(
         library("STUN", ["Wire", "COpenSSL"], more: [withoutExclusivityChecks]),
         library("SDP", ["Wire"], more: [small]),
         library("ICE", ["Wire", "STUN"], more: [withoutExclusivityChecks]),
+        library("TURN", ["Wire", "STUN"], more: [withoutExclusivityChecks]),
         library("DTLS", ["Wire", "COpenSSL"], more: [withoutExclusivityChecks]),
         library("SCTP", ["Wire", "CChecksum"], more: [withoutExclusivityChecks]),
 
@@ -96,27 +96,27 @@ let package = Package(
         .target(
             name: "libreconnect", dependencies: ["ReconnectABI"], exclude: ["reconnect.map"], swiftSettings: settings,
             linkerSettings: [
-                .unsafeFlags(
-                    [
-                        "-static-stdlib", "-use-ld=lld",
-                        "-Xlinker", "-soname=libreconnect.so.1",
-                        "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/libreconnect/reconnect.map",
-                        "-Xlinker", "--no-undefined-version",
-                        "-Xlinker", "-z", "-Xlinker", "nodelete",
-                        "-Xlinker", "--gc-sections",
-                        // Equal functions become one, 0.4 MB less: nothing here tells functions apart by address.
-                        "-Xlinker", "--icf=all",
-                        // Half a megabyte of names of Unicode characters that nobody asks for: CSystem/unicode_names.c.
-                        "-Xlinker", "--wrap=_swift_stdlib_getScalarName",
-                        // Half a megabyte less; needs glibc 2.36, Debian 12's.
-                        "-Xlinker", "-z", "-Xlinker", "pack-relative-relocs",
-                    ] + trimmedStandardLibrary)
+                .unsafeFlags(runtime + [
+                    "-static-stdlib", "-use-ld=lld",
+                    "-Xlinker", "-soname=libreconnect.so.1",
+                    "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/libreconnect/reconnect.map",
+                    "-Xlinker", "--no-undefined-version",
+                    "-Xlinker", "-z", "-Xlinker", "nodelete",
+                    "-Xlinker", "--gc-sections",
+                    // Equal functions become one, 0.4 MB less: nothing here tells functions apart by address.
+                    "-Xlinker", "--icf=all",
+                    // Half a megabyte of names of Unicode characters that nobody asks for: CSystem/unicode_names.c.
+                    "-Xlinker", "--wrap=_swift_stdlib_getScalarName",
+                    // Half a megabyte less; needs glibc 2.36, Debian 12's.
+                    "-Xlinker", "-z", "-Xlinker", "pack-relative-relocs",
+                ])
             ]),
 
         tests("Wire", ["Wire"]),
         tests("STUN", ["STUN", "Wire"]),
         tests("SDP", ["SDP", "Wire"], exclude: ["Vectors"]),
         tests("ICE", ["ICE", "STUN", "Wire"]),
+        tests("TURN", ["TURN", "STUN", "COpenSSL", "Wire"]),
         tests("DTLS", ["DTLS", "COpenSSL", "Wire"]),
         tests("SCTP", ["SCTP", "Wire", "CChecksum"]),
         tests("DataChannel", ["DataChannel", "SCTP", "Wire"]),

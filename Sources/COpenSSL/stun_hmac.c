@@ -4,9 +4,11 @@
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "stun_hmac.h"
 
+#include <limits.h>
 #include <string.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 
 enum { BLOCK = 64 };
 
@@ -82,4 +84,12 @@ int stun_md5(const uint8_t *bytes, size_t count, uint8_t digest[16]) {
 
 int stun_sha256(const uint8_t *bytes, size_t count, uint8_t digest[32]) {
     return SHA256(bytes, count, digest) != NULL;
+}
+
+int stun_hmac_once(int is_sha256, const uint8_t *key, size_t key_count, const uint8_t *bytes, size_t count,
+                   uint8_t digest[32]) {
+    unsigned int length = 0;
+    if (key_count > INT_MAX) return 0;
+    return HMAC(is_sha256 ? EVP_sha256() : EVP_sha1(), key_count ? key : digest, (int)key_count, bytes, count, digest,
+                &length) != NULL;
 }

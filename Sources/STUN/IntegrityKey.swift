@@ -26,7 +26,15 @@ public final class IntegrityKey {
     /// Long-term credentials (RFC 8489 section 9.2.2): the key is a hash of the three. Names and
     /// password must have been prepared by the caller if they are not ASCII (RFC 8265 OpaqueString).
     public convenience init(username: String, realm: String, password: String, algorithm: IntegrityAlgorithm) {
-        let text = Array("\(username):\(realm):\(password)".utf8)
+        self.init(
+            username: Array(username.utf8), realm: Array(realm.utf8), password: Array(password.utf8),
+            algorithm: algorithm)
+    }
+
+    /// The same with a realm as it came, which need not be text.
+    public convenience init(username: [UInt8], realm: [UInt8], password: [UInt8], algorithm: IntegrityAlgorithm) {
+        let colon = [UInt8(ascii: ":")]
+        let text = username + colon + realm + colon + password
         self.init(password: algorithm == .sha1 ? md5(text) : sha256(text))
     }
 
@@ -51,7 +59,18 @@ public final class IntegrityKey {
 }
 
 /// USERHASH (RFC 8489 section 14.4): names a user without naming them.
-public func userhash(username: String, realm: String) -> [UInt8] { sha256(Array("\(username):\(realm)".utf8)) }
+public func userhash(username: String, realm: String) -> [UInt8] {
+    userhash(username: Array(username.utf8), realm: Array(realm.utf8))
+}
+
+func userhash(username: [UInt8], realm: [UInt8]) -> [UInt8] { sha256(username + [UInt8(ascii: ":")] + realm) }
+
+/// HMAC of a text under a secret: what time-limited credentials are made with.
+public func hmac(_ algorithm: IntegrityAlgorithm, key: [UInt8], _ text: [UInt8]) -> [UInt8] {
+    var digest = [UInt8](repeating: 0, count: 32)
+    _ = unsafe stun_hmac_once(algorithm == .sha256 ? 1 : 0, key, key.count, text, text.count, &digest)
+    return algorithm == .sha256 ? digest : Array(digest[..<20])
+}
 
 private func md5(_ bytes: [UInt8]) -> [UInt8] {
     var digest = [UInt8](repeating: 0, count: 16)

@@ -31,15 +31,37 @@ extension Message {
     /// The tie-breaker of a sender in the controlling role.
     public var iceControlling: UInt64? { integer(.iceControlling) }
 
-    public var mappedAddress: SocketAddress? { address(.mappedAddress, masked: false) }
-    public var xorMappedAddress: SocketAddress? { address(.xorMappedAddress, masked: true) }
-    public var alternateServer: SocketAddress? { address(.alternateServer, masked: false) }
+    public var mappedAddress: SocketAddress? { address(.mappedAddress) }
+    public var xorMappedAddress: SocketAddress? { address(.xorMappedAddress) }
+    public var alternateServer: SocketAddress? { address(.alternateServer) }
+    public var xorPeerAddress: SocketAddress? { address(.xorPeerAddress) }
+    /// One of the relayed addresses: there are two where both families were asked for (RFC 8656 section 7.3).
+    public func xorRelayedAddress(_ index: Int) -> SocketAddress? { address(.xorRelayedAddress, index) }
+
+    /// LIFETIME in seconds.
+    public var lifetime: UInt32? { integer(.lifetime) }
+
+    /// ADDRESS-ERROR-CODE (RFC 8656 section 18.12): the family that was not given, and why not.
+    public var addressError: (isIPv6: Bool, code: Int)? {
+        addressError(.addressErrorCode) ?? addressError(.draftAddressErrorCode)
+    }
+
+    private func addressError(_ type: AttributeType) -> (isIPv6: Bool, code: Int)? {
+        guard let value = value(of: type), let word = value.load(bigEndianAt: 0, as: UInt32.self),
+            word >> 24 == 1 || word >> 24 == 2, let code = errorCode(word)
+        else { return nil }
+        return (word >> 24 == 2, code)
+    }
 
     /// The number of ERROR-CODE, 300 to 699 (RFC 8489 section 14.8).
     public var errorCode: Int? {
         guard let value = value(of: .errorCode), let word = value.load(bigEndianAt: 0, as: UInt32.self) else {
             return nil
         }
+        return errorCode(word)
+    }
+
+    private func errorCode(_ word: UInt32) -> Int? {
         let hundreds = Int(word >> 8 & 0x7)
         let rest = Int(word & 0xFF)
         guard hundreds >= 3, hundreds <= 6, rest <= 99 else { return nil }
@@ -72,11 +94,11 @@ extension Message {
 
     /// RFC 8489 sections 14.1 and 14.2: family 1 and 4 bytes, or family 2 and 16; the XOR variant is
     /// masked with the cookie and, for IPv6, the transaction ID, against NATs that rewrite addresses.
-    private func address(_ type: AttributeType, masked: Bool) -> SocketAddress? {
-        guard let value = value(of: type), let family = value.load(bigEndianAt: 1, as: UInt8.self),
+    private func address(_ type: AttributeType, _ index: Int = 0) -> SocketAddress? {
+        guard let value = value(of: type, index), let family = value.load(bigEndianAt: 1, as: UInt8.self),
             let port = value.load(bigEndianAt: 2, as: UInt16.self)
         else { return nil }
-        let mask = masked ? AddressMask(transactionID) : .none
+        let mask = type.isMasked ? AddressMask(transactionID) : .none
         switch (family, value.byteCount) {
         case (1, 8):
             guard let bits = value.load(bigEndianAt: 4, as: UInt32.self) else { return nil }

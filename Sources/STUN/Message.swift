@@ -94,12 +94,20 @@ public struct Message: ~Escapable {
     /// The value of the first attribute of `type` (RFC 8489 section 14: later ones of the same type
     /// may be ignored). Integrity attributes and what lies behind them are not looked at.
     @_lifetime(copy self)
-    public func value(of type: AttributeType) -> RawSpan? {
+    public func value(of type: AttributeType) -> RawSpan? { value(of: type, 0) }
+
+    /// The value of the attribute of `type` that comes behind `index` others of it: some may be there more than once.
+    @_lifetime(copy self)
+    public func value(of type: AttributeType, _ index: Int) -> RawSpan? {
         var offset = headerSize
+        var others = index
         while offset < end {
             guard let header = bytes.load(bigEndianAt: offset, as: UInt32.self) else { return nil }
             let length = Int(header & 0xFFFF)
-            if UInt16(header >> 16) == type.rawValue { return bytes.slice(at: offset &+ 4, count: length) }
+            if UInt16(header >> 16) == type.rawValue {
+                if others == 0 { return bytes.slice(at: offset &+ 4, count: length) }
+                others &-= 1
+            }
             offset = offset &+ 4 &+ padded(length)
         }
         return nil

@@ -19,6 +19,14 @@ public struct MessageType: Hashable, Sendable {
 
     public static let binding: UInt16 = 1
 
+    // RFC 8656 section 17.
+    public static let allocate: UInt16 = 3
+    public static let refresh: UInt16 = 4
+    public static let send: UInt16 = 6
+    public static let data: UInt16 = 7
+    public static let createPermission: UInt16 = 8
+    public static let channelBind: UInt16 = 9
+
     public var messageClass: MessageClass {
         switch rawValue & 0x110 {
         case 0x000: .request

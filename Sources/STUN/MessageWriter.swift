@@ -31,6 +31,10 @@ public struct MessageWriter {
         fits = output.writeZeros(padded(value.byteCount) &- value.byteCount) && fits
     }
 
+    public mutating func append(_ type: AttributeType, _ value: [UInt8], to output: inout OutputRawSpan) {
+        append(type, value.span.bytes, to: &output)
+    }
+
     /// An attribute without a value, as USE-CANDIDATE.
     public mutating func append(_ type: AttributeType, to output: inout OutputRawSpan) {
         header(type, 0, to: &output)
@@ -46,9 +50,9 @@ public struct MessageWriter {
         write(value, to: &output)
     }
 
-    /// XOR-MAPPED-ADDRESS is masked, other types are written plain.
+    /// The XOR types are masked, others are written plain.
     public mutating func append(_ type: AttributeType, _ address: SocketAddress, to output: inout OutputRawSpan) {
-        let mask = type == .xorMappedAddress ? AddressMask(id) : .none
+        let mask = type.isMasked ? AddressMask(id) : .none
         header(type, address.ip.isIPv4 ? 8 : 20, to: &output)
         write(address.ip.isIPv4 ? 1 : 2 as UInt16, to: &output)
         write(address.port ^ mask.port, to: &output)

@@ -14,76 +14,80 @@ struct LimitCase: CustomTestStringConvertible, Sendable {
     var testDescription: String { name }
 
     static let all: [LimitCase] = [
-        LimitCase(name: "rooms", change: { $0.maximumRooms = 2 }) { scene in
-            try scene.join("ann", "first")
-            try scene.join("ann", "second")
-            #expect(throws: Refusal.tooManyRooms) { try scene.join("ann", "third") }
-            // A room that everybody dropped out of makes room.
-            try scene.drop("ann", "first")
-            scene.pass(.seconds(2))
-            try scene.join("ann", "third")
-            #expect(throws: Refusal.unknownRoom) { try scene.publish("x", "first") }
-            try scene.publish("x", "second")
-            try scene.leave("ann", "second")
-            try scene.join("bob", "fourth")
-            #expect(throws: Refusal.tooManyRooms) { try scene.join("ann", "fifth") }
-        },
-        LimitCase(name: "members", change: { $0.maximumMembers = 3 }) { scene in
-            try scene.join("ann", "first")
-            try scene.join("bob", "first")
-            try scene.join("ann", "second")
-            #expect(throws: Refusal.tooManyMembers) { try scene.join("bob", "second") }
-            #expect(throws: Refusal.tooManyMembers) { try scene.join("ann", "third") }
-            #expect(throws: Refusal.unknownRoom) { try scene.publish("x", "third") }
-            // Who comes back is no more than before.
-            try scene.join("ann", "second")
-            try scene.drop("bob", "first")
-            scene.pass(.seconds(2))
-            #expect(throws: Refusal.tooManyMembers, "of the same room nobody is forgotten for another") {
+        LimitCase(
+            name: "rooms", change: { $0.maximumRooms = 2 },
+            play: { scene in
+                try scene.join("ann", "first")
+                try scene.join("ann", "second")
+                #expect(throws: Refusal.tooManyRooms) { try scene.join("ann", "third") }
+                // A room that everybody dropped out of makes room.
+                try scene.drop("ann", "first")
+                scene.pass(.seconds(2))
+                try scene.join("ann", "third")
+                #expect(throws: Refusal.unknownRoom) { try scene.publish("x", "first") }
+                try scene.publish("x", "second")
+                try scene.leave("ann", "second")
+                try scene.join("bob", "fourth")
+                #expect(throws: Refusal.tooManyRooms) { try scene.join("ann", "fifth") }
+            }),
+        LimitCase(
+            name: "members", change: { $0.maximumMembers = 3 },
+            play: { scene in
+                try scene.join("ann", "first")
+                try scene.join("bob", "first")
+                try scene.join("ann", "second")
+                #expect(throws: Refusal.tooManyMembers) { try scene.join("bob", "second") }
+                #expect(throws: Refusal.tooManyMembers) { try scene.join("ann", "third") }
+                #expect(throws: Refusal.unknownRoom) { try scene.publish("x", "third") }
+                // Who comes back is no more than before.
+                try scene.join("ann", "second")
+                try scene.drop("bob", "first")
+                scene.pass(.seconds(2))
+                #expect(throws: Refusal.tooManyMembers, "of the same room nobody is forgotten for another") {
+                    try scene.join("eve", "first")
+                }
+                try scene.join("bob", "second")
+                #expect(throws: Refusal.unknownRecipient) { try scene.publish("x", "first", to: "bob") }
+                try scene.leave("bob", "second")
                 try scene.join("eve", "first")
-            }
-            try scene.join("bob", "second")
-            #expect(throws: Refusal.unknownRecipient) { try scene.publish("x", "first", to: "bob") }
-            try scene.leave("bob", "second")
-            try scene.join("eve", "first")
-        },
+            }),
         LimitCase(
             name: "bytes",
             change: {
                 $0.maximumMessageSize = 200
                 // Three messages of one block each.
                 $0.maximumBytes = 3 * (256 + 64)
-            }
-        ) { scene in
-            for room in ["a", "b", "c"] {
-                try scene.join("reader", room)
+            },
+            play: { scene in
+                for room in ["a", "b", "c"] {
+                    try scene.join("reader", room)
+                    scene.pass(.seconds(2))
+                    try scene.publish("x", room)
+                }
                 scene.pass(.seconds(2))
-                try scene.publish("x", room)
-            }
-            scene.pass(.seconds(2))
-            // Used: now b is the oldest.
-            #expect(try scene.recover("reader", "a") == (.recovered, ["x"]))
-            scene.pass(.seconds(2))
-            try scene.publish("y", "a")
-            #expect(try scene.recover("reader", "b") == (.lost(.trimmed), []))
-            #expect(try scene.recover("reader", "a") == (.recovered, ["x", "y"]))
-            #expect(try scene.recover("reader", "c") == (.recovered, ["x"]))
-            // One room alone lives within the limit too.
-            for index in 0..<10 {
+                // Used: now b is the oldest.
+                #expect(try scene.recover("reader", "a") == (.recovered, ["x"]))
                 scene.pass(.seconds(2))
-                try scene.publish("\(index)", "a")
-            }
-            #expect(try scene.recover("reader", "c") == (.lost(.trimmed), []))
-            #expect(try scene.recover("reader", "a") == (.lost(.trimmed), []))
-            #expect(try scene.recover("reader", "a", after: 9) == (.recovered, ["7", "8", "9"]))
-            // What is replaced, reset or left costs nothing any more.
-            try scene.reset("a")
-            for _ in 0..<3 { try scene.publish("z", "b") }
-            #expect(try scene.recover("reader", "b", after: 1) == (.recovered, ["z", "z", "z"]))
-            try scene.leave("reader", "b")
-            for _ in 0..<3 { try scene.publish("w", "c") }
-            #expect(try scene.recover("reader", "c", after: 1) == (.recovered, ["w", "w", "w"]))
-        },
+                try scene.publish("y", "a")
+                #expect(try scene.recover("reader", "b") == (.lost(.trimmed), []))
+                #expect(try scene.recover("reader", "a") == (.recovered, ["x", "y"]))
+                #expect(try scene.recover("reader", "c") == (.recovered, ["x"]))
+                // One room alone lives within the limit too.
+                for index in 0..<10 {
+                    scene.pass(.seconds(2))
+                    try scene.publish("\(index)", "a")
+                }
+                #expect(try scene.recover("reader", "c") == (.lost(.trimmed), []))
+                #expect(try scene.recover("reader", "a") == (.lost(.trimmed), []))
+                #expect(try scene.recover("reader", "a", after: 9) == (.recovered, ["7", "8", "9"]))
+                // What is replaced, reset or left costs nothing any more.
+                try scene.reset("a")
+                for _ in 0..<3 { try scene.publish("z", "b") }
+                #expect(try scene.recover("reader", "b", after: 1) == (.recovered, ["z", "z", "z"]))
+                try scene.leave("reader", "b")
+                for _ in 0..<3 { try scene.publish("w", "c") }
+                #expect(try scene.recover("reader", "c", after: 1) == (.recovered, ["w", "w", "w"]))
+            }),
     ]
 }
 

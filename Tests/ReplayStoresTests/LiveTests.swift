@@ -54,6 +54,7 @@ final class LiveHost {
 
     /// Takes what has come.
     func take() {
+        (store as? ResilientStore)?.takeOutcomes(now: now)
         while let (id, outcome) = store.pollOutcome() { outcomes[id] = outcome }
         while let event = store.pollLive() { take(event) }
     }
@@ -429,6 +430,56 @@ extension LiveEvent {
         #expect(ann.position[lobby]?.epoch != epoch)
         _ = try bob.perform(.reset(nil, .degraded))
         try ann.wait("a new epoch") { $0.shape.filter { $0 == "interrupted epoch" }.count == 3 }
+    }
+
+    /// A server that goes on without Redis hears itself; when Redis is back, everybody again.
+    @Test func goOnWhileRedisIsAway() throws {
+        let server = try RedisServer()
+        let states = Journal<RedisState>()
+        var redis: RedisReplayStore?
+        let address = try server.address()
+        let host = LiveHost { wake in
+            var configuration = RedisReplayStore.Configuration(redis: RedisClient.Configuration(address: address))
+            configuration.timeout = .seconds(20)
+            let store = RedisReplayStore(
+                configuration, random: SeededGenerator(seed: 1), onOutcome: wake,
+                onState: {
+                    states.append($0)
+                    wake()
+                })
+            redis = store
+            var limits = ResilientStore.Configuration()
+            limits.deadline = .seconds(20)
+            return ResilientStore(store, configuration: limits, random: SeededGenerator(seed: 2))
+        }
+        defer { redis?.close() }
+        let store = try #require(host.store as? ResilientStore)
+        try states.wait("up") { $0.last == .up }
+        _ = try host.join("ann", lobby)
+        try host.subscribe(lobby)
+        try host.publish("1", lobby, from: "ann")
+        try host.wait("1") { $0.texts == ["1"] }
+        server.kill()
+        try host.wait("down") { $0.isSubscribed[self.lobby] == false && states.all.last != .up }
+        #expect(try host.publish("2", lobby, from: "ann").isDegraded)
+        try host.wait("2") { $0.texts == ["1", "2"] }
+        #expect(host.position[lobby]?.isDegraded == true)
+        try server.start()
+        try states.wait("up") { $0.last == .up }
+        var now = Instant(nanoseconds: 1_000_000_000)
+        try host.wait("the store") { _ in
+            // Beyond every pause and deadline; each answer of the store wakes this up again.
+            now = now + .seconds(60)
+            store.handleTimeout(now: now)
+            return store.degradedRoomCount == 0
+        }
+        try host.wait("subscribed again") { $0.isSubscribed[self.lobby] == true && $0.position[self.lobby] == nil }
+        #expect(host.shape.filter { $0 == "interrupted degraded" }.count >= 1)
+        while case .refused = try host.perform(
+            .join(Membership(room: lobby, user: try UserName("ann")), resume: nil))
+        {}
+        #expect(try !host.publish("3", lobby, from: "ann").isDegraded)
+        try host.wait("3") { $0.texts == ["1", "2", "3"] }
     }
 
     /// Somebody else's words on the channel are not messages.

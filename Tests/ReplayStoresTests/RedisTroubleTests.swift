@@ -128,8 +128,10 @@ import Wire
         let outcomes = try scene.outcomes(2_000)
         var top: UInt64 = 0
         for case (_, .published(let published)) in outcomes { top = max(top, published.position.sequence) }
+        // Outcomes come before the state does.
+        try scene.waitUntilDown()
         try server.start()
-        try scene.waitForState()
+        try scene.waitUntilUp()
         // Another run: whatever it has is in a new epoch.
         let (recovery, batch) = try scene.recover(bob, at: Position(epoch: bob.position.epoch, sequence: top))
         #expect(recovery.verdict == .lost(.epoch) && batch.isEmpty)

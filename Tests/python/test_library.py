@@ -256,14 +256,15 @@ def blocks(path, language):
 
 
 def test_examples_of_the_readme_run_as_written(library):
-    first, second, third = blocks(PACKAGE.parent / "README.md", "python")
+    first, second, third, fourth = blocks(PACKAGE.parent / "README.md", "python")
     assert python(first, LIBRECONNECT_LIBRARY=str(library)) == "hello NORMAL"
     assert python(second, LIBRECONNECT_LIBRARY=str(library)) == "hello"
     assert python(third, LIBRECONNECT_LIBRARY=str(library)) == "NORMAL\nZERO_SIGNALING"
+    assert python(fourth, LIBRECONNECT_LIBRARY=str(library)) == "RECOVERED ['hello']"
 
 
 def test_example_of_the_go_readme_runs_as_written(library, tmp_path):
-    example, _ = blocks(ROOT / "bindings" / "go" / "README.md", "go")
+    example, *_ = blocks(ROOT / "bindings" / "go" / "README.md", "go")
     (tmp_path / "main.go").write_text(example)
     (tmp_path / "go.mod").write_text(
         f"module readme\n\ngo 1.19\n\nrequire reconnect v0.0.0\n\nreplace reconnect => {ROOT / 'bindings' / 'go'}\n"

@@ -399,6 +399,23 @@ def test_the_iterator_of_events_ends_with_the_buffer():
     assert not thread.is_alive() and seen == [str(index) for index in range(10)]
 
 
+def test_what_one_thread_takes_wakes_the_one_that_waits(buffer, monkeypatch):
+    """The descriptor does not show it any more."""
+    got = []
+    thread = threading.Thread(target=lambda: got.extend(buffer.poll(PATIENCE)))
+    thread.start()
+    deadline = time.monotonic() + PATIENCE
+    while buffer._waiting is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    event, begun = GapEvent("room", None), time.monotonic()
+    with buffer._turn:
+        with monkeypatch.context() as patch:
+            patch.setattr(buffer._core, "take", lambda: [event])
+            buffer._take()
+    thread.join(PATIENCE)
+    assert got == [event] and time.monotonic() - begun < PATIENCE / 2
+
+
 def test_the_descriptor_shows_events(buffer):
     import select
 

@@ -29,3 +29,7 @@ int stun_md5(const uint8_t *bytes, size_t count, uint8_t digest[16]);
 
 /// SHA-256 of `count` bytes. 1, or 0 on failure.
 int stun_sha256(const uint8_t *bytes, size_t count, uint8_t digest[32]);
+
+/// HMAC-SHA1 (20 bytes) or, with `is_sha256`, HMAC-SHA256 (32 bytes) of `count` bytes. 1, or 0 on failure.
+int stun_hmac_once(int is_sha256, const uint8_t *key, size_t key_count, const uint8_t *bytes, size_t count,
+                   uint8_t digest[32]);
