@@ -688,8 +688,9 @@ typedef struct reconnect_replay_config {
     const char *store;              /* NULL: memory; "sqlite:PATH", "redis://...", "rediss://...", "redis+unix:PATH" as
                                        in reconnect_engine_config_t.session_store */
     const char *prefix;             /* of keys in Redis, without braces; default "webrtc:reconnect:" */
-    uint32_t store_timeout_ms;      /* an operation that the store has not answered by then is done without it; default
-                                       50 */
+    uint32_t store_timeout_ms;      /* an operation is done without the store when that has answered nothing for so long,
+                                       or not this one for twenty times as long (but for 1000 ms, if this is less);
+                                       default 50, and 5000 with SQLite */
     uint32_t durability;            /* RECONNECT_REPLAY_DURABLE or RECONNECT_REPLAY_RELAXED */
     uint32_t breaker_window_ms;     /* the store is left alone when breaker_percent of at least breaker_operations
                                        failed over this time; default 10000 */
@@ -887,7 +888,7 @@ typedef struct reconnect_replay_operation {
     uint64_t reserved[8];
 } reconnect_replay_operation_t;
 
-/* One message of an outcome, 48 bytes on 64-bit systems. */
+/* One message of an outcome, 80 bytes on 64-bit systems. */
 typedef struct reconnect_replay_message {
     uint64_t sequence;
     const void *data;
@@ -895,7 +896,7 @@ typedef struct reconnect_replay_message {
     uint64_t negotiation;
     uint32_t format;                /* RECONNECT_TEXT or RECONNECT_BINARY */
     uint32_t kind;                  /* RECONNECT_REPLAY_OTHER, ... */
-    uint64_t reserved;
+    uint64_t reserved[5];
 } reconnect_replay_message_t;
 
 typedef struct reconnect_replay_state {
@@ -925,7 +926,7 @@ typedef struct reconnect_replay_event {
     const reconnect_replay_message_t *messages; /* in order */
     size_t message_count;
     uint64_t skipped;               /* messages for this client that are not among them because a newer one replaced
-                                       them or their lifetime passed */
+                                       them or their lifetime passed, as far as the buffer still knows of them */
     const char *position;           /* opaque; 32 bytes */
     size_t position_size;
     const char *token;              /* for this client only; never for logs */

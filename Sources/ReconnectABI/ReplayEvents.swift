@@ -112,7 +112,7 @@ private struct EventWriter {
                 to: reconnect_replay_message_t(
                     sequence: message.sequence, data: base + Int(message.data.offset), size: Int(message.data.count),
                     negotiation: message.negotiation, format: message.isText ? 1 : 2, kind: UInt32(message.kind),
-                    reserved: 0))
+                    reserved: (0, 0, 0, 0, 0)))
             messages &+= 1
         }
     }

@@ -86,6 +86,11 @@ private func load(_ pointer: UnsafeRawPointer, _ size: Int) throws(Failure) -> r
                 .invalidArgument, "the operation uses a member that this version of the library does not know")
         }
     }
+    let reserved = unsafe operation.reserved
+    let words = reserved.0 | reserved.1 | reserved.2 | reserved.3 | reserved.4 | reserved.5 | reserved.6 | reserved.7
+    guard words == 0, unsafe operation.reserved0 == 0 else {
+        throw Failure(.invalidArgument, "a reserved member of the operation is not zero")
+    }
     return unsafe operation
 }
 

@@ -56,6 +56,8 @@ extension Settings {
         store = try unsafe text(config.store, limit: 4096, "store")
         if store?.isEmpty == true { throw Failure(.invalidArgument, "store is empty") }
         if let text = try unsafe text(config.prefix, limit: 256, "prefix") { prefix = text }
+        // A file answers as fast as its disk syncs: a slow one is no reason to go on without it.
+        if store?.utf8.starts(with: "sqlite:".utf8) == true { storeTimeout = .seconds(5) }
         set(&storeTimeout, config.store_timeout_ms)
         guard let durability = Durability(rawValue: config.durability) else {
             throw Failure(.invalidArgument, "durability is \(config.durability)")

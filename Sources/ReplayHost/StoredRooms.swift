@@ -44,6 +44,7 @@ final class StoredRooms {
         isSecretShared = settings.secret == nil
         var configuration = ResilientStore.Configuration()
         configuration.deadline = settings.storeTimeout
+        configuration.longestWait = settings.longestWait
         configuration.breaker = settings.breaker
         configuration.maximumPending = settings.maximumPending
         store = ResilientStore(

@@ -89,6 +89,8 @@ final class RemoteStore: ReplayStore {
     }
     var behavior = Behavior.answers
     var delay = Duration.milliseconds(1)
+    /// Works on one operation after the other.
+    var isSlow = false
     private(set) var received = 0
     private var ready: [(at: Instant, OperationID, Outcome)] = []
     private var now = Instant.at(0)
@@ -104,7 +106,7 @@ final class RemoteStore: ReplayStore {
             return nil
         }
         guard behavior != .dead, let outcome = inside.submit(operation, id: id, now: now) else { return nil }
-        if behavior == .answers { ready.append((now + delay, id, outcome)) }
+        if behavior == .answers { ready.append(((isSlow ? ready.last?.at ?? now : now) + delay, id, outcome)) }
         return nil
     }
 
@@ -380,6 +382,57 @@ final class Server {
         server.remote.behavior = .answers
         server.pass(.seconds(2))
         #expect(server.store.pendingCount == 0 && server.store.degradedRoomCount == 0)
+    }
+
+    /// Whoever comes back in a crowd waits until it is his turn: a store that works is not away.
+    @Test func crowdWaitsInLine() throws {
+        let server = Server()
+        server.remote.isSlow = true
+        server.remote.delay = .microseconds(90)
+        for number in 0..<10_000 {
+            let membership = try server.member("u\(number)", room: "r\(number % 1_000)")
+            _ = server.store.submit(.join(membership, resume: nil), id: OperationID(UInt64(number)), now: server.now)
+        }
+        var joined = 0
+        while let due = server.store.nextTimeout, joined < 10_000 {
+            server.now = max(server.now, due)
+            server.store.handleTimeout(now: server.now)
+            while let (_, outcome) = server.store.pollOutcome() {
+                guard case .joined(let one, _) = outcome, !one.recovery.position.isDegraded else { continue }
+                joined += 1
+            }
+            if server.now > .at(3) { break }
+        }
+        #expect(joined == 10_000)
+        #expect(server.store.breakerState == .closed && server.store.statistics.withoutStore == 0)
+    }
+
+    /// ... and a store that forgets one operation is not waited for, however busy it is with others.
+    @Test func forgottenOperationIsGivenUp() throws {
+        let server = Server()
+        _ = try server.join("a")
+        server.remote.behavior = .deaf
+        let forgotten = OperationID(1 << 40)
+        let room = try RoomName("lobby")
+        let begin = server.now
+        _ = server.store.submit(
+            .publish(room: room, from: try UserName("a"), to: nil, MessageProperties(), payload: [1]), id: forgotten,
+            now: begin)
+        server.remote.behavior = .answers
+        var given: Instant?
+        for number in 0..<200 where given == nil {
+            _ = server.store.submit(
+                .join(try server.member("b", room: "other"), resume: nil), id: OperationID(UInt64(1 << 41 + number)),
+                now: server.now)
+            server.now = server.now + .milliseconds(10)
+            server.store.handleTimeout(now: server.now)
+            while let (id, outcome) = server.store.pollOutcome() {
+                guard id == forgotten, case .published(let published) = outcome else { continue }
+                #expect(published.position.isDegraded)
+                given = server.now
+            }
+        }
+        #expect(given == begin + .seconds(1))
     }
 
     @Test func memoryForOutagesIsBounded() throws {

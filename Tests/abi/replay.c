@@ -770,7 +770,7 @@ int main(int count, char **words) {
     const char *what = count > 1 ? words[1] : "";
     alarm(120);
     check(sizeof(void *) != 8 || (sizeof(reconnect_replay_operation_t) == 256 && sizeof(reconnect_replay_event_t) == 256 &&
-                                  sizeof(reconnect_replay_message_t) == 48),
+                                  sizeof(reconnect_replay_message_t) == 80),
           "the structs have their sizes");
     if (strcmp(what, "cases") == 0 && count > 2) {
         run_cases(words[2]);

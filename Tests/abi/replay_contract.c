@@ -78,7 +78,7 @@ static void layout(void) {
     if (sizeof(void *) == 8) {
         check(sizeof(reconnect_replay_operation_t) == 256, "an operation has 256 bytes");
         check(sizeof(reconnect_replay_event_t) == 256, "an event has 256 bytes");
-        check(sizeof(reconnect_replay_message_t) == 48, "a message has 48 bytes, and no more");
+        check(sizeof(reconnect_replay_message_t) == 80, "a message has 80 bytes, and no more");
     }
     check((reconnect_version() >> 16) == RECONNECT_VERSION_MAJOR &&
               (reconnect_version() & 0xffff) >= RECONNECT_VERSION_MINOR,

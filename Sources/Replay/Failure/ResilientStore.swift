@@ -2,7 +2,8 @@ public import Wire
 
 /// A store that may be away, and what happens then.
 ///
-/// Each operation has a deadline; a circuit breaker keeps operations away from a store that does not answer. A room that
+/// Each operation has a deadline, which moves on while the store answers others: a crowd that comes back at once waits in
+/// line, and only silence, or too long a line, is a store that is away. A circuit breaker keeps operations away from a store that does not answer. A room that
 /// was published to or joined while the store was away is numbered here meanwhile, with epochs of its own kind
 /// (``Position/isDegraded``): nothing of that is ever merged into the store. Before the store is asked about such a room
 /// again, the room gets a new epoch there, so that a client which missed something in between is told ``LossReason/degraded``
@@ -13,7 +14,10 @@ public import Wire
 /// have can tell by its position.
 public final class ResilientStore: ReplayStore {
     public struct Configuration: Sendable {
+        /// An operation is late when the store has answered none for this long.
         public var deadline = Duration.milliseconds(50)
+        /// ... or, however much else it answers, has not answered this one for as long as this.
+        public var longestWait = Duration.seconds(1)
         public var breaker = CircuitBreaker.Configuration()
         /// Operations that wait for the store.
         public var maximumPending = 100_000
@@ -85,7 +89,10 @@ public final class ResilientStore: ReplayStore {
     private let substitute: MemoryStore
     private var breaker: CircuitBreaker
     private var pending: [OperationID: Pending] = [:]
-    private var deadlines = Queue<(id: OperationID, at: Instant)>()
+    /// What the store was given, in order.
+    private var deadlines = Queue<(id: OperationID, began: Instant)>()
+    /// When the store answered last.
+    private var lastAnswer = Instant(nanoseconds: .min)
     private var lastID: UInt64 = 0
     private var outcomes = Queue<(OperationID, Outcome)>()
     private var notices = Queue<Notice>()
@@ -182,7 +189,7 @@ public final class ResilientStore: ReplayStore {
         statistics.operations &+= 1
         if let outcome = store.submit(operation, id: inner, now: now) { return finish(entry, outcome, now: now) }
         pending[inner] = entry
-        deadlines.append((inner, now + configuration.deadline))
+        deadlines.append((inner, now))
         return nil
     }
 
@@ -193,7 +200,7 @@ public final class ResilientStore: ReplayStore {
     public func handleTimeout(now: Instant) {
         if let due = store.nextTimeout, due <= now { store.handleTimeout(now: now) }
         takeOutcomes(now: now)
-        while let (id, deadline) = deadlines.first, deadline <= now {
+        while let (id, began) = deadlines.first, deadline(of: began) <= now {
             _ = deadlines.popFirst()
             if let late = pending.removeValue(forKey: id) { complete(late, .refused(.unavailable), now: now) }
         }
@@ -203,8 +210,14 @@ public final class ResilientStore: ReplayStore {
         giveUpOvertaken(now: now)
     }
 
+    private func deadline(of began: Instant) -> Instant {
+        min(
+            max(began, lastAnswer) + configuration.deadline,
+            began + max(configuration.longestWait, configuration.deadline))
+    }
+
     public var nextTimeout: Instant? {
-        var next = deadlines.first?.at ?? .distantFuture
+        var next = deadlines.first.map { deadline(of: $0.began) } ?? .distantFuture
         if let due = store.nextTimeout { next = min(next, due) }
         if let due = substitute.nextTimeout { next = min(next, due) }
         let isWaiting = allDegraded == nil ? !waiting.isEmpty && resets < configuration.maximumResets : resets == 0
@@ -254,7 +267,12 @@ public final class ResilientStore: ReplayStore {
         var isAnswer = true
         if case .refused(.unavailable) = outcome { isAnswer = false }
         breaker.record(entry.ticket, isSuccess: isAnswer, now: now)
-        if isAnswer { statistics.count(latency: now - entry.began) } else { statistics.failures &+= 1 }
+        if isAnswer {
+            lastAnswer = now
+            statistics.count(latency: now - entry.began)
+        } else {
+            statistics.failures &+= 1
+        }
         pollBreaker()
         switch entry.purpose {
         case .reset(let room):

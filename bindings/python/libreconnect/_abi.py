@@ -327,7 +327,7 @@ REPLAY_OPERATION = struct.Struct("@IIQPNPNPNPNPNPNPNQQIIIIdddd64x")
 # format, kind, quality, negotiation, number, reserved
 REPLAY_EVENT = struct.Struct("@IiQQQQQIIIIPNQPNPNPNPNPNPNPqIIIIQq24x")
 # sequence, data, size, negotiation, format, kind, reserved
-REPLAY_MESSAGE = struct.Struct("@QPNQII8x")
+REPLAY_MESSAGE = struct.Struct("@QPNQII40x")
 # last_sequence, last_seen_ms, disconnect_ms, connected, quality, connections, reserved
 REPLAY_STATE = struct.Struct("@QqqIII4x")
 
