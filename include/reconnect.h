@@ -689,7 +689,7 @@ typedef struct reconnect_replay_config {
                                        in reconnect_engine_config_t.session_store */
     const char *prefix;             /* of keys in Redis, without braces; default "webrtc:reconnect:" */
     uint32_t store_timeout_ms;      /* an operation is done without the store when that has answered nothing for so long,
-                                       or not this one for twenty times as long (but for 1000 ms, if this is less);
+                                       or not this one for a hundred times as long (but for 5000 ms, if this is less);
                                        default 50, and 5000 with SQLite */
     uint32_t durability;            /* RECONNECT_REPLAY_DURABLE or RECONNECT_REPLAY_RELAXED */
     uint32_t breaker_window_ms;     /* the store is left alone when breaker_percent of at least breaker_operations

@@ -14,7 +14,7 @@ public struct Settings: Sendable {
     public var prefix = "webrtc:reconnect:"
     public var storeTimeout = Duration.milliseconds(50)
     /// How long one operation may wait for a store that answers others.
-    var longestWait: Duration { max(min(storeTimeout * 20, .seconds(1)), storeTimeout) }
+    var longestWait: Duration { max(min(storeTimeout * 100, .seconds(5)), storeTimeout) }
     public var durability = Durability.durable
     public var breaker = CircuitBreaker.Configuration()
     /// nil: a random one.

@@ -80,7 +80,7 @@ extension Database {
         var redis = RedisReplayStore.Configuration(
             redis: RedisClient.Configuration(address: address), rooms: settings.rooms)
         redis.prefix = settings.prefix
-        redis.timeout = settings.longestWait * 2
+        redis.timeout = settings.longestWait
         redis.redis.maximumCommands = max(redis.redis.maximumCommands, settings.maximumPending)
         redis.redis.maximumBytes = max(redis.redis.maximumBytes, 2 &* settings.rooms.maximumMessageSize)
         let store = RedisReplayStore(

@@ -401,7 +401,7 @@ final class Server {
                 guard case .joined(let one, _) = outcome, !one.recovery.position.isDegraded else { continue }
                 joined += 1
             }
-            if server.now > .at(3) { break }
+            if server.now > .at(30) { break }
         }
         #expect(joined == 10_000)
         #expect(server.store.breakerState == .closed && server.store.statistics.withoutStore == 0)
@@ -420,7 +420,7 @@ final class Server {
             now: begin)
         server.remote.behavior = .answers
         var given: Instant?
-        for number in 0..<200 where given == nil {
+        for number in 0..<1_000 where given == nil {
             _ = server.store.submit(
                 .join(try server.member("b", room: "other"), resume: nil), id: OperationID(UInt64(1 << 41 + number)),
                 now: server.now)
@@ -432,7 +432,7 @@ final class Server {
                 given = server.now
             }
         }
-        #expect(given == begin + .seconds(1))
+        #expect(given == begin + .seconds(5))
     }
 
     @Test func memoryForOutagesIsBounded() throws {

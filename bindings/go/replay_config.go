@@ -69,8 +69,8 @@ type ReplayConfig struct {
 	Store string
 	// Prefix is of keys in Redis; default "webrtc:reconnect:".
 	Prefix string
-	// StoreTimeout: an operation is done without the store when that has answered nothing for so long, or not this one for
-	// twenty times as long (but for a second, if this is less); default 50 ms, and 5 s with SQLite.
+	// StoreTimeout: an operation is done without the store when that has answered nothing for so long, or not this one for a
+	// hundred times as long (but for 5 s, if this is less); default 50 ms, and 5 s with SQLite.
 	StoreTimeout time.Duration
 	// Durability is Durable or Relaxed, for SQLite.
 	Durability Durability

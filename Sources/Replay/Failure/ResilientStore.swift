@@ -17,7 +17,7 @@ public final class ResilientStore: ReplayStore {
         /// An operation is late when the store has answered none for this long.
         public var deadline = Duration.milliseconds(50)
         /// ... or, however much else it answers, has not answered this one for as long as this.
-        public var longestWait = Duration.seconds(1)
+        public var longestWait = Duration.seconds(5)
         public var breaker = CircuitBreaker.Configuration()
         /// Operations that wait for the store.
         public var maximumPending = 100_000

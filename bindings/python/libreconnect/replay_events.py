@@ -143,8 +143,8 @@ class ReplayConfig:
     prefix: str | None = None
     """Of keys in Redis; default "webrtc:reconnect:"."""
     store_timeout: float = 0
-    """An operation is done without the store when that has answered nothing for so long, or not this one for twenty times
-    as long (but for a second, if this is less); default 0.05, and 5 with SQLite."""
+    """An operation is done without the store when that has answered nothing for so long, or not this one for a hundred
+    times as long (but for 5 seconds, if this is less); default 0.05, and 5 with SQLite."""
     durability: Durability = Durability.DURABLE
     breaker_window: float = 0
     """The store is left alone when breaker_percent of at least breaker_operations failed over this time; default 10."""
