@@ -13,6 +13,8 @@ public struct Settings: Sendable {
     public var store: String?
     public var prefix = "webrtc:reconnect:"
     public var storeTimeout = Duration.milliseconds(50)
+    /// Messages are kept compressed where that saves a tenth.
+    public var compresses = false
     public var durability = Durability.durable
     public var breaker = CircuitBreaker.Configuration()
     /// nil: a random one.
