@@ -13,14 +13,14 @@ public struct Settings: Sendable {
     public var store: String?
     public var prefix = "webrtc:reconnect:"
     public var storeTimeout = Duration.milliseconds(50)
-    /// Messages are kept compressed where that saves a tenth.
-    public var compresses = false
     public var durability = Durability.durable
     public var breaker = CircuitBreaker.Configuration()
     /// nil: a random one.
     public var secret: [UInt8]?
     /// Operations handed in whose outcomes were not taken.
     public var maximumPending = 100_000
+    /// Messages are kept compressed where that saves a tenth.
+    public var compresses = false
 
     public static let maximumMessageSize = 16 << 20
     public static let maximumWindow = 1 << 16
