@@ -90,7 +90,7 @@ let package = Package(
                 "Reload", "Storage", "CSystem",
             ], more: [withoutExclusivityChecks]),
         library(
-            "ReplayHost", ["Wire", "CSystem", "Replay", "ReplayStores", "Storage", "Engine"],
+            "ReplayHost", ["Wire", "CSystem", "Compression", "Replay", "ReplayStores", "Storage", "Engine"],
             more: [withoutExclusivityChecks]),
         library(
             "ReconnectABI", ["CReconnect", "Engine", "Replay", "ReplayHost", "Wire"], more: [withoutExclusivityChecks]),
@@ -129,7 +129,7 @@ let package = Package(
         tests("Compression", ["Compression", "Wire"]),
         tests("Storage", ["Storage", "Wire"]),
         tests("ReplayStores", ["ReplayStores", "Replay", "Storage", "Wire"]),
-        tests("ReplayHost", ["ReplayHost", "Engine", "Replay"]),
+        tests("ReplayHost", ["ReplayHost", "CSQLite", "Engine", "Replay"]),
         tests("Engine", ["Engine", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "Wire"]),
     ]
 )

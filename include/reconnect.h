@@ -701,7 +701,8 @@ typedef struct reconnect_replay_config {
                                        random one, kept in the store. A server that cannot ask for it within
                                        store_timeout_ms takes one of its own until it can */
     size_t secret_size;
-    uint32_t compression;           /* 0; anything else is INVALID_ARGUMENT in this version */
+    uint32_t compression;           /* nonzero: messages above 200 bytes are kept compressed where that saves a tenth.
+                                       Servers that share a store read each other's whatever they set here */
     uint32_t max_pending;           /* operations handed in whose outcomes were not taken; default 100000 */
     double latency_ms[2];           /* quality: above the first is fair, above the second poor; default 150, 400 */
     double loss_percent[2];         /* default 1, 5 */

@@ -78,7 +78,7 @@ extension Settings {
         } else if config.secret_size != 0 {
             throw Failure(.invalidArgument, "secret is NULL")
         }
-        guard config.compression == 0 else { throw Failure(.invalidArgument, "compression is not supported yet") }
+        compresses = config.compression != 0
     }
 
     private mutating func readQuality(_ config: reconnect_replay_config_t) throws(Failure) {

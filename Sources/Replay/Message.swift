@@ -28,6 +28,8 @@ public struct MessageProperties: Hashable, Sendable {
     public var isText = true
     /// Kept beside the window when messages are trimmed by count, as the latest offers and answers are.
     public var isPriority = false
+    /// The bytes are a compressed form of what was published; whoever hands them on restores them.
+    public var isCompressed = false
     /// Names the peer connection that the message is about, where two users have several: the same for all its
     /// offers, answers and candidates. A newer offer replaces the sender's older offer of the same negotiation to the
     /// same recipient, and the candidates that belonged to it.
@@ -39,15 +41,33 @@ public struct MessageProperties: Hashable, Sendable {
     public init() {}
 
     public init(
-        _ kind: MessageKind, isText: Bool = true, isPriority: Bool = false, negotiation: UInt64 = 0,
-        lifetime: Duration = .forever, key: IdempotencyKey? = nil
+        _ kind: MessageKind, isText: Bool = true, isPriority: Bool = false, isCompressed: Bool = false,
+        negotiation: UInt64 = 0, lifetime: Duration = .forever, key: IdempotencyKey? = nil
     ) {
         self.kind = kind
         self.isText = isText
         self.isPriority = isPriority
+        self.isCompressed = isCompressed
         self.negotiation = negotiation
         self.lifetime = lifetime
         self.key = key
+    }
+
+    private static let text: UInt8 = 1
+    private static let priority: UInt8 = 2
+    // 4 is what a store's own entries use for messages that were replaced.
+    private static let compressed: UInt8 = 8
+
+    /// What is kept with the flags that a store wrote.
+    public init(_ kind: MessageKind, flags: UInt8, negotiation: UInt64) {
+        self.init(
+            kind, isText: flags & Self.text != 0, isPriority: flags & Self.priority != 0,
+            isCompressed: flags & Self.compressed != 0, negotiation: negotiation)
+    }
+
+    /// As stores write them; never 4.
+    public var flags: UInt8 {
+        (isText ? Self.text : 0) | (isPriority ? Self.priority : 0) | (isCompressed ? Self.compressed : 0)
     }
 }
 
@@ -59,11 +79,14 @@ public struct Batch: Sendable {
         public let count: Int
         public let kind: MessageKind
         public let isText: Bool
+        public let isCompressed: Bool
         public let negotiation: UInt64
     }
 
     public private(set) var records: [Record] = []
     public private(set) var bytes: [UInt8] = []
+    /// Whether any message is.
+    public private(set) var isCompressed = false
 
     public init() {}
 
@@ -73,6 +96,7 @@ public struct Batch: Sendable {
     public mutating func removeAll() {
         records.removeAll(keepingCapacity: true)
         bytes.removeAll(keepingCapacity: true)
+        isCompressed = false
     }
 
     /// A copy of the bytes of one message.
@@ -83,16 +107,19 @@ public struct Batch: Sendable {
     }
 
     public mutating func append(sequence: UInt64, _ properties: MessageProperties, payload: RawSpan) {
-        records.append(
+        append(
             Record(
                 sequence: sequence, offset: bytes.count, count: payload.byteCount, kind: properties.kind,
-                isText: properties.isText, negotiation: properties.negotiation))
+                isText: properties.isText, isCompressed: properties.isCompressed, negotiation: properties.negotiation))
         unsafe payload.withUnsafeBytes { unsafe bytes.append(contentsOf: $0) }
     }
 
     /// Records whose bytes follow with one ``fill(_:)``.
     @inline(__always)
-    mutating func append(_ record: Record) { records.append(record) }
+    mutating func append(_ record: Record) {
+        if record.isCompressed { isCompressed = true }
+        records.append(record)
+    }
 
     mutating func fill(_ write: (inout [UInt8]) -> Void) { write(&bytes) }
 }

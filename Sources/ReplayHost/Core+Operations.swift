@@ -34,9 +34,23 @@ extension Core {
     public func publish(
         room: RawSpan, user: RawSpan, to: RawSpan, data: RawSpan, key: RawSpan, _ options: PublishOptions, tag: UInt64
     ) throws(Failure) {
-        let properties = try options.properties(key: key)
+        var properties = try options.properties(key: key)
         let isTooLarge = data.byteCount > settings.rooms.maximumMessageSize
         if properties.isText, !isTooLarge, !data.isUTF8 { throw Failure(.invalidArgument, "data is not UTF-8") }
+        guard !isTooLarge, let compressed = compressed(data) else {
+            return try publish(room: room, user: user, to: to, data: data, isTooLarge: isTooLarge, properties, tag: tag)
+        }
+        properties.isCompressed = true
+        try publish(
+            room: room, user: user, to: to, data: compressed.span.bytes, isTooLarge: false, properties, tag: tag)
+    }
+
+    /// `data` as it is to be stored.
+    @inline(__always)
+    private func publish(
+        room: RawSpan, user: RawSpan, to: RawSpan, data: RawSpan, isTooLarge: Bool, _ properties: MessageProperties,
+        tag: UInt64
+    ) throws(Failure) {
         guard case .memory(let store) = backend else {
             let name = try room.roomName()
             let sender = user.byteCount > 0 ? try user.userName("user") : nil

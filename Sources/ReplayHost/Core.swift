@@ -26,16 +26,19 @@ public final class Core {
     var batch = Batch()
     /// Outcomes that were promised and not taken.
     private(set) var pending = 0
+    var compressor = LazyCompressor()
     /// How often each room is subscribed.
     var subscribers: [RoomName: Int] = [:]
-    /// Events of live messages in the queue.
+    /// Events of live messages and gaps in the queue, and the bytes of those messages.
     private var liveQueued = 0
+    private var liveBytes = 0
     private(set) var counters = Counters()
     /// When the thread looks again.
     var planned = Instant.distantFuture
 
     /// More live messages than these stay where they come from, which is bounded, until some were taken.
     private static let maximumLiveQueued = 16_384
+    private static let maximumLiveBytes = 64 << 20
 
     init(_ settings: Settings, backend: Backend, key: PositionKey, descriptor: Int32) {
         self.settings = settings
@@ -73,8 +76,11 @@ public final class Core {
         for part in batch.parts {
             for index in part.events {
                 switch part.chunk.events[index].kind {
-                case .message: liveQueued &-= 1
-                case .gap, .store, .returned, .log: break
+                case .message:
+                    liveQueued &-= 1
+                    liveBytes &-= Int(part.chunk.events[index].data.count)
+                case .gap: liveQueued &-= 1
+                case .store, .returned, .log: break
                 default: pending &-= 1
                 }
             }
@@ -106,6 +112,8 @@ public final class Core {
     // MARK: Out
 
     func promise() { pending &+= 1 }
+
+    func countUnreadable() { counters.unreadable &+= 1 }
 
     func put(_ event: ReplayEvent) { queue.append(event) }
 
@@ -139,6 +147,11 @@ public final class Core {
     }
 
     func put(_ kind: ReplayEvent.Kind, _ tag: UInt64, _ recovery: Recovery, _ batch: borrowing Batch) {
+        if batch.isCompressed {
+            var recovery = recovery
+            let batch = restored(batch, &recovery)
+            return put(kind, tag, recovery, batch)
+        }
         let chunk = queue.chunk()
         var event = ReplayEvent(kind, tag: tag)
         fill(&event, recovery, in: chunk)
@@ -148,6 +161,11 @@ public final class Core {
     }
 
     func put(_ tag: UInt64, _ joined: Joined, _ batch: borrowing Batch) {
+        if batch.isCompressed {
+            var joined = joined
+            let batch = restored(batch, &joined.recovery)
+            return put(tag, joined, batch)
+        }
         let chunk = queue.chunk()
         var event = ReplayEvent(.join, tag: tag)
         counters.joins &+= 1
@@ -215,12 +233,19 @@ public final class Core {
     }
 
     func put(_ message: LiveMessage) {
+        guard message.isCompressed else { return put(message, message.payload) }
+        // Who recovers after the gap is told what is lost.
+        guard let content = restored(message) else { return putGap(message.room, .store) }
+        put(message, content)
+    }
+
+    private func put(_ message: LiveMessage, _ payload: [UInt8]) {
         let chunk = queue.chunk()
         var event = ReplayEvent(.message)
         event.room = chunk.append(message.room.bytes.span.bytes)
         if let from = message.from { event.user = chunk.append(from.bytes.span.bytes) }
         if let to = message.to { event.to = chunk.append(to.bytes.span.bytes) }
-        event.data = chunk.append(message.payload.span.bytes)
+        event.data = chunk.append(payload.span.bytes)
         event.format = message.isText ? 1 : 2
         event.messageKind = message.kind.rawValue
         event.negotiation = message.negotiation
@@ -230,6 +255,7 @@ public final class Core {
         if message.position.isDegraded { event.flags |= Flag.degraded }
         counters.live &+= 1
         liveQueued &+= 1
+        liveBytes &+= payload.count
         put(event)
     }
 
@@ -239,6 +265,7 @@ public final class Core {
         event.room = chunk.append(room.bytes.span.bytes)
         event.reason = reason.rawValue
         counters.gaps &+= 1
+        liveQueued &+= 1
         put(event)
     }
 
@@ -278,7 +305,7 @@ public final class Core {
 
     // MARK: Live messages
 
-    var hasSpaceForLive: Bool { liveQueued < Self.maximumLiveQueued }
+    var hasSpaceForLive: Bool { liveQueued < Self.maximumLiveQueued && liveBytes < Self.maximumLiveBytes }
 
     private var interrupted: [RoomName: LossReason] = [:]
 
@@ -309,6 +336,8 @@ struct Counters {
     var live = 0
     var gaps = 0
     var throttled = 0
+    /// Messages that could not be decompressed.
+    var unreadable = 0
 }
 
 extension LiveInterruption {

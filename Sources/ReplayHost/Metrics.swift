@@ -30,6 +30,9 @@ extension ReplayBuffer.Reading {
         text.single(
             "reconnect_replay_throttled_total", .counter, "Joins and recoveries that were told to come later.",
             throttled)
+        text.single(
+            "reconnect_replay_unreadable_total", .counter, "Compressed messages that could not be restored.", unreadable
+        )
     }
 
     private func writeMemory(_ text: inout Exposition) {

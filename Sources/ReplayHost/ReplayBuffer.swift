@@ -208,6 +208,7 @@ public final class ReplayBuffer: Sendable {
         public var live = 0
         public var gaps = 0
         public var throttled = 0
+        public var unreadable = 0
         public var storeOperations = 0
         public var storeFailures = 0
         public var withoutStore = 0
@@ -248,6 +249,7 @@ public final class ReplayBuffer: Sendable {
         reading.lost = counters.lost
         reading.replayed = counters.replayed
         reading.throttled = counters.throttled
+        reading.unreadable = counters.unreadable
         reading.live = counters.live
         reading.gaps = counters.gaps
         reading.eventsQueued = core.queue.count

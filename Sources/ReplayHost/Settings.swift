@@ -21,6 +21,8 @@ public struct Settings: Sendable {
     public var secret: [UInt8]?
     /// Operations handed in whose outcomes were not taken.
     public var maximumPending = 100_000
+    /// Messages are kept compressed where that saves a tenth.
+    public var compresses = false
 
     public static let maximumMessageSize = 16 << 20
     public static let maximumWindow = 1 << 16

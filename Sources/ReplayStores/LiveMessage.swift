@@ -53,8 +53,8 @@ extension LiveMessage {
             if to > 0 { recipient = try UserName(Array(bytes[start + from..<start + from + to])) }
         } catch { return nil }
         self.init(
-            room: room, position: Position(epoch: epoch, sequence: sequence), from: sender, to: recipient, kind: kind,
-            isText: flags & 1 != 0, isPriority: flags & 2 != 0, negotiation: negotiation,
+            room: room, position: Position(epoch: epoch, sequence: sequence), from: sender, to: recipient,
+            MessageProperties(kind, flags: UInt8(truncatingIfNeeded: flags), negotiation: negotiation),
             payload: Array(bytes[(start + from + to)...]))
     }
 

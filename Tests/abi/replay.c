@@ -424,6 +424,32 @@ static void refuses_config(reconnect_replay_config_t config, reconnect_status_t 
           reconnect_status_name(status), detail);
 }
 
+static void run_compression(void) {
+    static host_t host;
+    static char text[601];
+    reconnect_replay_config_t config = defaults();
+    reconnect_replay_event_t bob, event;
+    reconnect_replay_operation_t given = operation(RECONNECT_REPLAY_RECOVER, "room", "bob");
+    memset(text, 'x', sizeof text - 1);
+    config.compression = 1;
+    if (!start(&host, &config)) {
+        return;
+    }
+    done(&host, operation(RECONNECT_REPLAY_SUBSCRIBE, "room", NULL));
+    join(&host, "room", "ann");
+    bob = join(&host, "room", "bob");
+    say(&host, "room", "ann", NULL, text);
+    event = expect(&host, RECONNECT_REPLAY_EVENT_MESSAGE, 0);
+    check(named(event.data, event.size, text), "compressed, it comes live as it was");
+    given.generation = bob.generation;
+    given.position = bob.position;
+    given.position_size = bob.position_size;
+    event = done(&host, given);
+    check(event.verdict == RECONNECT_RECOVERED && event.message_count == 1 && is(&event.messages[0], text),
+          "and is replayed as it was");
+    stop(&host);
+}
+
 static void run_bad_configurations(void) {
     reconnect_replay_config_t config = defaults();
     reconnect_replay_t replay;
@@ -474,6 +500,7 @@ static void run_bad(void) {
     size_t taken = 9, count = 9;
     const size_t size = sizeof given;
     run_bad_configurations();
+    run_compression();
     if (!start(&bad_host, &config)) {
         return;
     }

@@ -9,12 +9,14 @@ public struct LiveMessage: Equatable, Sendable {
     public var kind: MessageKind
     public var isText: Bool
     public var isPriority: Bool
+    /// See ``MessageProperties/isCompressed``.
+    public var isCompressed: Bool
     public var negotiation: UInt64
     public var payload: [UInt8]
 
     public init(
         room: RoomName, position: Position, from: UserName?, to: UserName?, kind: MessageKind, isText: Bool,
-        isPriority: Bool, negotiation: UInt64, payload: [UInt8]
+        isPriority: Bool, isCompressed: Bool = false, negotiation: UInt64, payload: [UInt8]
     ) {
         self.room = room
         self.position = position
@@ -23,8 +25,19 @@ public struct LiveMessage: Equatable, Sendable {
         self.kind = kind
         self.isText = isText
         self.isPriority = isPriority
+        self.isCompressed = isCompressed
         self.negotiation = negotiation
         self.payload = payload
+    }
+
+    public init(
+        room: RoomName, position: Position, from: UserName?, to: UserName?, _ properties: MessageProperties,
+        payload: [UInt8]
+    ) {
+        self.init(
+            room: room, position: position, from: from, to: to, kind: properties.kind, isText: properties.isText,
+            isPriority: properties.isPriority, isCompressed: properties.isCompressed,
+            negotiation: properties.negotiation, payload: payload)
     }
 }
 

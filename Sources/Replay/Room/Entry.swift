@@ -12,13 +12,16 @@ struct Entry {
     var block: UInt32
     var length: UInt32
     var kind: MessageKind
+    /// Those of ``MessageProperties/flags``, and `superseded`.
     var flags: UInt8
 
     static let text: UInt8 = 1
     static let priority: UInt8 = 2
     /// Replaced by a newer message; its bytes are gone, only the number is kept.
     static let superseded: UInt8 = 4
+    static let compressed: UInt8 = 8
 
+    var isCompressed: Bool { flags & Self.compressed != 0 }
     var isText: Bool { flags & Self.text != 0 }
     var isSuperseded: Bool { flags & Self.superseded != 0 }
 

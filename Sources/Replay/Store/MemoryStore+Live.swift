@@ -25,8 +25,7 @@ extension MemoryStore {
             LiveMessage(
                 room: RoomName(checked: room.name), position: room.standing.position,
                 from: from.flatMap { slot($0) }.map { UserName(checked: members[$0].name) },
-                to: to.flatMap { slot($0) }.map { UserName(checked: members[$0].name) }, kind: properties.kind,
-                isText: properties.isText, isPriority: properties.isPriority, negotiation: properties.negotiation,
+                to: to.flatMap { slot($0) }.map { UserName(checked: members[$0].name) }, properties,
                 payload: payload.copied()))
     }
 }

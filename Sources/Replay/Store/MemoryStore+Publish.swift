@@ -37,7 +37,7 @@ extension MemoryStore {
             published: time, expires: later(time, by: max(properties.lifetime, .zero)),
             negotiation: properties.negotiation, from: sender, to: recipient, block: arena.store(payload) ?? Arena.none,
             length: UInt32(truncatingIfNeeded: payload.byteCount), kind: properties.kind,
-            flags: (properties.isText ? Entry.text : 0) | (properties.isPriority ? Entry.priority : 0))
+            flags: properties.flags)
         room.ring.append(entry, sequence: room.standing.top)
         account(room, entry, sign: 1)
         room.live &+= 1

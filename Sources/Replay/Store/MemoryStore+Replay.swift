@@ -117,7 +117,7 @@ extension MemoryStore {
             batch.append(
                 Batch.Record(
                     sequence: sequence, offset: total, count: count, kind: entry.kind, isText: entry.isText,
-                    negotiation: entry.negotiation))
+                    isCompressed: entry.isCompressed, negotiation: entry.negotiation))
             chains.append(Arena.Chain(first: entry.block, count: count))
             total &+= count
             return true

@@ -148,8 +148,7 @@ enum RedisReplayReply {
                     at: RedisReplayHeader.length, count: message.count - RedisReplayHeader.length)
             else { return nil }
             let properties = MessageProperties(
-                header.kind, isText: header.flags & 1 != 0, isPriority: header.flags & 2 != 0,
-                negotiation: header.negotiation)
+                header.kind, flags: header.flags, negotiation: header.negotiation)
             batch.append(sequence: header.sequence, properties, payload: payload)
         }
         return batch

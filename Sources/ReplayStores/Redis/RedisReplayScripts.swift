@@ -173,6 +173,8 @@ struct RedisReplayLifetimes: Sendable {
 }
 
 extension RedisReplayScripts {
+    /// Flags are those of ``MessageProperties/flags``; among them 2 is priority.
+    ///
     /// Reads the room, writes it back, forgets members that stayed away.
     private static let room = #"""
         local buffer, state, seq = KEYS[1], KEYS[2], KEYS[3]
@@ -371,7 +373,7 @@ extension RedisReplayScripts {
             return s, p, x, from, to, kind, flags, negotiation, #message - 66, q
         end
 
-        local function iskept(kind, flags) return kind == 1 or kind == 2 or flags >= 2 end
+        local function iskept(kind, flags) return kind == 1 or kind == 2 or flags % 4 >= 2 end
 
         local function forget(s, x, size, reason)
             m.b = m.b - size
@@ -593,7 +595,7 @@ extension RedisReplayScripts {
 
         local lifetime = tonumber(ARGV[7])
         local expires = lifetime < FOREVERS and math.min(time + lifetime, FOREVER) or FOREVER
-        local isplain = kind == 0 and flags < 2 and expires == FOREVER
+        local isplain = kind == 0 and flags % 4 < 2 and expires == FOREVER
         makespace(#payload)
         use()
         if not isplain then flush() end

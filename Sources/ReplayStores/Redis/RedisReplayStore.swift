@@ -122,7 +122,7 @@ public final class RedisReplayStore: ReplayStore {
                 scripts.publish, room,
                 [
                     .bytes(from?.bytes ?? []), .bytes(to?.bytes ?? []), .integer(Int64(properties.kind.rawValue)),
-                    .integer((properties.isText ? 1 : 0) + (properties.isPriority ? 2 : 0)),
+                    .integer(Int64(properties.flags)),
                     .text(Hexadecimal.text(properties.negotiation)),
                     .integer(min(max(properties.lifetime, .zero).microseconds, RedisReplayLifetimes.longest)),
                     .text(properties.key.map { Hexadecimal.text($0.high) + Hexadecimal.text($0.low) } ?? ""),

@@ -346,9 +346,8 @@ public final class SQLiteReplayStore: ReplayStore {
                 guard !published.isDuplicate else { break }
                 live.receive(
                     LiveMessage(
-                        room: room, position: published.position, from: from, to: to, kind: properties.kind,
-                        isText: properties.isText, isPriority: properties.isPriority,
-                        negotiation: properties.negotiation, payload: payload))
+                        room: room, position: published.position, from: from, to: to, properties,
+                        payload: payload))
             case (.reset, .done):
                 live.announce(room, at: Position(epoch: dice.epoch, sequence: 0))
             case (.recover, .recovered(let recovery, _)) where recovery.problem == .futurePosition:

@@ -88,7 +88,7 @@ extension SQLiteRoom {
                 .integer(id), .integer(Int64(bitPattern: standing.top)), .integer(time),
                 .integer(Self.later(time, by: max(properties.lifetime, .zero))), .integer(from), .integer(to),
                 .integer(Int64(properties.kind.rawValue)),
-                .integer((properties.isText ? 1 : 0) + (properties.isPriority ? 2 : 0)),
+                .integer(Int64(properties.flags)),
                 .integer(Int64(bitPattern: properties.negotiation)), .bytes(payload),
             ])
         if live + kept == 0 { oldest = time }
@@ -241,8 +241,7 @@ extension SQLiteRoom {
             }
             let payload = row.bytes(10)
             let properties = MessageProperties(
-                message.kind, isText: message.flags & 1 != 0, isPriority: message.flags & 2 != 0,
-                negotiation: message.negotiation)
+                message.kind, flags: UInt8(truncatingIfNeeded: message.flags), negotiation: message.negotiation)
             taken.append(sequence: message.sequence, properties, payload: payload.span.bytes)
         }
         guard !isTooMuch else { return nil }
