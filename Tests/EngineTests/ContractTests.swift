@@ -24,7 +24,9 @@ import Testing
             .sessionUnknown: RECONNECT_SESSION_UNKNOWN, .fastDisabled: RECONNECT_FAST_DISABLED,
             .networkChanged: RECONNECT_NETWORK_CHANGED, .overtaken: RECONNECT_OVERTAKEN,
             .signalingFailed: RECONNECT_SIGNALING_FAILED, .ticketRefused: RECONNECT_TICKET_REFUSED,
-            .channelRefused: RECONNECT_CHANNEL_REFUSED,
+            .channelRefused: RECONNECT_CHANNEL_REFUSED, .unknownRoom: RECONNECT_UNKNOWN_ROOM,
+            .unknownUser: RECONNECT_UNKNOWN_USER, .unknownRecipient: RECONNECT_UNKNOWN_RECIPIENT,
+            .stale: RECONNECT_STALE, .throttled: RECONNECT_THROTTLED, .unavailable: RECONNECT_UNAVAILABLE,
         ]
         for status in Status.allCases { #expect(Int(status.rawValue) == header[status]) }
         #expect(header.count == Status.allCases.count)

@@ -166,7 +166,8 @@ private final class Place {
         defer { pclose(output) }
         var buffer = [CChar](repeating: 0, count: 200)
         guard fgets(&buffer, 200, output) != nil else { return "" }
-        return String(cString: buffer).trimmingCharacters(in: .whitespacesAndNewlines)
+        let text = buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+        return String(decoding: text, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
     }
 
     /// Of the first row and column.
