@@ -41,6 +41,7 @@ private struct RedisModel {
     var lastText = 0
     var lastPerson = 0
     var verdicts: [Verdict: Int] = [:]
+    private(set) var wasKilled = false
 
     init(_ server: RedisServer, _ control: Connected, seed: UInt64) throws {
         self.server = server
@@ -102,7 +103,9 @@ private struct RedisModel {
         case 92..<93: try raw(["SCRIPT", "FLUSH"])
         case 93..<94: for kind in ["buffer", "state", "seq"] { try raw(["DEL", key(kind, room)]) }
         case 94..<95: _ = try scene().perform(.reset(try RoomName(room), .degraded))
-        case 95..<96: try loseAnAnswer(room)
+        case 95..<96: if chance(15) { try killTheStore() } else { try loseAnAnswer(room) }
+        // For less than anybody waits.
+        case 96..<97 where chance(30): try raw(["CLIENT", "PAUSE", "2"])
         case 96..<97: clock.pass(.seconds(-Int64.random(in: 1...30, using: &random)))
         default: clock.pass(.seconds(Int64.random(in: 1...25, using: &random)))
         }
@@ -154,6 +157,21 @@ private struct RedisModel {
         }
         for scene in servers { while scene.store.state != .up { try scene.waitForState() } }
         _ = try scene.perform(.state(Membership(room: try RoomName(room), user: try UserName("nobody"))))
+    }
+
+    /// It is there again with nothing, or with what it had a while ago. Once in a schedule is enough.
+    private mutating func killTheStore() throws {
+        guard !wasKilled else { return }
+        wasKilled = true
+        if chance(50) {
+            try raw(["SAVE"])
+            for _ in 0..<3 { try publish("lobby") }
+        }
+        server.kill()
+        try control.waitUntilDown()
+        try server.start()
+        try control.waitUntilUp()
+        for scene in servers { while scene.store.state != .up { try scene.waitForState() } }
     }
 
     private mutating func join(_ room: String, isNew: Bool) throws {
@@ -242,7 +260,8 @@ private struct RedisModel {
     @Test func keepWhatTheyPromise() throws {
         let count = ProcessInfo.processInfo.environment["REPLAY_REDIS_SCHEDULES"].flatMap { UInt64($0) } ?? 200
         let first = ProcessInfo.processInfo.environment["REPLAY_REDIS_SEED"].flatMap { UInt64($0) } ?? 0
-        let server = try RedisServer()
+        let server = try RedisServer(["--dbfilename", "dump.rdb"])
+        var kills = 0
         var verdicts: [Verdict: Int] = [:]
         for seed in first..<first + count {
             // A connection that is not killed together with those of the servers.
@@ -257,8 +276,10 @@ private struct RedisModel {
                 }
             }
             verdicts.merge(model.verdicts, uniquingKeysWith: +)
+            kills += model.wasKilled ? 1 : 0
         }
         // The schedules must get somewhere.
+        #expect(kills > Int(count) / 50)
         for verdict in [Verdict.recovered, .recoveredEmpty, .lost(.epoch), .lost(.trimmed), .lost(.expired)] {
             #expect(verdicts[verdict, default: 0] > Int(count) / 100, "\(verdicts)")
         }
