@@ -91,19 +91,33 @@ func freePorts(_ count: Int) -> [UInt16] {
 
 /// coturn on the loopback interface, ended with this object.
 final class RealServer {
-    let port: UInt16
-    let tlsPort: UInt16
+    private(set) var port: UInt16 = 0
+    private(set) var tlsPort: UInt16 = 0
     private var process: pid_t = 0
     private let folder: String
-    private let arguments: [String]
+    private var arguments: [String] = []
 
     init(_ more: [String], users: [String] = ["--lt-cred-mech", "--user=alice:secret"]) throws {
         var template = Array("/tmp/turn-test-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw Overdue(what: "a folder") }
         folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        try RealServer.writeCertificate(folder + "/certificate.pem")
+        // A port that was free may not be so any more.
+        for attempt in 1...5 as ClosedRange<Int> {
+            choosePorts(more + users)
+            do {
+                try start(patience: .seconds(6))
+                return
+            } catch {
+                end()
+                if attempt == 5 { throw error }
+            }
+        }
+    }
+
+    private func choosePorts(_ more: [String]) {
         let ports = freePorts(2)
         (port, tlsPort) = (ports[0], ports[1])
-        try RealServer.writeCertificate(folder + "/certificate.pem")
         let relayPorts = UInt16.random(in: 200...490) * 100
         arguments =
             [
@@ -113,8 +127,7 @@ final class RealServer {
                 "--log-file=\(folder)/log", "--simple-log", "--no-stdout-log", "--pidfile=\(folder)/pid",
                 "--userdb=\(folder)/users", "--no-dtls", "--relay-threads=1",
                 "--cert=\(folder)/certificate.pem", "--pkey=\(folder)/certificate.pem",
-            ] + users + more
-        try start()
+            ] + more
     }
 
     deinit {
@@ -123,7 +136,7 @@ final class RealServer {
         rmdir(folder)
     }
 
-    func start() throws {
+    func start(patience: Wire.Duration = patience) throws {
         let path = getenv("PATH").map { String(cString: $0) } ?? "/usr/bin"
         let program = path.split(separator: ":").map { "\($0)/turnserver" }.first { (file: String) in
             access(file, X_OK) == 0
@@ -139,10 +152,21 @@ final class RealServer {
         }
         guard posix_spawn(&process, program, &files, nil, &words, environ) == 0 else { throw Overdue(what: "coturn") }
         let limit = clock() + patience
-        while clock() < limit {
+        while clock() < limit, process > 0 {
             if answersBinding() { return }
+            if waitpid(process, nil, WNOHANG) != 0 { process = 0 }
         }
-        throw Overdue(what: "coturn's port")
+        throw Overdue(what: "coturn's port \(port): \(log)")
+    }
+
+    /// The end of what it wrote.
+    private var log: String {
+        guard let file = fopen(folder + "/log", "r") else { return "no log" }
+        defer { fclose(file) }
+        fseek(file, -600, SEEK_END)
+        var bytes = [UInt8](repeating: 0, count: 600)
+        let count = fread(&bytes, 1, bytes.count, file)
+        return String(decoding: bytes[..<count], as: UTF8.self)
     }
 
     /// Its ports are there before those who serve them.
