@@ -5,9 +5,9 @@ extension Agent {
     /// Takes a datagram that came `from` the other side `to` a local address; the latter's IP may be
     /// unspecified if the socket does not tell.
     public func handle(
-        datagram: RawSpan, from: SocketAddress, to local: SocketAddress, now: Instant
+        datagram: RawSpan, from: SocketAddress, to local: SocketAddress, transport: Transport = .udp, now: Instant
     ) -> Disposition {
-        let disposition = receive(datagram, Path(local: local, remote: from), now)
+        let disposition = receive(datagram, Path(local: local, remote: from, transport: transport), now)
         if case .ignored(let reason) = disposition { statistics.count(reason) }
         return disposition
     }

@@ -1,6 +1,6 @@
 public import Wire
 
-/// One transport address that may reach an agent (RFC 8445 section 5.1). UDP, component 1.
+/// One transport address that may reach an agent (RFC 8445 section 5.1), component 1.
 public struct Candidate: Hashable, Sendable {
     public enum Kind: String, Hashable, Sendable, CaseIterable {
         case host
@@ -19,7 +19,16 @@ public struct Candidate: Hashable, Sendable {
         }
     }
 
+    /// Who opens the connection of a candidate over TCP (RFC 6544 section 4.5).
+    public enum TCPType: String, Hashable, Sendable, CaseIterable {
+        case active
+        case passive
+        case simultaneousOpen = "so"
+    }
+
     public var kind: Kind
+    /// Nil: UDP.
+    public var tcpType: TCPType?
     /// Where the other side sends to.
     public var address: SocketAddress
     /// Where datagrams are sent from to use this candidate (RFC 8445 section 4); nil means ``address``.
@@ -33,15 +42,18 @@ public struct Candidate: Hashable, Sendable {
 
     public init(
         kind: Kind, address: SocketAddress, priority: UInt32, foundation: String? = nil, base: SocketAddress? = nil,
-        relatedAddress: SocketAddress? = nil
+        relatedAddress: SocketAddress? = nil, tcpType: TCPType? = nil
     ) {
         self.kind = kind
+        self.tcpType = tcpType
         self.address = address
         self.base = base
         self.priority = priority
         self.relatedAddress = relatedAddress
         self.foundation = foundation ?? Candidate.foundation(kind, (base ?? address).ip)
     }
+
+    public var transport: Transport { tcpType == nil ? .udp : .tcp }
 
     /// RFC 8445 section 5.1.2.1: type preference, local preference, component.
     public static func priority(_ kind: Kind, localPreference: UInt16, component: UInt8 = 1) -> UInt32 {

@@ -1,14 +1,24 @@
 public import Wire
 
+/// What carries datagrams between two agents.
+public enum Transport: Hashable, Sendable {
+    case udp
+    /// A TCP connection in which each datagram has its length before it (RFC 4571, RFC 6544).
+    case tcp
+}
+
 /// Where datagrams go between two agents: from a local address to a remote one. The local address
-/// may be unspecified, and then the routing table chooses.
+/// may be unspecified, and then the routing table chooses. That of a relay is the relayed address, whatever
+/// leads to the relay; that of a TCP connection this side opens has port 9 (RFC 6544 section 4.5).
 public struct Path: Hashable, Sendable {
     public var local: SocketAddress
     public var remote: SocketAddress
+    public var transport: Transport
 
-    public init(local: SocketAddress, remote: SocketAddress) {
+    public init(local: SocketAddress, remote: SocketAddress, transport: Transport = .udp) {
         self.local = local
         self.remote = remote
+        self.transport = transport
     }
 }
 
@@ -16,11 +26,15 @@ public struct Path: Hashable, Sendable {
 public struct Transmit: Hashable, Sendable {
     public var from: SocketAddress
     public var to: SocketAddress
+    public var transport: Transport
 
-    public init(from: SocketAddress, to: SocketAddress) {
+    public init(from: SocketAddress, to: SocketAddress, transport: Transport = .udp) {
         self.from = from
         self.to = to
+        self.transport = transport
     }
+
+    public init(_ path: Path) { self.init(from: path.local, to: path.remote, transport: path.transport) }
 }
 
 public enum Role: Hashable, Sendable {

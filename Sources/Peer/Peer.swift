@@ -116,26 +116,30 @@ public final class Peer {
     // MARK: Feeding
 
     /// Takes a datagram. False if it was dropped: it is for nobody here, malformed or not authentic.
-    public func handle(datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant) -> Bool {
+    public func handle(
+        datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, transport: Transport = .udp,
+        now: Instant
+    ) -> Bool {
+        let path = Path(local: local, remote: remote, transport: transport)
         guard !isClosed else { return false }
         bytesReceived &+= UInt64(datagram.byteCount)
         // RFC 7983 section 7: the first byte tells the protocols apart.
         switch datagram.byte(0) {
         case 0...3 where datagram.byteCount >= 20:
-            return handleCheck(datagram, from: remote, to: local, now: now)
+            return handleCheck(datagram, path, now: now)
         case 20...63:
-            return handleRecord(datagram, from: remote, to: local, now: now)
+            return handleRecord(datagram, path, now: now)
         default:
             return false
         }
     }
 
-    private func handleCheck(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant)
-        -> Bool
-    {
-        guard case .consumed = agent.handle(datagram: datagram, from: remote, to: local, now: now) else { return false }
+    private func handleCheck(_ datagram: RawSpan, _ path: Path, now: Instant) -> Bool {
+        let disposition = agent.handle(
+            datagram: datagram, from: path.remote, to: path.local, transport: path.transport, now: now)
+        guard case .consumed = disposition else { return false }
         lastHeard = now
-        trust(remote)
+        trust(path.remote)
         drainAgent(now: now)
         return true
     }
@@ -146,10 +150,8 @@ public final class Peer {
         verifiedRemotes.append(remote)
     }
 
-    private func handleRecord(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, now: Instant)
-        -> Bool
-    {
-        guard verifiedRemotes.contains(remote) else { return false }
+    private func handleRecord(_ datagram: RawSpan, _ path: Path, now: Instant) -> Bool {
+        guard verifiedRemotes.contains(path.remote) else { return false }
         guard let transport = startedTransport(now: now) else { return false }
         early?.isAnswered = true
         noteRecord(now)
@@ -157,7 +159,7 @@ public final class Peer {
         transport.receive(datagram, now: now)
         if drainTransport(transport, now: now) {
             lastHeard = now
-            agent.noteTraffic(Path(local: local, remote: remote), now: now)
+            agent.noteTraffic(path, now: now)
             return true
         }
         // Nothing was read: part of a handshake, or forged, damaged or replayed.
@@ -245,18 +247,18 @@ public final class Peer {
 
     private func nextTransmit(into output: inout OutputRawSpan, now: Instant) -> Transmit? {
         if !isClosed, let check = agent.pollTransmit(into: &output, now: now) {
-            if startsEarly { startEarly(Path(local: check.from, remote: check.to), now: now) }
+            if startsEarly { startEarly(Path(local: check.from, remote: check.to, transport: check.transport), now: now) }
             return check
         }
         guard let transport, let path = agent.selectedPath ?? early?.path else { return nil }
-        if pollFlight(transport, into: &output, now: now) { return Transmit(from: path.local, to: path.remote) }
+        if pollFlight(transport, into: &output, now: now) { return Transmit(path) }
         guard transport.state == .connected else { return nil }
         guard let association = data.association, packets.fill({ association.pollTransmit(into: &$0, now: now) }) else {
             return isClosed ? sayGoodbye(transport, path: path, into: &output, now: now) : nil
         }
         noteRecord(now)
         let isSealed = packets.withBytes { transport.seal($0, into: &output) }
-        return isSealed ? Transmit(from: path.local, to: path.remote) : nil
+        return isSealed ? Transmit(path) : nil
     }
 
     /// After the association's ABORT comes the alert of close_notify.
@@ -264,7 +266,7 @@ public final class Peer {
         _ transport: any SecureTransport, path: Path, into output: inout OutputRawSpan, now: Instant
     ) -> Transmit? {
         transport.close(now: now)
-        return transport.pollTransmit(into: &output) ? Transmit(from: path.local, to: path.remote) : nil
+        return transport.pollTransmit(into: &output) ? Transmit(path) : nil
     }
 
     // MARK: Facts
