@@ -87,7 +87,7 @@ let package = Package(
             "Engine",
             [
                 "CReconnect", "Wire", "STUN", "SDP", "ICE", "Peer", "DTLS", "SCTP", "DataChannel", "Signaling",
-                "Reload", "Storage", "CSystem",
+                "Reload", "Storage", "TURN", "COpenSSL", "CSystem",
             ], more: [withoutExclusivityChecks]),
         library(
             "ReplayHost", ["Wire", "CSystem", "Compression", "Replay", "ReplayStores", "Storage", "Engine"],
@@ -130,6 +130,6 @@ let package = Package(
         tests("Storage", ["Storage", "Wire"]),
         tests("ReplayStores", ["ReplayStores", "Replay", "Storage", "Wire"]),
         tests("ReplayHost", ["ReplayHost", "CSQLite", "Engine", "Replay"]),
-        tests("Engine", ["Engine", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "Wire"]),
+        tests("Engine", ["Engine", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "TURN", "Wire"]),
     ]
 )

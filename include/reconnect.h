@@ -102,6 +102,16 @@ enum {
     RECONNECT_THROTTLED = -74,           /* too many come back at once: again after retry_after_ms */
     RECONNECT_UNAVAILABLE = -75,         /* the store did not answer, and nothing else could */
 
+    /* Why a TURN server gives no relay, in RECONNECT_EVENT_TURN. */
+    RECONNECT_TURN_UNREACHABLE = -80,    /* its name is not known, it refuses connections, or it does not answer */
+    RECONNECT_TURN_UNAUTHORIZED = -81,   /* it does not take the credentials, or there are none (401, 441) */
+    RECONNECT_TURN_FORBIDDEN = -82,      /* not for this user or this address (403) */
+    RECONNECT_TURN_QUOTA = -83,          /* 486 or 508: too many allocations; tried again later */
+    RECONNECT_TURN_TLS_FAILED = -84,     /* the handshake failed, or the certificate is not the server's */
+    RECONNECT_TURN_LOST = -85,           /* it was there, and the server or the connection to it is gone */
+    RECONNECT_TURN_MALFORMED = -86,      /* what it answers is not TURN */
+    RECONNECT_TURN_REFUSED = -87,        /* another error code, which the sentence names */
+
     /* Reasons why a channel closed, in RECONNECT_EVENT_CHANNEL_CLOSED. RECONNECT_OK: either side closed it.
        RECONNECT_PEER_GONE and the reasons above: its peer closed. */
     RECONNECT_CHANNEL_REFUSED = -60      /* the other side broke the channel protocol (RFC 8832) */
@@ -118,7 +128,7 @@ typedef struct { uint64_t id; } reconnect_connector_t;
 
 /* The version of this header's ABI. The library file's name carries the major number. */
 #define RECONNECT_VERSION_MAJOR 1
-#define RECONNECT_VERSION_MINOR 2
+#define RECONNECT_VERSION_MINOR 3
 
 /* The ABI's version as the library has it: major << 16 | minor. Programs built for the same major number keep
    working. */
@@ -211,7 +221,71 @@ typedef struct reconnect_engine_config {
                                        further trip up to sixteenfold */
     uint32_t disable_trip;          /* nonzero: never switches itself off */
     uint32_t reserved1;
+
+    /* Since 1.3. */
+    const struct reconnect_turn_server *turn_servers; /* as in reconnect_engine_set_turn_servers() */
+    size_t turn_server_count;
+    const char *turn_ca_path;       /* PEM file of the authorities that sign certificates of "turns:" servers; NULL: the
+                                       system's */
+    const char *const *allowed_interfaces; /* if there are any, only these interfaces' addresses are used: names as
+                                       "eth0", beginnings of names as "wlan*", networks as "192.0.2.0/24"; at most 32 */
+    size_t allowed_interface_count;
+    const char *const *denied_interfaces;  /* likewise: never these; stronger than allowed */
+    size_t denied_interface_count;
+    uint32_t ice_policy;            /* RECONNECT_ICE_POLICY_..., for peers that do not say otherwise */
+    uint32_t tcp;                   /* RECONNECT_TCP_...: candidates over TCP (RFC 6544) */
+    uint16_t tcp_port;              /* of the listening socket, one for all peers; 0: the UDP port's number, or any free
+                                       one if that is taken */
+    uint16_t reserved2;
+    uint32_t disable_mdns;          /* nonzero: names of the other side ending in ".local" are not looked up (RFC 6762) */
+    const struct reconnect_timers *timers; /* NULL: the defaults */
 } reconnect_engine_config_t;
+
+/* reconnect_engine_config_t.ice_policy and reconnect_peer_config_t.ice_policy */
+enum {
+    RECONNECT_ICE_POLICY_DEFAULT = 0, /* the engine's; ALL for an engine */
+    RECONNECT_ICE_POLICY_ALL = 1,
+    RECONNECT_ICE_POLICY_RELAY = 2    /* no candidate but a relay's is made, sent, checked or used */
+};
+
+/* reconnect_engine_config_t.tcp: bits */
+enum {
+    RECONNECT_TCP_ACTIVE = 1,       /* connections are opened to passive candidates of the other side */
+    RECONNECT_TCP_PASSIVE = 2       /* listens, and offers passive candidates */
+};
+
+/* A TURN server (RFC 8656). */
+typedef struct reconnect_turn_server {
+    uint32_t struct_size;
+    uint32_t lifetime_ms;           /* how long the password is good from now on; RECONNECT_EVENT_TURN asks for another
+                                       one before. 0: for ever */
+    const char *url;                /* RFC 7065: "turn:HOST[:PORT][?transport=udp]", "turn:...?transport=tcp" or
+                                       "turns:HOST[:PORT]", TLS over TCP; ports 3478 and 5349 if none is named */
+    const char *username;
+    const char *password;           /* long-term credentials (RFC 8489 section 9.2) */
+    const char *secret;             /* or instead the one that the server shares (coturn: use-auth-secret): credentials
+                                       for `username`, which may be NULL, are made here whenever they are needed */
+} reconnect_turn_server_t;
+
+/* When what is done; zero: the default. */
+typedef struct reconnect_timers {
+    uint32_t struct_size;
+    uint32_t check_interval_ms;     /* between new checks of a peer (Ta, RFC 8445 section 14.2); default 20, at least 5 */
+    uint32_t consent_interval_ms;   /* RFC 7675 section 5.1; default 5000 */
+    uint32_t heartbeat_ms;          /* a path that carries nothing is asked at least this often; default 2500: half of
+                                       disconnect_timeout_ms */
+    uint32_t suspect_ms;            /* while data flows, a path that is silent for this long, or for two round trips and
+                                       50 ms if that is longer, is probed; default 150 */
+    uint32_t disconnect_timeout_ms; /* as in reconnect_engine_config_t */
+    uint32_t failed_timeout_ms;     /* likewise */
+    uint32_t connect_timeout_ms;    /* likewise */
+    uint32_t standby_interval_ms;   /* how often a second path is kept warm; default 2500; UINT32_MAX: none is kept */
+    uint32_t restart_timeout_ms;    /* an ICE restart that has no path by then is tried again; default 5000 */
+    uint32_t restart_attempts;      /* in a row, before it is left to failed_timeout_ms; default 10; UINT32_MAX: none */
+    uint32_t restart_min_ms;        /* between attempts: at random between this */
+    uint32_t restart_max_ms;        /* and this; defaults 250 and 3000 */
+    uint32_t patience_ms;           /* RFC 8863: no path is given up earlier; default 39500 */
+} reconnect_timers_t;
 
 /* reconnect_engine_config_t.interfaces: bits. Left out by default: temporary IPv6 addresses (RFC 8981) where the
    interface has a stable one, deprecated ones, and addresses of bridges and container networks. Link-local addresses
@@ -232,7 +306,8 @@ reconnect_status_t reconnect_engine_create(const reconnect_engine_config_t *conf
 
 /* As reconnect_engine_create(), and what `config` leaves at its default is taken from the environment:
    ENABLE_FAST_RELOAD ("false", "0", "no", "off": RECONNECT_FAST_RELOAD_OFF; "partial": ..._PARTIAL), STUN_URLS
-   (separated by commas) and REDIS_URL (session_store). Nothing else of the library reads the environment. A value
+   (separated by commas), REDIS_URL (session_store), ICE_MODE ("turn-only" or "relay": RECONNECT_ICE_POLICY_RELAY;
+   "all"), TURN_URLS (separated by commas) with TURN_USERNAME and TURN_PASSWORD, or with TURN_SECRET. Nothing else of the library reads the environment. A value
    that cannot be used gives INVALID_ARGUMENT, with its name in the detail. */
 reconnect_status_t reconnect_engine_create_from_env(const reconnect_engine_config_t *config, reconnect_engine_t *engine,
                                                     char *detail, size_t detail_capacity);
@@ -256,6 +331,26 @@ reconnect_status_t reconnect_engine_fingerprint(reconnect_engine_t engine, uint3
 /* Replaces the addresses offered from now on, IPv6 first, otherwise in the order given. `addresses` NULL and `count`
    0: back to the machine's own. */
 reconnect_status_t reconnect_engine_set_addresses(reconnect_engine_t engine, const char *const *addresses, size_t count);
+
+/* Replaces the TURN servers: at most 32, in order of preference between servers that are equally near. Relays of
+   servers that stay are kept; credentials that are new are used from the next request on. A server that is dead
+   delays nothing. RECONNECT_EVENT_TURN tells what becomes of each. INVALID_ARGUMENT names what is wrong with which, and
+   then nothing has changed. */
+reconnect_status_t reconnect_engine_set_turn_servers(reconnect_engine_t engine, const reconnect_turn_server_t *servers,
+                                                     size_t count, char *detail, size_t detail_capacity);
+
+/* Changes timers of all peers, those that are up included; NULL: back to the defaults. INVALID_ARGUMENT names the
+   member that cannot be so. */
+reconnect_status_t reconnect_engine_set_timers(reconnect_engine_t engine, const reconnect_timers_t *timers,
+                                               char *detail, size_t detail_capacity);
+
+/* Makes time-limited credentials for a server with a shared secret (coturn: use-auth-secret): the user name is
+   "EXPIRY:USER", or "EXPIRY" with `user` NULL or empty, EXPIRY in seconds since 1970, lifetime_ms from now (default a
+   day); the password is base64(HMAC-SHA1(secret, user name)). Both end with NUL. For hosts that give them to pages.
+   RECONNECT_TOO_SMALL if one of them does not fit: 300 bytes do for users of up to 256 bytes. */
+reconnect_status_t reconnect_turn_credentials(const char *secret, const char *user, uint32_t lifetime_ms,
+                                              char *username, size_t username_capacity, char *password,
+                                              size_t password_capacity);
 
 /* The kill switch of fast reload. */
 enum {
@@ -382,7 +477,62 @@ enum {
 
     /* The session store. number: 1: it answers; 0: it is away, and answers are normal until it is back. data: a
        sentence. */
-    RECONNECT_EVENT_STORE = 18
+    RECONNECT_EVENT_STORE = 18,
+
+    /* A peer that negotiates by itself has a message for the other side, to be carried there in order: data: JSON, an
+       offer, an answer or a candidate (null: the end of them); what comes back goes to reconnect_peer_signal(). peer,
+       tag: the peer's. */
+    RECONNECT_EVENT_PEER_SIGNAL = 19,
+
+    /* The machine's network is another. kind: RECONNECT_NETWORK_... bits, what changed; number: 1 online, 0 offline;
+       data: a sentence. Peers have been told already. */
+    RECONNECT_EVENT_NETWORK = 20,
+
+    /* What a TURN server is to this engine. number: RECONNECT_TURN_...; status: why it failed; data: its URL; extra: a
+       sentence, or the relayed addresses separated by spaces; duration_ns: how long the allocation took, or until the
+       credentials end. */
+    RECONNECT_EVENT_TURN = 21,
+
+    /* The path that a peer uses is another, or is the first. data: the text of our candidate, extra: of theirs
+       (RFC 8839 section 5.1); kind: RECONNECT_PATH_...; number: how many paths it has had, this one included;
+       duration_ns: the path's round trip, 0 if not measured. peer, tag: the peer's. */
+    RECONNECT_EVENT_PATH = 22,
+
+    /* An ICE restart. number: RECONNECT_RESTART_...; kind: the attempt, from 1; status and data: why it failed or was
+       begun, as a sentence; duration_ns: since the first attempt began. peer, tag: the peer's. */
+    RECONNECT_EVENT_RESTART = 23
+};
+
+/* RECONNECT_EVENT_NETWORK.kind */
+enum {
+    RECONNECT_NETWORK_ADDRESSES = 1,
+    RECONNECT_NETWORK_ROUTE = 2,
+    RECONNECT_NETWORK_ONLINE = 4    /* number is not what it was */
+};
+
+/* RECONNECT_EVENT_TURN.number */
+enum {
+    RECONNECT_TURN_ALLOCATED = 1,
+    RECONNECT_TURN_FAILED = 2,      /* tried again by itself where that makes sense */
+    RECONNECT_TURN_CREDENTIALS = 3  /* they end soon, or were refused: reconnect_engine_set_turn_servers() */
+};
+
+/* RECONNECT_EVENT_PATH.kind: what the path was before, in relation to this one. */
+enum {
+    RECONNECT_PATH_FIRST = 1,
+    RECONNECT_PATH_BETTER = 2,      /* another one of a higher priority */
+    RECONNECT_PATH_FAILOVER = 3,    /* the earlier one was silent */
+    RECONNECT_PATH_RESTARTED = 4,   /* found by an ICE restart */
+    RECONNECT_PATH_MOVED = 5        /* the other side moved */
+};
+
+/* RECONNECT_EVENT_RESTART.number */
+enum {
+    RECONNECT_RESTART_STARTED = 1,
+    RECONNECT_RESTART_RECOVERED = 2, /* authenticated bytes arrived on a path of the new generation */
+    RECONNECT_RESTART_FAILED = 3,    /* this attempt; the path there was, if there was one, is still used */
+    RECONNECT_RESTART_PAUSED = 4,    /* offline: goes on when the network is back */
+    RECONNECT_RESTART_GIVEN_UP = 5   /* restart_attempts failed; reconnect_peer_restart() begins again */
 };
 
 /* reconnect_event_t.kind of RECONNECT_EVENT_FAST_RELOAD: who threw the switch. */
@@ -478,7 +628,22 @@ typedef struct reconnect_peer_config {
     const reconnect_channel_config_t *channels; /* negotiated channels to open with the peer; their tags come with
                                        RECONNECT_EVENT_CHANNEL_OPEN */
     size_t channel_count;
+
+    /* Since 1.3. */
+    uint32_t ice_policy;            /* RECONNECT_ICE_POLICY_... */
+    uint32_t negotiation;           /* RECONNECT_NEGOTIATION_... */
 } reconnect_peer_config_t;
+
+/* reconnect_peer_config_t.negotiation: who exchanges descriptions. */
+enum {
+    RECONNECT_NEGOTIATION_MANUAL = 0,   /* the host, with one offer and one answer */
+    /* The peer itself (W3C WebRTC section 10.7, "perfect negotiation"): its messages come as
+       RECONNECT_EVENT_PEER_SIGNAL, those of the other side go to reconnect_peer_signal(), and candidates are trickled
+       (RFC 8838). Either side may begin, both at once included. It restarts ICE when its path fails or its network
+       changes, and keeps the connection through it. One side is polite, the other one is not. */
+    RECONNECT_NEGOTIATION_POLITE = 1,
+    RECONNECT_NEGOTIATION_IMPOLITE = 2
+};
 
 /* Answers an offer: JSON {"type":"offer","sdp":...,"sessionToken":...} of `size` bytes in; the answer comes as
    RECONNECT_EVENT_ANSWER with `tag`. A token of a live session from the client it was given to gives
@@ -505,6 +670,18 @@ reconnect_status_t reconnect_peer_accept(reconnect_peer_t peer, const char *answ
 reconnect_status_t reconnect_peer_add_candidate(reconnect_peer_t peer, const char *candidate, size_t size,
                                                 char *detail, size_t detail_capacity);
 
+/* Hands in a message of the other side for a peer that negotiates by itself: an offer, an answer or a candidate as JSON,
+   in the order in which they were sent. What it leads to comes as RECONNECT_EVENT_PEER_SIGNAL. An answer to an offer
+   that is no longer there, and a candidate of an earlier generation, are ignored. Malformed input is refused at once
+   and changes nothing. WRONG_STATE: the peer's negotiation is MANUAL. */
+reconnect_status_t reconnect_peer_signal(reconnect_peer_t peer, const char *message, size_t size, char *detail,
+                                         size_t detail_capacity);
+
+/* Restarts ICE (RFC 8445 section 9): a new path is looked for while the one there is stays in use until the new one is
+   proven; DTLS, SCTP and all messages live on. With a peer that has not connected yet, begins: the offer comes as
+   RECONNECT_EVENT_PEER_SIGNAL. WRONG_STATE: the peer's negotiation is MANUAL. */
+reconnect_status_t reconnect_peer_restart(reconnect_peer_t peer);
+
 /* Closes the peer and its channels; the other side is told. Messages not yet sent are lost. */
 reconnect_status_t reconnect_peer_close(reconnect_peer_t peer);
 
@@ -524,6 +701,22 @@ typedef struct reconnect_peer_statistics {
     uint64_t buffered;              /* bytes waiting in all channels */
     char local_address[64];         /* of the path in use, as "[::1]:9" or "127.0.0.1:9", NUL-terminated */
     char remote_address[64];
+
+    /* Since 1.3. */
+    char local_type[8];             /* of the path's candidates: "host", "srflx", "prflx", "relay", NUL-terminated */
+    char remote_type[8];
+    char transport[8];              /* "udp" or "tcp" */
+    char relay_transport[8];        /* to our TURN server: "udp", "tcp", "tls"; empty without one */
+    char relay_address[64];         /* of our TURN server, as above; empty without one */
+    uint64_t packets_sent;
+    uint64_t packets_received;
+    uint64_t checks_sent;           /* STUN requests, consent included */
+    uint64_t checks_received;
+    uint64_t path_changes;
+    uint64_t restarts;              /* ICE restarts begun by either side */
+    uint32_t generation;            /* of ICE: 0 until the first restart */
+    uint32_t standby;               /* 1: a second path is valid and kept warm */
+    uint64_t candidates_refused;    /* of the other side: malformed, unusable or beyond a limit */
 } reconnect_peer_statistics_t;
 
 /* Asks for the peer's figures; they come as RECONNECT_EVENT_STATISTICS with `tag`. */

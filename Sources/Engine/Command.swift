@@ -1,5 +1,6 @@
 import Reload
 import SDP
+import Signaling
 import Wire
 
 /// What host threads ask of the loop. A payload is complete when it is handed over, which the compiler cannot see.
@@ -10,6 +11,9 @@ enum Command: @unchecked Sendable {
     case accept(PeerEntry, SessionDescription, UInt64)
     /// Nil: there are no more candidates.
     case candidate(PeerEntry, String?)
+    /// A message of the other side, for a peer that negotiates by itself.
+    case signal(PeerEntry, PeerSignal)
+    case restart(PeerEntry)
     case closePeer(PeerEntry)
     case statistics(PeerEntry, UInt64)
     case openChannel(ChannelEntry, ChannelConfiguration)
@@ -20,6 +24,8 @@ enum Command: @unchecked Sendable {
     case resume(PeerEntry)
     /// Nil: the machine's own.
     case setAddresses([IPAddress]?)
+    case setTURNServers([TURNServer])
+    case setTimers(Timers)
     case storeAnswered(SessionBackend.Completion)
     case storeChanged(SessionBackend.State)
     case setFastReload(FastReloadSetting)
@@ -43,6 +49,14 @@ enum Command: @unchecked Sendable {
         default: break
         }
     }
+}
+
+/// What ``Command/signal(_:_:)`` carries, parsed.
+enum PeerSignal: Sendable {
+    case offer(SessionDescription, restart: Bool)
+    case answer(SessionDescription)
+    /// Nil: there are no more candidates.
+    case candidate(CandidateInit?)
 }
 
 struct AnswerRequest: Sendable {

@@ -1,4 +1,5 @@
 public import Reload
+public import TURN
 public import Wire
 
 /// Settings of an engine; the members are those of `reconnect_engine_config_t`, with the defaults filled in.
@@ -43,6 +44,20 @@ public struct Configuration: Sendable {
     public var fastTimeout = Duration.seconds(2)
     public var trip = Trip.Configuration()
 
+    public var turnServers: [TURNServer] = []
+    /// PEM; nil: the system's authorities.
+    public var turnAuthorityPath: String?
+    public var allowedInterfaces: [InterfacePattern] = []
+    public var deniedInterfaces: [InterfacePattern] = []
+    /// For peers that do not say otherwise.
+    public var icePolicy = ICEPolicy.all
+    public var opensTCP = false
+    public var listensOnTCP = false
+    /// 0: the UDP port's number, or any free one.
+    public var tcpPort: UInt16 = 0
+    public var resolvesMulticastNames = true
+    public var timers = Timers()
+
     public init() {}
 
     /// The largest message size that can be configured.
@@ -64,8 +79,24 @@ public struct PeerConfiguration: Sendable {
     public var prefersActive = false
     public var tag: UInt64 = 0
     public var channels: [ChannelConfiguration] = []
+    /// Nil: the engine's.
+    public var icePolicy: ICEPolicy?
+    public var negotiation = NegotiationStyle.manual
 
     public init() {}
+}
+
+/// What may be used as a path, `RECONNECT_ICE_POLICY_...`.
+public enum ICEPolicy: UInt32, Sendable {
+    case all = 1
+    case relay = 2
+}
+
+/// Who exchanges descriptions, `RECONNECT_NEGOTIATION_...`.
+public enum NegotiationStyle: UInt32, Sendable {
+    case manual = 0
+    case polite = 1
+    case impolite = 2
 }
 
 /// How a channel is to be opened; `reconnect_channel_config_t`.
@@ -105,6 +136,84 @@ public struct InterfacePolicy: OptionSet, Sendable {
     public static let loopback = InterfacePolicy(rawValue: 8)
 }
 
+/// When what is done; `reconnect_timers_t`, with the defaults filled in.
+public struct Timers: Hashable, Sendable {
+    public var checkInterval = Duration.milliseconds(20)
+    public var consentInterval = Duration.seconds(5)
+    /// Nil: half of the disconnect timeout.
+    public var heartbeat: Duration?
+    public var suspicion = Duration.milliseconds(150)
+    /// Nil: those of the engine's configuration.
+    public var disconnectTimeout: Duration?
+    public var failedTimeout: Duration?
+    public var connectTimeout: Duration?
+    /// Nil: no second path is kept warm.
+    public var standbyInterval: Duration? = .milliseconds(2500)
+    public var restartTimeout = Duration.seconds(5)
+    public var restartAttempts = 10
+    public var restartPause: ClosedRange<Duration> = .milliseconds(250) ... .seconds(3)
+    public var patience = Duration.milliseconds(39_500)
+
+    public init() {}
+}
+
+/// A TURN server and how to be let in; `reconnect_turn_server_t`.
+public struct TURNServer: Hashable, Sendable {
+    public enum Credentials: Hashable, Sendable {
+        /// Good until then, on the clock of ``Instant``; nil: for ever.
+        case password(username: String, password: String, expires: Instant?)
+        /// coturn's use-auth-secret: made here when they are needed.
+        case secret(user: String, secret: String)
+    }
+
+    /// As the host gave it; names the server in events.
+    public var url: String
+    public var host: String
+    public var port: UInt16
+    public var transport: RelayTransport
+    /// Nil: a server that asks for none.
+    public var credentials: Credentials?
+
+    /// RFC 7065: "turn:HOST[:PORT][?transport=udp|tcp]" or "turns:HOST[:PORT][?transport=tcp]".
+    public init(url: String, credentials: Credentials?) throws(Failure) {
+        var rest = Substring(url)
+        let isSecure = rest.hasPrefix("turns:")
+        guard isSecure || rest.hasPrefix("turn:") else { throw TURNServer.malformed(url) }
+        rest = rest.dropFirst(isSecure ? 6 : 5)
+        var query: Substring?
+        if let mark = rest.firstIndex(of: "?") {
+            query = rest[rest.index(after: mark)...]
+            rest = rest[..<mark]
+        }
+        switch (query, isSecure) {
+        case (nil, true), ("transport=tcp", true): transport = .tls
+        case (nil, false), ("transport=udp", false): transport = .udp
+        case ("transport=tcp", false): transport = .tcp
+        default: throw TURNServer.malformed(url)
+        }
+        guard let server = ServerAddress(rest, defaultPort: isSecure ? 5349 : 3478) else {
+            throw TURNServer.malformed(url)
+        }
+        self.url = url
+        host = server.host
+        port = server.port
+        self.credentials = credentials
+    }
+
+    private static func malformed(_ url: String) -> Failure {
+        Failure(
+            .invalidArgument,
+            "\"\(url.prefix(64))\" is not a TURN server as turn:HOST:PORT?transport=udp or turns:HOST:PORT")
+    }
+}
+
+/// Interfaces by name, by the beginning of their names, or addresses by network.
+public enum InterfacePattern: Hashable, Sendable {
+    case name(String)
+    case prefix(String)
+    case network(IPAddress, bits: UInt8)
+}
+
 /// A server by name or address.
 public struct ServerAddress: Hashable, Sendable {
     public var host: String
@@ -119,13 +228,19 @@ public struct ServerAddress: Hashable, Sendable {
     public static func parse(_ text: String) throws(Failure) -> ServerAddress {
         var rest = Substring(text)
         if rest.hasPrefix("stun:") { rest = rest.dropFirst(5) }
-        guard let (host, port) = splitPort(rest), !host.isEmpty, host.utf8.count <= 255,
-            host.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != 0x2F && $0 != 0x3F }),
-            !host.utf8.contains(0x3A) || IPAddress(host) != nil
-        else {
+        guard let server = ServerAddress(rest, defaultPort: 3478) else {
             throw Failure(.invalidArgument, "\"\(text.prefix(64))\" is not a STUN server as stun:HOST:PORT")
         }
-        return ServerAddress(host: host, port: port ?? 3478)
+        return server
+    }
+
+    /// "HOST", "HOST:PORT", "[IPv6]:PORT".
+    init?(_ text: Substring, defaultPort: UInt16) {
+        guard let (host, port) = splitPort(text), !host.isEmpty, host.utf8.count <= 255,
+            host.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != 0x2F && $0 != 0x3F }),
+            !host.utf8.contains(0x3A) || IPAddress(host) != nil
+        else { return nil }
+        self.init(host: host, port: port ?? defaultPort)
     }
 }
 

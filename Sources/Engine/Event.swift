@@ -22,6 +22,11 @@ public struct Event: @unchecked Sendable {
         case fastReload = 16
         case certificate = 17
         case store = 18
+        case peerSignal = 19
+        case network = 20
+        case turn = 21
+        case path = 22
+        case restart = 23
     }
 
     public var kind: Kind

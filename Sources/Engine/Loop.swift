@@ -415,6 +415,10 @@ final class Loop: @unchecked Sendable {
         case .offer(let entry, let tag): offer(entry, tag: tag)
         case .accept(let entry, let description, let tag): accept(entry, description, tag: tag)
         case .candidate(let entry, let text): addCandidate(entry, text)
+        case .signal(let entry, let signal): take(signal, entry)
+        case .restart(let entry): restart(entry)
+        case .setTURNServers(let servers): setTURNServers(servers)
+        case .setTimers(let timers): setTimers(timers)
         case .closePeer(let entry):
             guard let connection = connections[entry.handle] else { return }
             connection.peer.close(now: now)

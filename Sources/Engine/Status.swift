@@ -49,6 +49,15 @@ public enum Status: Int32, Error, Sendable, CaseIterable {
     case stale = -73
     case throttled = -74
     case unavailable = -75
+
+    case turnUnreachable = -80
+    case turnUnauthorized = -81
+    case turnForbidden = -82
+    case turnQuota = -83
+    case turnTLSFailed = -84
+    case turnLost = -85
+    case turnMalformed = -86
+    case turnRefused = -87
 }
 
 /// A status with the sentence that says what was wrong.

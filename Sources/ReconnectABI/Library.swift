@@ -75,6 +75,14 @@ extension Status {
         case .stale: "STALE"
         case .throttled: "THROTTLED"
         case .unavailable: "UNAVAILABLE"
+        case .turnUnreachable: "TURN_UNREACHABLE"
+        case .turnUnauthorized: "TURN_UNAUTHORIZED"
+        case .turnForbidden: "TURN_FORBIDDEN"
+        case .turnQuota: "TURN_QUOTA"
+        case .turnTLSFailed: "TURN_TLS_FAILED"
+        case .turnLost: "TURN_LOST"
+        case .turnMalformed: "TURN_MALFORMED"
+        case .turnRefused: "TURN_REFUSED"
         }
     }
 
@@ -125,6 +133,14 @@ extension Status {
         case .stale: "a newer connection of the same user took over"
         case .throttled: "too many come back at once"
         case .unavailable: "the store did not answer"
+        case .turnUnreachable: "the TURN server does not answer"
+        case .turnUnauthorized: "the TURN server does not take the credentials"
+        case .turnForbidden: "the TURN server gives nothing to this user"
+        case .turnQuota: "the TURN server has no room for another relay"
+        case .turnTLSFailed: "TLS with the TURN server failed"
+        case .turnLost: "the relay is gone"
+        case .turnMalformed: "the TURN server's answers make no sense"
+        case .turnRefused: "the TURN server refused"
         }
     }
 }
