@@ -325,6 +325,7 @@ final class Loop: @unchecked Sendable {
             if connection.isOnSharedPort, byAddress[transmit.to] == nil { claim(transmit.to, for: connection) }
             var to = transmit.to.system
             var from = transmit.from.system
+            if from.scope == 0 { from.scope = network.exit(from: transmit.from.ip) }
             unsafe cs_sender_commit(
                 sender, connection.port.descriptor, connection.port.isIPv4 ? 1 : 0, UInt32(size), &to, &from)
             engine.counters.bytesSent.count(UInt64(size))

@@ -82,6 +82,9 @@ final class Network {
         (monitor.snapshot.routeIPv4 != nil, monitor.snapshot.routeIPv6 != nil)
     }
 
+    /// The interface through which packets from a local address leave; 0: as the system has it.
+    func exit(from local: IPAddress) -> UInt32 { monitor.exits.isEmpty ? 0 : monitor.exits[local] ?? 0 }
+
     /// What a peer with a port of its own offers.
     func candidates(ownPort: UInt16) -> [Candidate] { offered.candidates(ownPort: ownPort) }
 

@@ -11,6 +11,9 @@ struct NetworkSnapshot: Equatable {
         var isUp = true
         var isRunning = true
         var isLoopback = false
+        /// Leads to the rest of the world by itself, whether or not it is the best way there.
+        var isExitIPv4 = false
+        var isExitIPv6 = false
     }
 
     struct Address: Equatable {
@@ -48,6 +51,23 @@ struct NetworkSnapshot: Equatable {
     }
 }
 
+extension NetworkSnapshot {
+    /// Where packets from each address leave, if there is a choice: with several ways to the world the system takes the
+    /// best one, whatever address a packet is from, and what is behind the others drops or answers elsewhere.
+    var exits: [IPAddress: UInt32] {
+        var exits: [IPAddress: UInt32] = [:]
+        for isIPv4 in [true, false] {
+            let ways = interfaces.values.filter { $0.isUp && $0.isRunning && (isIPv4 ? $0.isExitIPv4 : $0.isExitIPv6) }
+            guard ways.count > 1 else { continue }
+            let indices = Set(ways.map(\.index))
+            for address in usable where address.ip.isIPv4 == isIPv4 && indices.contains(address.interface) {
+                exits[address.ip] = address.interface
+            }
+        }
+        return exits
+    }
+}
+
 /// Reading it.
 extension NetworkSnapshot {
     /// How much of it could be read.
@@ -75,7 +95,9 @@ extension NetworkSnapshot {
             interfaces[link.index] = Interface(
                 index: link.index, name: text(link.name), kind: text(link.kind),
                 isUp: link.flags & UInt32(CS_LINK_UP) != 0, isRunning: link.flags & UInt32(CS_LINK_RUNNING) != 0,
-                isLoopback: link.flags & UInt32(CS_LINK_LOOPBACK) != 0)
+                isLoopback: link.flags & UInt32(CS_LINK_LOOPBACK) != 0,
+                isExitIPv4: link.flags & UInt32(CS_LINK_EXIT4) != 0,
+                isExitIPv6: link.flags & UInt32(CS_LINK_EXIT6) != 0)
         }
         for entry in unsafe UnsafeBufferPointer(start: table.addresses, count: Int(table.address_count)) {
             let flags = Int(entry.flags)
