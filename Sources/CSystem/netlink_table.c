@@ -349,29 +349,25 @@ static int find_route(int fd, cs_netlink_table *table, uint8_t *buffer, int is_v
     }
 }
 
-/* Whether packets can leave through other interfaces than the best one, too. */
+/* Whether IPv4 packets can leave through other interfaces than the best one, too. (IPv6 has no way to say so for a
+   single packet: the kernel takes the named interface for a wish only, if the source address is given.) */
 static int find_exits(int fd, cs_netlink_table *table, uint8_t *buffer) {
-    cs_default_route best4 = table->route4, best6 = table->route6;
+    cs_default_route best = table->route4;
     int result = 0, asked = 0;
-    for (uint32_t i = 0; i < table->link_count && asked < CS_EXITS_MAX && result == 0; i++) {
+    for (uint32_t i = 0; best.interface && i < table->link_count && asked < CS_EXITS_MAX && result == 0; i++) {
         cs_link *link = &table->links[i];
-        int has4 = 0, has6 = 0;
+        int has_address = 0;
         for (uint32_t a = 0; a < table->address_count; a++) {
             const cs_link_address *entry = &table->addresses[a];
-            if (entry->interface != link->index) continue;
-            if (entry->address.high == 0) has4 = 1;
-            else if (entry->address.high >> 54 != 0x3FA) has6 = 1; /* not fe80::/10 */
+            if (entry->interface == link->index && entry->address.high == 0) has_address = 1;
         }
-        if (!(link->flags & CS_LINK_UP) || link->flags & CS_LINK_LOOPBACK || !(has4 || has6)) continue;
+        if (!(link->flags & CS_LINK_UP) || link->flags & CS_LINK_LOOPBACK || !has_address) continue;
         asked++;
-        table->route4.interface = table->route6.interface = 0;
-        if (has4 && best4.interface) result = find_route(fd, table, buffer, 0, link->index);
-        if (result == 0 && has6 && best6.interface) result = find_route(fd, table, buffer, 1, link->index);
-        if (table->route4.interface == link->index) link->flags |= CS_LINK_EXIT4;
-        if (table->route6.interface == link->index) link->flags |= CS_LINK_EXIT6;
+        table->route4.interface = 0;
+        result = find_route(fd, table, buffer, 0, link->index);
+        if (table->route4.interface == link->index) link->flags |= CS_LINK_EXIT;
     }
-    table->route4 = best4;
-    table->route6 = best6;
+    table->route4 = best;
     return result;
 }
 

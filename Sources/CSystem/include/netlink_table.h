@@ -14,9 +14,8 @@ enum {
     CS_LINK_RUNNING = 2,
     CS_LINK_LOOPBACK = 4,
     CS_LINK_POINT_TO_POINT = 8,
-    /* Leads to the rest of the world by itself. Known of the first CS_EXITS_MAX interfaces that might. */
-    CS_LINK_EXIT4 = 16,
-    CS_LINK_EXIT6 = 32
+    /* Leads to the rest of the IPv4 world by itself. Known of the first CS_EXITS_MAX interfaces that might. */
+    CS_LINK_EXIT = 16
 };
 
 enum { CS_EXITS_MAX = 16 };
