@@ -54,7 +54,8 @@ extension RelayGroup {
         }
         if race == nil { race = Race(begun: now, next: now) }
         while let endpoint = nextStarter(proven, now) { begin(endpoint, now) }
-        race?.due = nextStart(proven, now)
+        let due = nextStart(proven, now)
+        race?.due = due
     }
 
     /// Of too many, the one to give back: not one in use, not the better.
