@@ -20,6 +20,9 @@ final class Gathering {
         if hasMoved { mapping.networkChanged(ipv4: network.moved.ipv4, ipv6: network.moved.ipv6, now: now) }
     }
 
+    /// More candidates may come.
+    var isUnderWay: Bool { mapping.isAsking || relays?.isGathering == true }
+
     var nextTimeout: Instant? {
         let next = min(mapping.nextTimeout ?? .distantFuture, relays?.nextTimeout ?? .distantFuture)
         return next == .distantFuture ? nil : next

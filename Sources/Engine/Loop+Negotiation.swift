@@ -135,11 +135,19 @@ extension Loop {
         markDirty(connection)
     }
 
+    func finishGathering(_ connection: Connection) {
+        let isUnderWay = connection.gathering?.isUnderWay ?? relays?.isGathering ?? false
+        guard !isUnderWay else { return }
+        connection.isGathered = true
+        connection.peer.localCandidatesComplete(now: now)
+    }
+
     func tellNetwork(_ change: Network.Change) {
         if relays != nil { relayEnvironment.networkChanged(now: now) }
         areRelaysDirty = true
         for connection in connections.values {
             connection.gathering?.follow(network, hasMoved: change.contains(.route), now: now)
+            connection.isGathered = false
             refreshCandidates(connection)
             connection.peer.networkChanged(isOnline: network.isOnline, now: now)
             markDirty(connection)

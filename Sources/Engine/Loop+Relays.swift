@@ -56,6 +56,9 @@ extension Loop {
             for connection in connections.values where connection.isOnSharedPort { refreshCandidates(connection) }
             logCandidates()
         }
+        for connection in connections.values where connection.isOnSharedPort && !connection.isGathered {
+            finishGathering(connection)
+        }
         serviceDirty()
     }
 

@@ -356,6 +356,7 @@ final class Loop: @unchecked Sendable {
             pump(through: connection.port) { gathering.pollTransmit(into: &$0, now: now) }
             if gathering.pollChange() { refreshCandidates(connection) }
         }
+        if !connection.isGathered { finishGathering(connection) }
         transmit(connection)
         settle(connection)
         observe(connection, from: first)

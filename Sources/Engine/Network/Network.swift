@@ -92,7 +92,7 @@ final class Network {
     func exit(from local: IPAddress) -> UInt32 { monitor.exits.isEmpty ? 0 : monitor.exits[local] ?? 0 }
 
     /// What a peer with a port of its own offers.
-    func candidates(ownPort: UInt16, mapped: [MappedAddresses.Mapped]) -> [Candidate] {
+    func candidates(ownPort: UInt16, mapped: [MappedAddresses.Mapped] = []) -> [Candidate] {
         offered.candidates(ownPort: ownPort, mapped: mapped)
     }
 

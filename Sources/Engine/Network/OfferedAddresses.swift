@@ -30,7 +30,7 @@ struct OfferedAddresses: Equatable {
 
     /// Candidates of a peer's own port, which `mapped` is outside. What was learned about the shared port says nothing
     /// about this one; a configured address without a port stands for a one-to-one translation of all ports.
-    func candidates(ownPort port: UInt16, mapped: [MappedAddresses.Mapped]) -> [Candidate] {
+    func candidates(ownPort port: UInt16, mapped: [MappedAddresses.Mapped] = []) -> [Candidate] {
         let configured = configured.filter { $0.port == nil }.map { SocketAddress(ip: $0.ip, port: port) }
         return candidates(port: port, reflexive: configured.map { ($0, nil) } + mapped.map { ($0.address, $0.base) })
     }
