@@ -170,6 +170,16 @@ func (e *Engine) dispatch(event *C.reconnect_event_t) bool {
 		return e.deliver(CertificateEvent{Fingerprint: text(event.data, event.size)})
 	case C.RECONNECT_EVENT_STORE:
 		return e.deliver(StoreEvent{Available: event.number != 0, Detail: text(event.data, event.size)})
+	case C.RECONNECT_EVENT_PEER_SIGNAL:
+		return e.signaled(event)
+	case C.RECONNECT_EVENT_NETWORK:
+		return e.deliver(networkChanged(event))
+	case C.RECONNECT_EVENT_TURN:
+		return e.deliver(turnChanged(event))
+	case C.RECONNECT_EVENT_PATH:
+		return e.pathChanged(event)
+	case C.RECONNECT_EVENT_RESTART:
+		return e.restarted(event)
 	}
 	return true // what this package does not know is ignored
 }
