@@ -8,19 +8,24 @@ The payload of an event is copied once, to an object of Python. Failed calls rai
 own kind. The library is loaded when the first engine is made; see the README for where it is looked for.
 """
 
-from ._core import Data
+from ._core import Data, TURNCredentials, turn_credentials
 from ._library import library_path, library_version
 from .config import (
     CERTIFICATE_FOREVER,
+    TCP,
     ChannelConfig,
     Config,
     ConnectorConfig,
     FastReload,
     ICEMode,
+    ICEPolicy,
     Interfaces,
     LogLevel,
+    Negotiation,
     PeerConfig,
     Policy,
+    Timers,
+    TURNServer,
 )
 from .engine import Answer, Channel, Connection, Connector, Engine, Event, Peer, Signaling
 from .errors import (
@@ -64,6 +69,14 @@ from .errors import (
     TicketRefusedError,
     TooLargeError,
     TooSmallError,
+    TURNForbiddenError,
+    TURNLostError,
+    TURNMalformedError,
+    TURNQuotaError,
+    TURNRefusedError,
+    TURNTLSFailedError,
+    TURNUnauthorizedError,
+    TURNUnreachableError,
     UnacceptableError,
     UnavailableError,
     UnknownRecipientError,
@@ -88,13 +101,21 @@ from .events import (
     Message,
     MessageEvent,
     Mode,
+    NetworkEvent,
+    PathChange,
+    PathEvent,
+    PeerSignalEvent,
     PeerState,
     PeerStateEvent,
     PeerStatistics,
+    RestartEvent,
+    RestartState,
     SessionEvent,
     SignalEvent,
     StoreEvent,
     Switch,
+    TURNEvent,
+    TURNState,
 )
 from .replay import ReplayBuffer
 from .replay_events import (
@@ -242,4 +263,27 @@ __all__ = [
     "UserState",
     "Verdict",
     "ReplayBuffer",
+    "ICEPolicy",
+    "TCP",
+    "Negotiation",
+    "TURNServer",
+    "Timers",
+    "TURNUnreachableError",
+    "TURNUnauthorizedError",
+    "TURNForbiddenError",
+    "TURNQuotaError",
+    "TURNTLSFailedError",
+    "TURNLostError",
+    "TURNMalformedError",
+    "TURNRefusedError",
+    "NetworkEvent",
+    "PathChange",
+    "PathEvent",
+    "PeerSignalEvent",
+    "RestartEvent",
+    "RestartState",
+    "TURNEvent",
+    "TURNState",
+    "TURNCredentials",
+    "turn_credentials",
 ]
