@@ -1,13 +1,197 @@
+import ICE
 import Peer
+import SDP
 import Wire
 
-/// Peers that negotiate by themselves.
+/// Peers that negotiate by themselves, and what happens to the paths of all.
 extension Loop {
-    func take(_ signal: PeerSignal, _ entry: PeerEntry) {}
+    // MARK: From the host
 
-    func restart(_ entry: PeerEntry) {}
+    func take(_ signal: PeerSignal, _ entry: PeerEntry) {
+        guard let connection = connections[entry.handle] else { return }
+        let peer = connection.peer
+        do throws(Peer.DescriptionError) {
+            switch signal {
+            case .offer(let description, let generation, let isRestart):
+                try peer.receive(offer: description, generation: generation, isRestart: isRestart, now: now)
+            case .answer(let description, let generation):
+                try peer.receive(answer: description, generation: generation, now: now)
+            case .candidate(let line, let ufrag): try peer.receive(candidate: line, ufrag: ufrag, now: now)
+            }
+            for channel in connection.channels.values { setLimit(of: channel.entry, connection) }
+        } catch {
+            tell(connection, Failure(describing: error))
+        }
+        markDirty(connection)
+    }
+
+    func restart(_ entry: PeerEntry) {
+        guard let connection = connections[entry.handle] else { return }
+        do throws(Peer.DescriptionError) {
+            try connection.peer.restart(now: now, reason: "asked for by the host")
+        } catch {
+            tell(connection, Failure(describing: error))
+        }
+        markDirty(connection)
+    }
+
+    /// What was handed in cannot be done, which only shows here.
+    private func tell(_ connection: Connection, _ failure: Failure) {
+        var event = event(.result, connection)
+        event.fail(failure)
+        events.append(event)
+    }
+
+    func setTimers(_ timers: Timers) {
+        self.timers = timers
+        for connection in connections.values {
+            connection.peer.setTimers(peerTimers, now: now)
+            markDirty(connection)
+        }
+    }
+
+    /// What is not set is as the engine was configured.
+    var peerTimers: Peer.Timers {
+        var result = Peer.Timers()
+        result.checkInterval = timers.checkInterval
+        result.consentInterval = timers.consentInterval
+        result.heartbeat = timers.heartbeat
+        result.suspicion = timers.suspicion
+        result.standbyInterval = timers.standbyInterval
+        result.patience = timers.patience
+        result.connect = timers.connectTimeout ?? configuration.connectTimeout
+        result.disconnect = timers.disconnectTimeout ?? configuration.disconnectTimeout
+        result.failed = timers.failedTimeout ?? configuration.failedTimeout
+        result.restart = timers.restartTimeout
+        result.restartAttempts = timers.restartAttempts
+        result.restartPause = timers.restartPause
+        return result
+    }
+
+    // MARK: To the host
+
+    private func event(_ kind: Event.Kind, _ connection: Connection) -> Event {
+        var event = Event(kind)
+        event.peer = connection.entry.handle
+        event.tag = connection.entry.tag
+        return event
+    }
+
+    func tell(_ connection: Connection, _ signal: Peer.Signal) {
+        var event = event(.peerSignal, connection)
+        do throws(Failure) {
+            event.data = try Describing.json(signal, index: connection.peer.dataSectionIndex)
+        } catch {
+            return tell(connection, error)
+        }
+        events.append(event)
+    }
+
+    func tell(_ connection: Connection, _ report: Peer.PathReport) {
+        var event = event(.path, connection)
+        event.data = .text(report.local)
+        event.extra = .text(report.remote)
+        event.detailKind = report.reason.number
+        event.number = Int64(report.count)
+        event.duration = report.roundTrip ?? .zero
+        events.append(event)
+        log(.info, LogLine.path(report))
+    }
+
+    func tell(_ connection: Connection, _ report: Peer.RestartReport) {
+        var event = event(.restart, connection)
+        event.number = report.stage.number
+        event.detailKind = report.attempt
+        switch report.stage {
+        case .failed: event.status = .timeout
+        case .givenUp: event.status = .iceFailed
+        case .started, .recovered, .paused: break
+        }
+        event.data = .text(report.sentence)
+        event.duration = report.duration
+        events.append(event)
+        log(.info, LogLine.restart(report))
+    }
+
+    // MARK: Our candidates
+
+    /// What a peer offers now.
+    func candidates(of connection: Connection) -> [Candidate] {
+        connection.isOnSharedPort ? network.candidates : network.candidates(ownPort: connection.port.number)
+    }
+
+    /// The network is another, or a relay has come or gone: peers get the candidates that are new and lose those that
+    /// are gone.
+    func refreshCandidates(_ connection: Connection) {
+        let current = candidates(of: connection)
+        guard current != connection.candidates else { return }
+        let (earlier, known) = (connection.candidates, Set(current))
+        connection.candidates = current
+        connection.peer.removeLocalCandidates(where: { !known.contains($0) }, now: now)
+        for candidate in current where !earlier.contains(candidate) {
+            connection.peer.addLocalCandidate(candidate, now: now)
+        }
+        markDirty(connection)
+    }
+
+    func tellNetwork(_ change: Network.Change) {
+        for connection in connections.values {
+            refreshCandidates(connection)
+            connection.peer.networkChanged(isOnline: network.isOnline, now: now)
+            markDirty(connection)
+        }
+        var event = Event(.network)
+        event.detailKind =
+            (change.contains(.addresses) ? 1 : 0) | (change.contains(.route) ? 2 : 0)
+            | (change.contains(.online) ? 4 : 0)
+        event.number = network.isOnline ? 1 : 0
+        event.data = .text(network.sentence)
+        events.append(event)
+        log(.info, LogLine.network(isOnline: network.isOnline, addresses: network.hosts.count))
+    }
+
+    // MARK: Names
+
+    func resolve(_ name: String, for connection: Connection) {
+        connection.peer.resolved(name: name, ip: nil, now: now)
+    }
 
     func setTURNServers(_ servers: [TURNServer]) {}
+}
 
-    func setTimers(_ timers: Timers) {}
+extension Peer.PathReason {
+    /// `RECONNECT_PATH_...`
+    var number: UInt32 {
+        switch self {
+        case .first: 1
+        case .better: 2
+        case .failover: 3
+        case .restarted: 4
+        case .moved: 5
+        }
+    }
+}
+
+extension Peer.RestartReport.Stage {
+    /// `RECONNECT_RESTART_...`
+    var number: Int64 {
+        switch self {
+        case .started: 1
+        case .recovered: 2
+        case .failed: 3
+        case .paused: 4
+        case .givenUp: 5
+        }
+    }
+}
+
+extension Peer.Style {
+    init(_ style: NegotiationStyle) {
+        self =
+            switch style {
+            case .manual: .manual
+            case .polite: .polite
+            case .impolite: .impolite
+            }
+    }
 }

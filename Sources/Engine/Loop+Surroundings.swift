@@ -18,6 +18,7 @@ extension Loop {
             if to == nil { break }
         }
         while let change = network.pollChange() {
+            tellNetwork(change)
             guard change.contains(.candidates) else { continue }
             var event = Event(.addresses)
             var seen = Set<IPAddress>()

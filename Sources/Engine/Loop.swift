@@ -22,6 +22,7 @@ final class Loop: @unchecked Sendable {
     var isNetworkDirty = true
     var random = SystemRandomNumberGenerator()
     var now: Instant
+    var timers: Timers
 
     /// Peers by the handle's number.
     var connections: [UInt64: Connection] = [:]
@@ -55,6 +56,7 @@ final class Loop: @unchecked Sendable {
         self.engine = engine
         self.port = port
         configuration = engine.configuration
+        timers = engine.configuration.timers
         now = Instant(nanoseconds: cs_monotonic_ns())
         certificates = engine.certificates.set
         certificateCheck = now + engine.certificates.nextCheck(wallClock: Engine.wallClock)
@@ -325,6 +327,7 @@ final class Loop: @unchecked Sendable {
             if connection.isOnSharedPort, byAddress[transmit.to] == nil { claim(transmit.to, for: connection) }
             var to = transmit.to.system
             var from = transmit.from.system
+            if from.scope == 0 { from.scope = network.exit(from: transmit.from.ip) }
             unsafe cs_sender_commit(
                 sender, connection.port.descriptor, connection.port.isIPv4 ? 1 : 0, UInt32(size), &to, &from)
             engine.counters.bytesSent.count(UInt64(size))
@@ -363,8 +366,7 @@ final class Loop: @unchecked Sendable {
 
     func add(_ connection: Connection) throws(Failure) {
         if connection.isOnSharedPort {
-            let ufrag = connection.peer.localUfrag
-            if let key = Loop.key(ufrag.utf8.span.bytes) { byUfrag[key] = connection }
+            register(connection)
         } else {
             let descriptor = connection.port.descriptor
             guard cs_epoll_add(epoll, descriptor, UInt64(descriptor)) == 0 else {
@@ -373,6 +375,19 @@ final class Loop: @unchecked Sendable {
             byDescriptor[descriptor] = connection
         }
         connections[connection.entry.handle] = connection
+    }
+
+    /// Checks on the shared port find the peer by each of its user fragments.
+    func register(_ connection: Connection) {
+        guard connection.isOnSharedPort else { return }
+        unregister(connection)
+        connection.ufragKeys = connection.peer.localUfrags.compactMap { Loop.key($0.utf8.span.bytes) }
+        for key in connection.ufragKeys { byUfrag[key] = connection }
+    }
+
+    private func unregister(_ connection: Connection) {
+        for key in connection.ufragKeys where byUfrag[key] === connection { byUfrag[key] = nil }
+        connection.ufragKeys = []
     }
 
     private func remove(_ connection: Connection) {
@@ -385,8 +400,7 @@ final class Loop: @unchecked Sendable {
         }
         forgetUnproven(connection)
         if connection.isOnSharedPort {
-            let ufrag = connection.peer.localUfrag
-            if let key = Loop.key(ufrag.utf8.span.bytes), byUfrag[key] === connection { byUfrag[key] = nil }
+            unregister(connection)
         } else {
             flush()
             _ = cs_epoll_remove(epoll, connection.port.descriptor)

@@ -247,7 +247,9 @@ public final class Peer {
 
     private func nextTransmit(into output: inout OutputRawSpan, now: Instant) -> Transmit? {
         if !isClosed, let check = agent.pollTransmit(into: &output, now: now) {
-            if startsEarly { startEarly(Path(local: check.from, remote: check.to, transport: check.transport), now: now) }
+            if startsEarly {
+                startEarly(Path(local: check.from, remote: check.to, transport: check.transport), now: now)
+            }
             return check
         }
         guard let transport, let path = agent.selectedPath ?? early?.path else { return nil }
@@ -290,6 +292,24 @@ public final class Peer {
         public var messagesReceived: UInt64 = 0
         public var retransmissions: UInt64 = 0
         public var congestionWindow = 0
+        /// Datagrams.
+        public var packetsSent: UInt64 = 0
+        public var packetsReceived: UInt64 = 0
+        /// STUN requests, consent included.
+        public var checksSent: UInt64 = 0
+        public var checksReceived: UInt64 = 0
+        public var pathChanges: UInt64 = 0
+        /// Of ICE, begun by either side.
+        public var restarts: UInt64 = 0
+        /// Of ICE: 0 until the first restart.
+        public var generation: UInt32 = 0
+        /// A second path is valid and kept warm.
+        public var hasStandby = false
+        /// Of the path in use; nil: there is none.
+        public var localKind: Candidate.Kind?
+        public var remoteKind: Candidate.Kind?
+        /// Of the other side: malformed, unusable or beyond a limit.
+        public var candidatesRefused: UInt64 = 0
     }
 
     public var statistics: Statistics {

@@ -53,7 +53,7 @@ void cs_sender_destroy(cs_sender *sender);
 uint8_t *cs_sender_next(cs_sender *sender);
 
 /* Queues the packet just written: `size` bytes, through descriptor `fd`, to `to`, from the address `from` (unspecified:
-   the system chooses). */
+   the system chooses) and, if there is a way, through the interface that is its scope (0: likewise). */
 void cs_sender_commit(cs_sender *sender, int fd, int is_v4, uint32_t size, const cs_address *to, const cs_address *from);
 
 /* Sends everything queued; runs of equal size to one place in one go (UDP_SEGMENT). Counts into the two numbers:

@@ -82,6 +82,15 @@ final class Network {
         (monitor.snapshot.routeIPv4 != nil, monitor.snapshot.routeIPv6 != nil)
     }
 
+    /// What there is, for people.
+    var sentence: String {
+        guard isOnline else { return "no address that others might reach" }
+        return "addresses \(hosts.map(\.description).joined(separator: " "))"
+    }
+
+    /// The interface through which packets from a local address leave; 0: as the system has it.
+    func exit(from local: IPAddress) -> UInt32 { monitor.exits.isEmpty ? 0 : monitor.exits[local] ?? 0 }
+
     /// What a peer with a port of its own offers.
     func candidates(ownPort: UInt16) -> [Candidate] { offered.candidates(ownPort: ownPort) }
 
