@@ -257,7 +257,8 @@ func TURNCredentials(secret, user string, lifetime time.Duration) (username, pas
 // JSON, in the order in which they were sent. What it leads to is a PeerSignalEvent, or goes to OnSignal. An answer to an
 // offer that is no longer there, and a candidate of an earlier generation, are ignored.
 //
-// Fails with ErrMalformedJSON or ErrMalformedSDP, and then nothing has changed; ErrWrongState if the peer's negotiation
+// Fails with ErrMalformedJSON or ErrMalformedSDP, and then nothing has changed; what cannot be accepted is told by a
+// SignalRefusedEvent, and changes nothing either. ErrWrongState if the peer's negotiation
 // is manual; ErrInvalidHandle.
 func (p *Peer) Signal(message []byte) error {
 	var detail detailText

@@ -434,7 +434,10 @@ func (e *Engine) addTemplate(config *PeerConfig, memory *arena) (*template, erro
 
 // newPeer makes the Go side of a peer. tags are those of its channels.
 func newPeer(e *Engine, tag uint64, config *PeerConfig, tags []uint64) *Peer {
-	p := &Peer{engine: e, tag: tag, onSignal: config.OnSignal, opened: make(map[uint64]*Channel), remote: make(map[uint64]*Channel)}
+	p := &Peer{
+		engine: e, tag: tag, negotiates: config.Negotiation != NegotiationManual, onSignal: config.OnSignal,
+		opened: make(map[uint64]*Channel), remote: make(map[uint64]*Channel),
+	}
 	for i := range tags {
 		c := newChannel(p, &config.Channels[i], tags[i])
 		p.negotiated = append(p.negotiated, c)

@@ -286,8 +286,16 @@ type StoreEvent struct {
 // comes back goes to [Peer.Signal].
 type PeerSignalEvent struct {
 	Peer *Peer
-	// Message is JSON: an offer, an answer or a candidate (null: the end of them).
+	// Message is JSON: an offer, an answer or a candidate.
 	Message []byte
+}
+
+// SignalRefusedEvent: a message of the other side that was well-formed, or a restart, could not be taken by a peer that
+// negotiates by itself, and has changed nothing.
+type SignalRefusedEvent struct {
+	Peer *Peer
+	// Reason is why, an *Error.
+	Reason error
 }
 
 // NetworkEvent: the machine's network is another. Peers have been told already.
@@ -455,6 +463,7 @@ func (FastReloadEvent) event()    {}
 func (CertificateEvent) event()   {}
 func (StoreEvent) event()         {}
 func (PeerSignalEvent) event()    {}
+func (SignalRefusedEvent) event() {}
 func (NetworkEvent) event()       {}
 func (TURNEvent) event()          {}
 func (PathEvent) event()          {}

@@ -19,6 +19,7 @@ type Peer struct {
 	negotiated []*Channel
 	opened     map[uint64]*Channel // opened here, by tag; under the engine's mutex
 	remote     map[uint64]*Channel // opened by the other side, by handle; the reader's
+	negotiates bool                // by itself
 	onSignal   func(*Peer, []byte)
 	connector  *Connector // whose connect ends when the channels are open; the reader's
 }

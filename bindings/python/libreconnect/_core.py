@@ -60,6 +60,7 @@ from .events import (
     RestartState,
     SessionEvent,
     SignalEvent,
+    SignalRefusedEvent,
     StoreEvent,
     Switch,
     TURNEvent,
@@ -194,7 +195,7 @@ class BasePeer(Generic[ChannelT]):
         """Hands in a message of the other side for a peer that negotiates by itself: an offer, an answer or a candidate
         as JSON, in the order in which they were sent. An answer to an offer that is no longer there, and a candidate of
         an earlier generation, are ignored. Raises MalformedJSONError or MalformedSDPError, and then nothing has changed;
-        WrongStateError if the peer's negotiation is manual."""
+        what cannot be accepted is a SignalRefusedEvent, and changes nothing either. WrongStateError if the peer's negotiation is manual."""
         text, detail = json_bytes(message), ctypes.create_string_buffer(DETAIL)
         check(self._core.library.reconnect_peer_signal(self._handle, text, len(text), detail, DETAIL), detail)
 
@@ -765,7 +766,7 @@ class Core(Generic[PeerT, ChannelT]):
         while self._poll(1):
             event = self._batch[0]
             count += self._note(event)
-            if event.type in RESULTS:
+            if event.type in RESULTS and self._refusing_peer(event) is None:
                 self._release(event)
             else:
                 self._backlog.append(_abi.Event.from_buffer_copy(event))
@@ -800,6 +801,12 @@ class Core(Generic[PeerT, ChannelT]):
         elif kind == _abi.EVENT_CONNECTOR:
             return self._connector_state(event)
         return False
+
+    def _refusing_peer(self, event: _abi.Event) -> PeerT | None:
+        """Who has refused a message: a result with the tag of a peer is one that no call waits for."""
+        if event.type != _abi.EVENT_RESULT or event.status == Status.OK or not event.peer.id:
+            return None
+        return self._peer(event) if event.tag in self._peers or event.tag in self._templates else None
 
     def _hold(self, event: _abi.Event) -> bool:
         """Keeps the message of a paused channel in the library, where it counts for the peer's receive window."""
@@ -864,6 +871,10 @@ class Core(Generic[PeerT, ChannelT]):
             out.append(CertificateEvent(_text(event.data, event.size)))
         elif kind == _abi.EVENT_STORE:
             out.append(StoreEvent(event.number != 0, _text(event.data, event.size)))
+        elif kind == _abi.EVENT_RESULT:
+            peer = self._refusing_peer(event)
+            if peer is not None:
+                out.append(SignalRefusedEvent(peer, error_for(event.status, _text(event.data, event.size))))
         elif kind in (_abi.EVENT_PEER_SIGNAL, _abi.EVENT_PATH, _abi.EVENT_RESTART):
             self._negotiation_event(event, out)
         elif kind == _abi.EVENT_NETWORK:
@@ -876,7 +887,7 @@ class Core(Generic[PeerT, ChannelT]):
                     detail=_text(event.data, event.size),
                 )
             )
-        elif kind == _abi.EVENT_TURN and 1 <= event.number <= TURNState.CREDENTIALS_NEEDED:
+        elif kind == _abi.EVENT_TURN and 1 <= event.number <= TURNState.CREDENTIALS:
             out.append(_turn_event(event))
 
     def _negotiation_event(self, event: _abi.Event, out: list[Any]) -> None:
@@ -1047,7 +1058,7 @@ def _turn_event(event: _abi.Event) -> TURNEvent:
         reason=reason_for(event.status, words),
         detail="" if is_allocated else words,
         elapsed=seconds if is_allocated else 0,
-        remaining=seconds if state == TURNState.CREDENTIALS_NEEDED else 0,
+        remaining=seconds if state == TURNState.CREDENTIALS else 0,
     )
 
 

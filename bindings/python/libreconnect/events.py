@@ -85,7 +85,7 @@ class TURNState(enum.IntEnum):
     """There is a relay."""
     FAILED = 2
     """There is none. It is tried again by itself where that makes sense."""
-    CREDENTIALS_NEEDED = 3
+    CREDENTIALS = 3
     """The credentials end soon, or were refused: set_turn_servers() takes new ones."""
 
 
@@ -282,7 +282,16 @@ class PeerSignalEvent(Generic[PeerT]):
 
     peer: PeerT
     message: str
-    """JSON: an offer, an answer or a candidate (null: the end of them)."""
+    """JSON: an offer, an answer or a candidate."""
+
+
+@dataclass(frozen=True)
+class SignalRefusedEvent(Generic[PeerT]):
+    """A message of the other side that was well-formed, or a restart, could not be taken by a peer that negotiates by
+    itself, and has changed nothing."""
+
+    peer: PeerT
+    reason: ReconnectError
 
 
 @dataclass(frozen=True)
@@ -314,7 +323,7 @@ class TURNEvent:
     elapsed: float
     """With ALLOCATED, seconds that the allocation took."""
     remaining: float
-    """With CREDENTIALS_NEEDED, for how many seconds the credentials are good."""
+    """With CREDENTIALS, for how many seconds the credentials are good."""
 
 
 @dataclass(frozen=True)
@@ -363,6 +372,7 @@ EngineEvent = Union[
     FastReloadEvent,
     CertificateEvent,
     StoreEvent,
+    SignalRefusedEvent[PeerT],
     NetworkEvent,
     TURNEvent,
     PathEvent[PeerT],
