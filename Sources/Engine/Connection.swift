@@ -15,12 +15,16 @@ final class Connection: Scheduled {
     var channels: [ChannelID: ChannelQueue] = [:]
     /// Channels with messages that are not all on their way.
     var active: [ChannelQueue] = []
+    /// Of its own port; nil on the shared one.
+    var gathering: Gathering?
+    /// Its peer knows that there are no more candidates than these.
+    var isGathered = false
     /// What its peer knows as its candidates.
     var candidates: [Candidate] = []
     /// By which checks on the shared port find it.
     var ufragKeys: [UInt64] = []
     /// Remote addresses in the loop's table that lead here.
-    var remotes: [SocketAddress] = []
+    var remotes: [Remote] = []
     /// Which of the active channels is first next time.
     var turn = 0
     var isDirty = false
@@ -72,6 +76,12 @@ final class Connection: Scheduled {
         self.port = port
         self.isOnSharedPort = isOnSharedPort
     }
+}
+
+/// Where datagrams of a peer come from.
+struct Remote: Hashable {
+    var address: SocketAddress
+    var transport: Transport
 }
 
 /// The loop's side of a channel: messages that wait for the association.

@@ -72,6 +72,15 @@ enum LogLine {
         "[ICE] Restart: Stage=\(report.stage), Attempt=\(report.attempt), Duration=\(report.duration.milliseconds)ms"
     }
 
+    static func relay(url: String, addresses: Int, duration: Duration) -> String {
+        "[ICE] Relay: Server=\(plain(url, limit: 128)), Result=success, Addresses=\(addresses), "
+            + "Duration=\(duration.milliseconds)ms"
+    }
+
+    static func relay(url: String, failure: Status) -> String {
+        "[ICE] Relay: Server=\(plain(url, limit: 128)), Result=failure, Reason=\(failure)"
+    }
+
     static func network(isOnline: Bool, addresses: Int) -> String {
         "[ICE] Network: Online=\(isOnline), Addresses=\(addresses)"
     }

@@ -117,7 +117,8 @@ extension Loop {
 
     /// What a peer offers now.
     func candidates(of connection: Connection) -> [Candidate] {
-        connection.isOnSharedPort ? network.candidates : network.candidates(ownPort: connection.port.number)
+        guard let gathering = connection.gathering else { return network.candidates + (relays?.candidates ?? []) }
+        return gathering.candidates(network, port: connection.port.number)
     }
 
     /// The network is another, or a relay has come or gone: peers get the candidates that are new and lose those that
@@ -134,8 +135,19 @@ extension Loop {
         markDirty(connection)
     }
 
+    func finishGathering(_ connection: Connection) {
+        let isUnderWay = connection.gathering?.isUnderWay ?? relays?.isGathering ?? false
+        guard !isUnderWay else { return }
+        connection.isGathered = true
+        connection.peer.localCandidatesComplete(now: now)
+    }
+
     func tellNetwork(_ change: Network.Change) {
+        if relays != nil { relayEnvironment.networkChanged(now: now) }
+        areRelaysDirty = true
         for connection in connections.values {
+            connection.gathering?.follow(network, hasMoved: change.contains(.route), now: now)
+            connection.isGathered = false
             refreshCandidates(connection)
             connection.peer.networkChanged(isOnline: network.isOnline, now: now)
             markDirty(connection)
@@ -155,8 +167,6 @@ extension Loop {
     func resolve(_ name: String, for connection: Connection) {
         connection.peer.resolved(name: name, ip: nil, now: now)
     }
-
-    func setTURNServers(_ servers: [TURNServer]) {}
 }
 
 extension Peer.PathReason {

@@ -31,13 +31,16 @@ extension Loop {
         settings.style = Peer.Style(request.negotiation)
         settings.relayOnly = (request.icePolicy ?? configuration.icePolicy) == .relay
         settings.resolvesNames = configuration.resolvesMulticastNames
-        let candidates = isShared ? network.candidates : network.candidates(ownPort: own.number)
+        let candidates =
+            isShared
+            ? network.candidates + (relays?.candidates ?? []) : network.candidates(ownPort: own.number, mapped: [])
         let peer = Peer(
             role: role, configuration: settings, candidates: candidates,
             provider: provider ?? certificates.current, packets: packets, random: random, returning: returning, now: now
         )
         let connection = Connection(entry: entry, peer: peer, port: own, isOnSharedPort: isShared)
         connection.candidates = candidates
+        if !isShared { gather(connection) }
         try add(connection)
         for channel in request.channels { openConfigured(channel, entry) }
         return connection

@@ -26,10 +26,16 @@ final class Loop: @unchecked Sendable {
 
     /// Peers by the handle's number.
     var connections: [UInt64: Connection] = [:]
-    private var byAddress: [SocketAddress: Connection] = [:]
+    private var byAddress: [Remote: Connection] = [:]
     private var byUfrag: [UInt64: Connection] = [:]
     /// Peers on their own ports, by the port's descriptor.
     private var byDescriptor: [Int32: Connection] = [:]
+    /// Others that wait for their descriptors.
+    private var owners: [Int32: any DescriptorOwner] = [:]
+    /// TURN servers, and the relays of the shared port; nil while there are no servers.
+    lazy var relayEnvironment = RelayEnvironment(RelayEnvironment.Settings(configuration), watch: self)
+    var relays: RelayGroup?
+    var areRelaysDirty = false
     private var dirty: [Connection] = []
     private var deadlines = Deadlines<Connection>()
     let sessions: Sessions
@@ -132,6 +138,7 @@ final class Loop: @unchecked Sendable {
             fireTimers()
             serviceDirty()
             drainNetwork()
+            drainRelays()
             pumpSessions()
             drainTrip()  // before it waits: nothing else may happen until it is tried again
             publish()
@@ -157,7 +164,11 @@ final class Loop: @unchecked Sendable {
 
     private var nextTimeout: Instant {
         var earliest = certificateCheck
-        for due in [deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, connectorTimeout] {
+        let others = [
+            deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, connectorTimeout,
+            relays?.nextTimeout, relays == nil ? nil : relayEnvironment.nextTimeout,
+        ]
+        for due in others {
             if let due { earliest = min(earliest, due) }
         }
         return earliest
@@ -168,8 +179,23 @@ final class Loop: @unchecked Sendable {
         if descriptor == engine.inbox.descriptor { return engine.inbox.clearWake() }
         if descriptor == port.descriptor { return receive(port, owner: nil) }
         if let connection = byDescriptor[descriptor] { return receive(connection.port, owner: connection) }
+        if let owner = owners[descriptor] { return owner.ready(descriptor, now: now) }
         network.readable(descriptor, now: now)
         isNetworkDirty = true
+    }
+
+    func watchDescriptor(_ descriptor: Int32, writable: Bool, by owner: any DescriptorOwner) -> Bool {
+        let result =
+            owners[descriptor] == nil
+            ? cs_epoll_add(epoll, descriptor, UInt64(descriptor)) : 0
+        guard result == 0 else { return false }
+        owners[descriptor] = owner
+        return true
+    }
+
+    func unwatchDescriptor(_ descriptor: Int32) {
+        guard owners.removeValue(forKey: descriptor) != nil else { return }
+        _ = cs_epoll_remove(epoll, descriptor)
     }
 
     private func closeEverything() {
@@ -179,6 +205,7 @@ final class Loop: @unchecked Sendable {
             markDirty(connection)
         }
         serviceDirty()
+        closeRelays()
         pumpSessions()
         closeSurroundings()
         publish()
@@ -215,30 +242,52 @@ final class Loop: @unchecked Sendable {
     }
 
     private func route(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, owner: Connection?) {
-        guard let connection = owner ?? receiver(of: datagram, from: remote, to: local) else {
+        if let group = owner == nil ? relays : owner?.gathering?.relays {
+            let isRelayed = group.handle(datagram, from: remote, now: now) { peer, relayed, bytes in
+                deliver(bytes, Path(local: relayed, remote: peer), owner: owner)
+            }
+            if isRelayed {
+                if let owner { markDirty(owner) } else { areRelaysDirty = true }
+                return
+            }
+        }
+        deliver(datagram, Path(local: local, remote: remote), owner: owner)
+    }
+
+    /// A datagram for a peer, however it came.
+    func deliver(_ datagram: RawSpan, _ path: Path, owner: Connection?) {
+        guard let connection = owner ?? receiver(of: datagram, path) else {
             // Perhaps a STUN server's answer about the port itself.
-            guard network.handle(datagram, from: remote, to: local, now: now) else {
+            guard network.handle(datagram, from: path.remote, to: path.local, now: now) else {
                 return engine.counters.datagramsDropped.count()
             }
             isNetworkDirty = true
             return
         }
-        guard connection.peer.handle(datagram: datagram, from: remote, to: local, now: now) else {
-            return engine.counters.datagramsDropped.count()
+        let isTaken = connection.peer.handle(
+            datagram: datagram, from: path.remote, to: path.local, transport: path.transport, now: now)
+        guard isTaken else {
+            let mapping = connection.gathering?.mapping
+            guard mapping?.handle(datagram: datagram, from: path.remote, to: path.local, now: now) == true else {
+                return engine.counters.datagramsDropped.count()
+            }
+            return markDirty(connection)
         }
         // The datagram was authentic: from now on this address is this peer's, whoever had it before.
-        if owner == nil, byAddress[remote] !== connection { claim(remote, for: connection) }
+        if owner == nil { claim(Remote(address: path.remote, transport: path.transport), for: connection) }
         markDirty(connection)
     }
 
     /// A check names its receiver; everything else is told apart by where it comes from.
-    private func receiver(of datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress) -> Connection? {
+    private func receiver(of datagram: RawSpan, _ path: Path) -> Connection? {
         guard STUN.isMessage(datagram), let username = STUN.peekWholeUsername(datagram),
             let ufrag = STUN.ufragBeforeColon(username)
-        else { return byAddress[remote] }
+        else { return byAddress[Remote(address: path.remote, transport: path.transport)] }
         if let key = Loop.key(ufrag) { return byUfrag[key] }
-        guard TicketKeys.isTicket(ufrag) else { return byAddress[remote] }
-        return returning(datagram, username: username, from: remote, to: local)
+        guard TicketKeys.isTicket(ufrag) else {
+            return byAddress[Remote(address: path.remote, transport: path.transport)]
+        }
+        return returning(datagram, username: username, from: path.remote, to: path.local)
     }
 
     /// Our own user fragments have eight characters: one machine word.
@@ -246,7 +295,8 @@ final class Loop: @unchecked Sendable {
         ufrag.byteCount == 8 ? ufrag.load(bigEndianAt: 0, as: UInt64.self) : nil
     }
 
-    private func claim(_ remote: SocketAddress, for connection: Connection) {
+    private func claim(_ remote: Remote, for connection: Connection) {
+        guard byAddress[remote] !== connection else { return }
         if let previous = byAddress[remote] { previous.remotes.removeAll { $0 == remote } }
         if connection.remotes.count >= 32, let oldest = connection.remotes.first {
             connection.remotes.removeFirst()
@@ -270,12 +320,14 @@ final class Loop: @unchecked Sendable {
             network.handleTimeout(now: now)
             isNetworkDirty = true
         }
+        fireRelays()
         if let due = trip.nextTimeout, due <= now { trip.handleTimeout(now) }
         drainTrip()
         while let connection = deadlines.popDue(at: now) {
             if connection.ticketDue <= now { refreshTicket(connection) }
             if let due = connection.fastDeadline, due <= now { attemptEnded(connection, isFailure: true) }
             connection.peer.handleTimeout(now: now)
+            connection.gathering?.handleTimeout(now: now)
             markDirty(connection)
         }
     }
@@ -288,7 +340,7 @@ final class Loop: @unchecked Sendable {
         dirty.append(connection)
     }
 
-    private func serviceDirty() {
+    func serviceDirty() {
         while let connection = dirty.popLast() {
             connection.isDirty = false
             service(connection)
@@ -300,6 +352,11 @@ final class Loop: @unchecked Sendable {
         let first = events.count
         drainEvents(connection)
         feed(connection)
+        if let gathering = connection.gathering {
+            pump(through: connection.port) { gathering.pollTransmit(into: &$0, now: now) }
+            if gathering.pollChange() { refreshCandidates(connection) }
+        }
+        if !connection.isGathered { finishGathering(connection) }
         transmit(connection)
         settle(connection)
         observe(connection, from: first)
@@ -310,10 +367,17 @@ final class Loop: @unchecked Sendable {
     private func nextTimeout(of connection: Connection) -> Instant? {
         var earliest = min(connection.peer.nextTimeout ?? .distantFuture, connection.ticketDue)
         if let due = connection.fastDeadline { earliest = min(earliest, due) }
+        if let due = connection.gathering?.nextTimeout { earliest = min(earliest, due) }
         return earliest == .distantFuture ? nil : earliest
     }
 
     private func transmit(_ connection: Connection) {
+        var isDetoured = false
+        defer {
+            if isDetoured, let relays = connection.gathering?.relays {
+                pump(through: connection.port) { relays.pollTransmit(into: &$0, now: now) }
+            }
+        }
         while true {
             guard let room = unsafe cs_sender_next(sender) else {
                 flush()
@@ -324,18 +388,48 @@ final class Loop: @unchecked Sendable {
             let transmit = connection.peer.pollTransmit(into: &output, now: now)
             let size = unsafe output.finalize(for: buffer)
             guard let transmit else { return }
-            if connection.isOnSharedPort, byAddress[transmit.to] == nil { claim(transmit.to, for: connection) }
+            if connection.isOnSharedPort {
+                let remote = Remote(address: transmit.to, transport: transmit.transport)
+                if byAddress[remote] == nil { claim(remote, for: connection) }
+            }
+            engine.counters.bytesSent.count(UInt64(size))
+            if transmit.transport == .tcp { continue }
+            if let group = connection.isOnSharedPort ? relays : connection.gathering?.relays,
+                group.owns(transmit.from)
+            {
+                unsafe group.send(
+                    UnsafeRawBufferPointer(start: room, count: size).bytes, from: transmit.from, to: transmit.to,
+                    now: now)
+                areRelaysDirty = areRelaysDirty || connection.isOnSharedPort
+                isDetoured = true
+                continue
+            }
             var to = transmit.to.system
             var from = transmit.from.system
             if from.scope == 0 { from.scope = network.exit(from: transmit.from.ip) }
             unsafe cs_sender_commit(
                 sender, connection.port.descriptor, connection.port.isIPv4 ? 1 : 0, UInt32(size), &to, &from)
-            engine.counters.bytesSent.count(UInt64(size))
         }
     }
 
-    /// One datagram from the shared port that belongs to no peer; `body` writes it and says where it goes.
-    func send(from local: SocketAddress, _ body: (inout OutputRawSpan) -> SocketAddress?) {
+    /// Sends all that `body` writes, through a port.
+    func pump(through port: Port, _ body: (inout OutputRawSpan) -> SocketAddress?) {
+        var isMore = true
+        while isMore {
+            isMore = false
+            send(through: port, from: SocketAddress(ip: .anyIPv6, port: port.number)) { output in
+                let remote = body(&output)
+                isMore = remote != nil
+                return remote
+            }
+        }
+    }
+
+    /// One datagram from a port that belongs to no peer; `body` writes it and says where it goes. Nil: the shared port.
+    func send(
+        through port: Port? = nil, from local: SocketAddress, _ body: (inout OutputRawSpan) -> SocketAddress?
+    ) {
+        let port = port ?? self.port
         var room = unsafe cs_sender_next(sender)
         if unsafe room == nil {
             flush()
@@ -394,6 +488,10 @@ final class Loop: @unchecked Sendable {
         deadlines.set(connection, nil)
         guard connections.removeValue(forKey: connection.entry.handle) != nil else { return }
         for remote in connection.remotes where byAddress[remote] === connection { byAddress[remote] = nil }
+        if let relays = connection.gathering?.relays {
+            relays.close(now: now)
+            pump(through: connection.port) { relays.pollTransmit(into: &$0, now: now) }
+        }
         connection.remotes = []
         if let username = connection.username, tickets?.byUsername[username] === connection {
             tickets?.byUsername[username] = nil
