@@ -31,6 +31,7 @@ from .events import (
     EngineEvent,
     MessageEvent,
     Mode,
+    PeerSignalEvent,
     PeerStatistics,
 )
 
@@ -68,7 +69,8 @@ class Peer(BasePeer[Channel]):
     """The engine that the peer belongs to."""
 
     def offer(self, timeout: float | None = 10) -> str:
-        """Makes the offer, JSON {"type":"offer","sdp":...}, with all candidates in it. Waits for it."""
+        """Makes the offer, JSON {"type":"offer","sdp":...}, with all candidates in it. Waits for it. Raises
+        WrongStateError if the peer negotiates by itself."""
         return self.engine._wait_for(self._start_offer(), timeout).check().data.decode()
 
     def accept(self, answer: str | bytes, timeout: float | None = 10) -> None:
@@ -147,7 +149,7 @@ class Connector(BaseConnector[Peer]):
             self._answered(exchange, answer)
 
 
-Event = Union[EngineEvent[Peer, Channel, Connector], MessageEvent[Channel]]
+Event = Union[EngineEvent[Peer, Channel, Connector], MessageEvent[Channel], PeerSignalEvent[Peer]]
 """Everything that can happen."""
 
 
@@ -184,8 +186,9 @@ class Engine(BaseEngine[Peer, Channel]):
     @classmethod
     def from_env(cls, config: Config | None = None) -> Engine:
         """Makes an engine, and what `config` leaves at its default is taken from the environment: ENABLE_FAST_RELOAD
-        ("false", "0", "no" or "off"; "partial"), STUN_URLS (separated by commas) and REDIS_URL (the session_store). A
-        value that cannot be used raises InvalidArgumentError, with its name in the detail."""
+        ("false", "0", "no" or "off"; "partial"), STUN_URLS (separated by commas), REDIS_URL (the session_store), ICE_MODE
+        ("turn-only" or "relay"; "all"), and TURN_URLS (separated by commas) with TURN_USERNAME and TURN_PASSWORD, or with
+        TURN_SECRET. A value that cannot be used raises InvalidArgumentError, with its name in the detail."""
         return cls(config, _from_environment=True)
 
     def _make_peer(self, core: Core[Peer, Channel], tag: int) -> Peer:
@@ -244,7 +247,8 @@ class Engine(BaseEngine[Peer, Channel]):
         return Answer(peer, result.data.decode(), Mode(result.number), result.duration_ns / 1e9)
 
     def create_peer(self, config: PeerConfig | None = None) -> Peer:
-        """Makes a peer that will offer. Open its channels, then call its offer()."""
+        """Makes a peer. Open its channels, then call its offer(); or with Negotiation.POLITE or IMPOLITE carry its
+        PeerSignalEvents to the other side, and begin with restart() if that does not."""
         return self._core.create_peer(config or PeerConfig())
 
     def connector(self, config: ConnectorConfig | None = None, signaling: Signaling | None = None) -> Connector:
