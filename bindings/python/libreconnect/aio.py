@@ -28,6 +28,8 @@ from ._core import (
     is_offer,
     peer_statistics,
 )
+from ._waiting import wait_in as _wait_in
+from ._waiting import wake_all as _wake_all
 from .config import ChannelConfig, Config, ConnectorConfig, PeerConfig
 from .errors import ClosedError, InvalidHandleError, PeerGoneError, ReconnectError, Status, error_for
 from .events import (
@@ -50,22 +52,6 @@ INBOX_MESSAGES = 1024
 """A channel is paused when this many messages wait in it, and resumed at half of that."""
 EVENTS_LIMIT = 1024
 """When this many events wait in an iterator of events, the engine takes nothing more until half of them are gone."""
-
-
-def _wake_all(waiters: set[asyncio.Future[None]]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
-    waiters.clear()
-
-
-async def _wait_in(waiters: set[asyncio.Future[None]]) -> None:
-    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    waiters.add(waiter)
-    try:
-        await waiter
-    finally:
-        waiters.discard(waiter)
 
 
 class Channel(BaseChannel["Peer"]):
