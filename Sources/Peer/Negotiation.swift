@@ -54,7 +54,7 @@ extension Peer {
         guard let text else { return agent.remoteCandidatesComplete() }
         switch CandidateText(parsing: text) {
         case .candidate(let candidate): add(candidate)
-        case .unresolvable, .ignored, .malformed: break
+        case .name, .ignored, .malformed: break
         }
     }
 
