@@ -21,7 +21,9 @@ extension Peer {
             malformedCandidates &+= 1
             return
         }
-        guard !names.contains(where: { $0.name == name && $0.ufrag == ufrag && $0.candidate == candidate }) else { return }
+        guard !names.contains(where: { $0.name == name && $0.ufrag == ufrag && $0.candidate == candidate }) else {
+            return
+        }
         names.append(NamedCandidate(name: name, ufrag: ufrag, candidate: candidate))
         if !isAsked { emit(.resolve(name: name)) }
     }
@@ -32,9 +34,7 @@ extension Peer {
         names.removeAll { $0.name == name }
         guard !isClosed, let ip else { return }
         for named in waiting where named.ufrag == signaling.agreed?.remote.iceUfrag {
-            var candidate = named.candidate
-            candidate.address = SocketAddress(ip: ip, port: candidate.address.port)
-            takeCandidate(candidate)
+            if let candidate = named.candidate.resolved(ip) { takeCandidate(candidate) }
         }
         drainAgent(now: now)
     }

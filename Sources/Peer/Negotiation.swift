@@ -112,6 +112,8 @@ extension Peer {
         var local = LocalTransport(
             iceUfrag: own.ufrag, icePwd: own.password, fingerprints: fingerprint.map { [$0] } ?? [])
         local.isLite = isLite
+        // Not a standard, and what libwebrtc calls it: the latest nomination counts, so that a path can be left at once.
+        if !isLite { local.iceOptions.append("renomination") }
         local.candidates = candidates.map { text(of: $0) }
         local.hasEndOfCandidates = configuration.style == .manual || candidatesAreComplete
         local.maxMessageSize = UInt64(configuration.maximumMessageSize)
@@ -161,7 +163,7 @@ extension Peer {
         data.describe(remote: remote)
         if known.map({ remote.restartsICE(since: $0.remote) }) ?? true {
             remoteCandidates = []
-            agent.setRemote(theirs, isLite: remote.isLite)
+            agent.setRemote(theirs, isLite: remote.isLite, renomination: remote.iceOptions.contains("renomination"))
         }
         for text in remote.candidates { takeCandidate(text) }
         if remote.hasEndOfCandidates { takeCandidate(nil) }

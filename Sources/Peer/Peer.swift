@@ -137,8 +137,9 @@ public final class Peer {
         _ configuration: Configuration, _ random: any RandomNumberGenerator
     ) -> Agent {
         var ice = Agent.Configuration(role: role, isLite: isLite, credentials: credentials)
-        ice.disconnectedAfter = configuration.disconnectTimeout
-        ice.failedAfter = configuration.failedTimeout
+        ice.relayOnly = configuration.relayOnly
+        ice.tricklesCandidates = configuration.style != .manual
+        ice.timers = configuration.timers.agent
         return Agent(ice, localCandidates: candidates, random: random)
     }
 
@@ -398,7 +399,6 @@ public final class Peer {
             case .suspected: suspect(now: now)
             case .trusted: trust()
             case .restarted: restartSucceeded(now: now)
-            case .restartFailed: break
             case .disconnected:
                 fallSilent()
                 need("nothing was heard for too long", now: now)
@@ -437,7 +437,9 @@ public final class Peer {
     /// The transport, made at its first use; nil before there is a path and a description.
     func startedTransport(now: Instant) -> (any SecureTransport)? {
         if let transport { return transport }
-        guard let since = handshakeMayStart, let transportRole, let remote = signaling.agreed?.remote else { return nil }
+        guard let since = handshakeMayStart, let transportRole, let remote = signaling.agreed?.remote else {
+            return nil
+        }
         let expected = remote.fingerprints.compactMap { DTLS.Fingerprint(announced: $0) }
             .filter { requiredDigest == nil || $0.bytes == requiredDigest }
         handshakeBegan = now

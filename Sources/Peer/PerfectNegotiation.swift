@@ -81,7 +81,8 @@ extension Peer {
             signaling.needsNewGeneration = false
         }
         adopt(
-            accepted.remote, generation: open.generation, open.credentials, isDTLSClient: accepted.isDTLSClient, now: now
+            accepted.remote, generation: open.generation, open.credentials, isDTLSClient: accepted.isDTLSClient,
+            now: now
         )
         noteUfrags()
         afterAgreement(now: now)
@@ -273,6 +274,7 @@ extension Peer {
     private func begin(as iceRole: ICE.Role) {
         guard agent.role != iceRole, !isLite, case .waiting = phase else { return }
         agent = makeAgent(iceRole)
+        if candidatesAreComplete { agent.localCandidatesComplete() }
     }
 
     func newCredentials() -> Credentials {

@@ -190,7 +190,18 @@ extension Peer.Timers {
         RestartSchedule.Settings(timeout: restart, attempts: restartAttempts, pause: restartPause)
     }
 
-    var agent: Agent.Timers { Agent.Timers() }
+    var agent: Agent.Timers {
+        var timers = Agent.Timers()
+        if let checkInterval { timers.checkInterval = checkInterval }
+        timers.consentInterval = consentInterval
+        timers.heartbeat = heartbeat
+        timers.suspicion = suspicion
+        timers.standbyInterval = standbyInterval
+        timers.disconnectedAfter = disconnect
+        timers.failedAfter = failed
+        timers.patience = patience
+        return timers
+    }
 }
 
 extension Peer.PathReason {

@@ -108,7 +108,10 @@ struct RestartSchedule {
 
     /// The other side has begun one, or has met ours with its own. It counts as one of this side's.
     mutating func otherSideBegan(now: Instant) {
-        if isUnderway { return phase = .underway(now + settings.timeout) }
+        if isUnderway {
+            phase = .underway(now + settings.timeout)
+            return
+        }
         if phase == .exhausted { forget() }
         count(now)
     }

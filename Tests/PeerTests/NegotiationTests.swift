@@ -28,7 +28,8 @@ import Wire
             try world.peers[0].negotiate(now: world.now)
             world.run(for: .milliseconds(Int64(seed)))
             try world.peers[1].negotiate(now: world.now)
-            try #require(world.run(for: .seconds(10)) { $0.areConnected && $0.isAtRest }, "seed \(seed)\n\(world.state)")
+            try #require(
+                world.run(for: .seconds(10)) { $0.areConnected && $0.isAtRest }, "seed \(seed)\n\(world.state)")
             #expect(world.agree && world.finish(), "seed \(seed) \(world.problems)")
             let polite = world.peers[0]
             #expect(polite.transportRole != world.peers[1].transportRole)
@@ -66,7 +67,9 @@ import Wire
             world.run(for: .seconds(1))
         }
         #expect(world.isAtRest && world.agree)
-        let offers = try world.signals[0].filter { kind($0) == "offer" }.map { try SessionDescription(parsing: sdp($0)) }
+        let offers = try world.signals[0].filter { kind($0) == "offer" }.map {
+            try SessionDescription(parsing: sdp($0))
+        }
         #expect(offers.count == 3)
         for offer in offers {
             let again = try offer.dataTransport()

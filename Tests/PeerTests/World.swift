@@ -175,7 +175,8 @@ final class World {
         for side in 0..<2 {
             guard let channel = channels[side] else { continue }
             let number = sent[side]
-            let bytes = [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: number >> $0) } + [UInt8](repeating: 7, count: 90)
+            let bytes =
+                [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: number >> $0) } + [UInt8](repeating: 7, count: 90)
             do throws(ChannelError) {
                 try peers[side].send(channel, isText: false, Payload.copying(bytes.span.bytes), now: now)
                 sent[side] += 1
