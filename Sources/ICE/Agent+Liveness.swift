@@ -6,10 +6,7 @@ extension Agent {
     /// Only for what cannot be replayed, as DTLS records that passed its replay check.
     public func noteTraffic(_ path: Path, now: Instant) {
         guard phase != .closed else { return }
-        let index =
-            pairIndex(path.local, path.remote, generation.number)
-            ?? previous.flatMap { pairIndex(path.local, path.remote, $0.number) }
-        guard let index else { return }
+        guard let index = pairIndex(on: path) else { return }
         noteReceived(index, now)
         pairs[index].lastPreferred = now
         if role == .controlled, pairs[index].id != selected, pairs[index].isNominated,
@@ -52,12 +49,14 @@ extension Agent {
     func observe(_ now: Instant) {
         guard let index = activePair else { return }
         let pair = pairs[index]
-        timers[.silence] = isDisconnected ? nil : (pair.lastReceived ?? now) + configuration.silence
-        timers[.expiry] = lastConsent(pair, now) + configuration.failedAfter
+        timers[.silence] = isDisconnected ? nil : (pair.lastReceived ?? now) + silenceLimit
+        timers[.expiry] = lastConsent(pair, now) + durations.failedAfter
         if consentCheckAt == nil { scheduleConsent(now) }
     }
 
     /// RFC 7675 section 5.1: only valid responses renew consent. A Lite agent gets none.
+    var silenceLimit: Duration { durations.disconnectedAfter ?? (configuration.isLite ? .seconds(8) : .seconds(5)) }
+
     private func lastConsent(_ pair: Pair, _ now: Instant) -> Instant {
         (configuration.isLite ? pair.lastReceived : pair.lastResponse ?? pair.lastReceived) ?? now
     }
@@ -66,13 +65,13 @@ extension Agent {
         guard !configuration.isLite, let index = activePair else { return }
         // RFC 7675 section 5.1: each interval is randomised by 0.8 to 1.2.
         let factor = 800 + Int64(truncatingIfNeeded: UInt64(truncatingIfNeeded: random.next()) % 401)
-        consentDue = now + configuration.consentInterval * factor / 1000
+        consentDue = now + durations.consentInterval * factor / 1000
         consentCheckAt = min(consentDue, max(quietDeadline(pairs[index], now), now + .milliseconds(20)))
     }
 
     /// When to ask because nothing was heard: early enough that an idle path is not taken for dead.
     private func quietDeadline(_ pair: Pair, _ now: Instant) -> Instant {
-        (pair.lastReceived ?? now) + configuration.silence / 2
+        (pair.lastReceived ?? now) + silenceLimit / 2
     }
 
     /// Whether a check on the path in use is due, and when the next one will be.
@@ -98,7 +97,7 @@ extension Agent {
         return remote(of: pairs[index].generation)?.key != nil
     }
 
-    func remote(of number: UInt8) -> Generation.Remote? {
+    func remote(of number: UInt32) -> Generation.Remote? {
         number == generation.number ? generation.remote : previous?.number == number ? previous?.remote : nil
     }
 
@@ -131,7 +130,9 @@ extension Agent {
             case .settle: nominateAfterSettling(now)
             case .move: confirmMove(now)
             case .patience: despair()
-            case .establish: if !reportedVerified, activePair == nil { fail(.timeout) }
+            case .establish: if !generation.reportedVerified, activePair == nil { fail(.timeout) }
+            case .doubt, .failover, .standby: break
+            case .retire: retired = nil
             }
         }
     }
@@ -154,7 +155,7 @@ extension Agent {
 
     private func fallSilent(_ now: Instant) {
         guard !isDisconnected, let index = activePair else { return }
-        let due = (pairs[index].lastReceived ?? now) + configuration.silence
+        let due = (pairs[index].lastReceived ?? now) + silenceLimit
         guard due <= now else {
             timers[.silence] = due
             return
@@ -179,14 +180,15 @@ extension Agent {
 
     private func expire(_ now: Instant) {
         guard let index = activePair else { return }
-        let due = lastConsent(pairs[index], now) + configuration.failedAfter
+        let due = lastConsent(pairs[index], now) + durations.failedAfter
         if due <= now { fail(.consentExpired) } else { timers[.expiry] = due }
     }
 
     /// RFC 8445 section 8.1.2 and RFC 8863 section 4: without a valid pair, with all candidates here,
     /// all pairs failed and the patience over, there is no path.
     func despair() {
-        guard phase == .running, !configuration.isLite, timers[.patience] == nil, activePair == nil, remoteIsComplete,
+        guard phase == .running, !configuration.isLite, timers[.patience] == nil, activePair == nil,
+            generation.remoteIsComplete,
             triggered.isEmpty
         else { return }
         if !pairs.contains(where: { $0.generation == generation.number && $0.state != .failed }) { fail(.noPath) }

@@ -38,6 +38,7 @@ extension Agent {
         let isCurrent = ufrag.elementsEqual(own.span.bytes)
         let isPrevious = !isCurrent && previous.map { ufrag.elementsEqual($0.localUfrag.span.bytes) } ?? false
         guard isCurrent || isPrevious else { return .ignored(.otherUfrag) }
+        guard isAllowed(local: path.local, path.transport) else { return .ignored(.forbidden) }
         let key = isPrevious ? previous?.localKey ?? generation.localKey : generation.localKey
         guard message.isAuthentic(key) else { return .ignored(.badIntegrity) }
         guard responses.count < Agent.maximumResponses else { return .ignored(.overloaded) }
@@ -67,13 +68,13 @@ extension Agent {
         responses.append(
             Response(
                 id: message.transactionID, kind: kind, algorithm: message.integrityAlgorithm ?? .sha1,
-                usesPreviousKey: isPrevious, from: path.local, to: path.remote))
+                usesPreviousKey: isPrevious, path: path))
     }
 
     /// RFC 8445 section 7.3.1.1: both sides in one role. The larger tie-breaker controls; the agent
     /// that is right answers 487, the other changes its role. True: answer 487.
     private func refusesRole(of message: borrowing Message, _ now: Instant) -> Bool {
-        guard !configuration.isLite, !remoteIsLite else { return false }
+        guard !configuration.isLite, !generation.remoteIsLite else { return false }
         switch role {
         case .controlling:
             guard let theirs = message.iceControlling else { return false }
@@ -106,7 +107,7 @@ extension Agent {
             // Of another generation or another branch of a forked offer: answered, and no path of ours.
             return
         }
-        guard let index = pairIndex(path.local, path.remote, number) ?? (isPrevious ? nil : newPair(message, path, now))
+        guard let index = pairIndex(path, number) ?? (isPrevious ? nil : newPair(message, path, now))
         else { return }
         noteReceived(index, now)
         if pairs[index].local.ip.isUnspecified { pairs[index].local = path.local }
@@ -129,7 +130,7 @@ extension Agent {
     /// A request came from where no candidate of the other side is (RFC 8445 section 7.3.1.3).
     private func newPair(_ message: borrowing Message, _ path: Path, _ now: Instant) -> Int? {
         let priority = message.priority ?? Candidate.priority(.peerReflexive, localPreference: .max)
-        let known = remoteCandidates.first { $0.address == path.remote }
+        let known = generation.remoteCandidates.first { $0.address == path.remote }
         if known == nil {
             statistics.peerReflexiveRemote &+= 1
             forgetPeerReflexive()
@@ -142,6 +143,7 @@ extension Agent {
         pairs.append(
             Pair(
                 id: takePairID(), generation: generation.number, local: path.local, remote: path.remote,
+                transport: path.transport,
                 localPriority: local?.priority ?? Candidate.priority(.host, localPreference: 0),
                 remotePriority: known?.priority ?? priority, localFoundation: local?.foundationHash ?? 0,
                 // RFC 8445 section 7.3.1.3: a foundation different from all others.
@@ -159,7 +161,7 @@ extension Agent {
     /// Learned addresses have a limit: beyond it the one that was silent longest is forgotten.
     private func forgetPeerReflexive() {
         let learned = pairs.indices.filter { index in
-            !remoteCandidates.contains { $0.address == pairs[index].remote }
+            !generation.remoteCandidates.contains { $0.address == pairs[index].remote }
         }
         guard learned.count >= configuration.maximumPeerReflexive else { return }
         let silent = learned.filter { pairs[$0].id != selected && pairs[$0].id != provisional }

@@ -12,8 +12,8 @@ extension Agent {
     func provide(_ index: Int, _ now: Instant) {
         let pair = pairs[index]
         guard pair.generation == generation.number else { return }
-        if !reportedVerified {
-            reportedVerified = true
+        if !generation.reportedVerified {
+            generation.reportedVerified = true
             timers[.establish] = nil
             events.append(.verified(pair.path))
         }
@@ -40,7 +40,7 @@ extension Agent {
         }
         guard current != index else { return }
         if pairs[index].priority(role) > pairs[current].priority(role) { return select(index, now) }
-        let confirmedAt = lastPreference(current) + configuration.moveConfirmation
+        let confirmedAt = lastPreference(current) + durations.moveConfirmation
         if confirmedAt <= now { return select(index, now) }
         timers[.move] = min(timers[.move] ?? .distantFuture, confirmedAt)
     }
@@ -72,17 +72,15 @@ extension Agent {
         let wasActive = activePair.map { pairs[$0].id } == id
         selected = id
         provisional = nil
-        if isCurrent(id) { leavePrevious() }
+        let isRestart = isRestarting && isCurrent(id)
+        if isCurrent(id) {
+            isRestarting = false
+            leavePrevious(now)
+        }
         if let position = self.index(of: id) { events.append(.selected(pairs[position].path)) }
+        if isRestart, let position = self.index(of: id) { events.append(.restarted(pairs[position].path)) }
         reconnect()
         if wasActive { observe(now) } else { enterPath(now) }
-    }
-
-    /// The new generation has a path: what was kept of the old one is done with.
-    private func leavePrevious() {
-        guard previous != nil else { return }
-        previous = nil
-        for index in pairs.indices.reversed() where pairs[index].generation != generation.number { remove(index) }
     }
 
     private func enterPath(_ now: Instant) {
@@ -105,7 +103,7 @@ extension Agent {
                 && (pair.state == .waiting || pair.state == .inProgress || pair.state == .frozen)
         }
         if isSettled || isDisconnected { return nominate(valid) }
-        if timers[.settle] == nil { timers[.settle] = now + configuration.settleTime }
+        if timers[.settle] == nil { timers[.settle] = now + durations.settleTime }
     }
 
     /// The best pair that answered; when the path in use is silent, one that answered since.

@@ -10,13 +10,13 @@ extension Agent {
     public func pollTransmit(into output: inout OutputRawSpan, now: Instant) -> Transmit? {
         while !responses.isEmpty {
             let response = responses.removeFirst()
-            if write(response, into: &output) { return Transmit(from: response.from, to: response.to) }
+            if write(response, into: &output) { return Transmit(response.path) }
             statistics.transmitsDropped &+= 1
         }
         guard phase == .running, !configuration.isLite else { return nil }
         while let check = nextCheck(now) {
             if write(check, into: &output), let index = index(of: check.pair) {
-                return Transmit(from: pairs[index].local, to: pairs[index].remote)
+                return Transmit(pairs[index].path)
             }
             statistics.transmitsDropped &+= 1
         }
@@ -33,7 +33,7 @@ extension Agent {
         case .success:
             statistics.responsesSent &+= 1
             var writer = MessageWriter(.success, id: response.id, to: &output)
-            writer.append(.xorMappedAddress, response.to, to: &output)
+            writer.append(.xorMappedAddress, response.path.remote, to: &output)
             return writer.finish(key, response.algorithm, to: &output)
         case .roleConflict:
             statistics.errorsSent &+= 1
@@ -74,7 +74,7 @@ extension Agent {
         if let again = retransmission(now) { return again }
         if let index = takeConsentCheck(now) { return begin(index, isConsent: true, now) }
         guard mayHaveWaiting, canCheck, nextCheckAt <= now, let index = nextWaiting() else { return nil }
-        nextCheckAt = now + configuration.checkInterval
+        nextCheckAt = now + durations.checkInterval
         return begin(index, isConsent: false, now)
     }
 
@@ -85,8 +85,8 @@ extension Agent {
         if !isConsent, pairs[index].state != .succeeded { pairs[index].state = .inProgress }
         let transaction = Transaction(
             id: TransactionID(using: &random), pair: pairs[index].id, generation: pairs[index].generation, role: role,
-            usesCandidate: usesCandidate, isConsent: isConsent, sentAt: now, interval: configuration.retransmission,
-            deadline: now + (isConsent ? configuration.consentInterval : configuration.retransmission))
+            usesCandidate: usesCandidate, isConsent: isConsent, sentAt: now, interval: durations.retransmission,
+            deadline: now + (isConsent ? durations.consentInterval : durations.retransmission))
         makeRoomForTransaction()
         transactions.append(transaction)
         if isConsent { statistics.consentChecksSent &+= 1 } else { statistics.checksSent &+= 1 }
@@ -107,7 +107,7 @@ extension Agent {
             return nil
         }
         transactions[position].transmissions &+= 1
-        let interval = min(transactions[position].interval * 2, configuration.maximumRetransmission)
+        let interval = min(transactions[position].interval * 2, durations.maximumRetransmission)
         transactions[position].interval = interval
         transactions[position].deadline = now + interval
         statistics.checksRetransmitted &+= 1

@@ -6,7 +6,7 @@ import Wire
 struct Transaction {
     let id: TransactionID
     let pair: Pair.ID
-    let generation: UInt8
+    let generation: UInt32
     let role: Role
     let usesCandidate: Bool
     /// RFC 7675 section 5.1: consent checks are not retransmitted; the next one is a new transaction.
@@ -34,8 +34,7 @@ struct Response {
     let kind: Kind
     let algorithm: IntegrityAlgorithm
     let usesPreviousKey: Bool
-    let from: SocketAddress
-    let to: SocketAddress
+    let path: Path
 }
 
 /// The last requests' transactions and where they came from. The same transaction from another

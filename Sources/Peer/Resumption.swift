@@ -66,7 +66,7 @@ extension Peer {
 
     /// Begins at once with the checks, as if the server had answered an offer.
     public func resume(_ server: ExpectedServer, now: Instant) throws(DescriptionError) {
-        guard case .idle = negotiation, role == .offerer else {
+        guard configuration.style == .manual, signaling.open == nil, signaling.agreed == nil, role == .offerer else {
             throw .wrongState("this peer has its description already")
         }
         guard let fingerprint = SDP.Fingerprint(parsing: server.fingerprint) else {
@@ -79,7 +79,8 @@ extension Peer {
             setup: .passive, sctpPort: server.sctpPort, maxMessageSize: server.maximumMessageSize)
         remote.candidates = server.candidates
         remote.hasEndOfCandidates = true
-        try take(remote, isDTLSClient: true, now: now)
+        try check(remote)
+        adopt(remote, generation: 0, credentials, isDTLSClient: true, now: now)
     }
 
     /// The first check is about to be handed in; there is no description, and none will come.
@@ -92,12 +93,7 @@ extension Peer {
             iceUfrag: client.clientUfrag, icePwd: theirs.password, fingerprints: [fingerprint], setup: .active,
             maxMessageSize: client.maximumMessageSize)
         data.derivedInits = client.derivedInits
-        negotiation = .done(remote)
-        transportRole = .server
-        data.describe(remote: remote)
-        agent.setRemote(theirs, isLite: false)
-        agent.start(now: now)
-        deadline = now + configuration.connectTimeout
+        adopt(remote, generation: 0, credentials, isDTLSClient: false, now: now)
     }
 }
 
