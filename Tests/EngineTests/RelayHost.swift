@@ -205,7 +205,7 @@ final class RelayHost: DescriptorWatch {
             // What comes before the other side's permission is lost, as on any network.
             let limit = monotonicTime() + patience
             while !isHere() || !isThere() {
-                guard monotonicTime() < limit else { throw Overdue(what: "data of round \(round)") }
+                guard monotonicTime() < limit else { throw Overdue(what: "data of round \(round), \(mine) \(theirs) \(group.dropped) \(environment.statistics()) \(group.legs.map(\.client.statistics)) \(other.environment.statistics()) \(other.group.legs.map(\.client.statistics))") }
                 if !isThere() { send(data, from: mine, to: theirs) }
                 if !isHere() { other.send(data, from: theirs, to: mine) }
                 turn(.milliseconds(5))
