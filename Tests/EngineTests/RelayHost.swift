@@ -25,7 +25,7 @@ extension RealServer {
 
 /// What the system says of ways.
 final class Ways {
-    /// Instead of its answer.
+    /// Instead of its answer, and where datagrams come from then.
     var other: IPAddress?
 
     func source(_ address: SocketAddress) -> IPAddress? { other ?? RelayEnvironment.systemSource(address) }
@@ -36,6 +36,7 @@ final class RelayHost: DescriptorWatch {
     private(set) var environment: RelayEnvironment! = nil
     private(set) var group: RelayGroup! = nil
     let port: Port
+    private let ways: Ways
     private(set) var events: [RelayEvent] = []
     private(set) var delivered: [(peer: SocketAddress, relayed: SocketAddress, data: [UInt8])] = []
     /// Datagrams on the port that were no server's.
@@ -50,6 +51,7 @@ final class RelayHost: DescriptorWatch {
         ways: Ways = Ways(),
         _ adjust: (inout RelayEnvironment.Settings) -> Void = { _ in }
     ) throws {
+        self.ways = ways
         port = try Port.open(SocketAddress(ip: IPAddress(bind)!, port: 0))
         var settings = RelayEnvironment.Settings()
         settings.families = .ipv4
@@ -100,7 +102,7 @@ final class RelayHost: DescriptorWatch {
         guard let room = cs_sender_next(sender), bytes.count <= CS_PACKET_ROOM else { return }
         for (index, byte) in bytes.enumerated() { room[index] = byte }
         var to = to.system
-        var from = SocketAddress(ip: .anyIPv6, port: 0).system
+        var from = SocketAddress(ip: ways.other ?? .anyIPv6, port: 0).system
         cs_sender_commit(sender, port.descriptor, port.isIPv4 ? 1 : 0, UInt32(bytes.count), &to, &from)
         var sent: UInt64 = 0
         var refused: UInt64 = 0
@@ -205,7 +207,12 @@ final class RelayHost: DescriptorWatch {
             // What comes before the other side's permission is lost, as on any network.
             let limit = monotonicTime() + patience
             while !isHere() || !isThere() {
-                guard monotonicTime() < limit else { throw Overdue(what: "data of round \(round)") }
+                guard monotonicTime() < limit else {
+                    throw Overdue(
+                        what:
+                            "data of round \(round), \(mine) \(theirs) \(group.dropped) \(environment.statistics()) \(group.legs.map(\.client.statistics)) \(other.environment.statistics()) \(other.group.legs.map(\.client.statistics))"
+                    )
+                }
                 if !isThere() { send(data, from: mine, to: theirs) }
                 if !isHere() { other.send(data, from: theirs, to: mine) }
                 turn(.milliseconds(5))

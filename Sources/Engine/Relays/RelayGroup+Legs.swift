@@ -28,7 +28,7 @@ extension RelayGroup {
         guard leg.state != .closing else { return }
         let usable = allocation.relayed.filter { isUsable($0, of: leg) }
         guard !usable.isEmpty else { return end(leg, .turn(.malformedAnswer), now) }
-        environment.allocated(leg.endpoint, roundTrip: leg.client.roundTrip)
+        environment.allocated(leg.endpoint, leg.client)
         offer(leg, allocation, usable, now)
     }
 
@@ -147,7 +147,7 @@ extension RelayGroup {
     func end(_ leg: RelayLeg, _ failure: RelayFailure, _ now: Instant) {
         guard leg.state != .closing else { return remove(leg) }
         let wasThere = !leg.isAttempt
-        environment.failed(leg.endpoint, failure, now: now)
+        environment.failed(leg.endpoint, failure, after: wasThere ? now - leg.begun : nil, now: now)
         giveBack(leg, now)
         guard !isClosing else { return }
         // Another of its addresses may do.
@@ -229,10 +229,10 @@ extension RelayGroup {
                 ask(leg, now)
             }
         case .withdrawn(let until) where until <= now: end(leg, .silent, now)
-        case .connecting where leg.begun + environment.settings.connectTimeout <= now:
-            end(leg, .unreachable("it took too long"), now)
         case .connecting, .allocating, .withdrawn, .closing: break
         }
+        // The last: it may end the leg.
+        leg.stream?.handleTimeout(now: now)
     }
 
     /// No answer: others are asked now, and it may come back.
@@ -255,9 +255,9 @@ extension RelayGroup {
         switch leg.state {
         case .held: next = min(next, leg.probe?.until ?? leg.lastHeard + environment.settings.idleProbe)
         case .withdrawn(let until): next = min(next, until)
-        case .connecting: next = min(next, leg.begun + environment.settings.connectTimeout)
-        case .allocating, .closing: break
+        case .connecting, .allocating, .closing: break
         }
+        if let due = leg.stream?.nextTimeout { next = min(next, due) }
         return next
     }
 

@@ -86,10 +86,7 @@ extension RelayGroup {
             return legByServer[endpoint.address] == nil && (!isIPv4 || endpoint.address.ip.isIPv4)
         }
         // One that the network has left behind does not stand in the way of its own successor.
-        return opensConnections
-            && !legs.contains {
-                $0.endpoint == endpoint && $0.state != .closing && !$0.isOutdated
-            }
+        return !legs.contains { $0.endpoint == endpoint && $0.state != .closing && !$0.isOutdated }
     }
 
     /// When connections may be opened to servers: at once only if nothing is to be hoped for over UDP.
@@ -155,7 +152,8 @@ extension RelayGroup {
         var configuration = environment.settings.client
         configuration.families = environment.settings.families
         // On a connection the ticket is no use: coturn 4.6.1 answers it with the end of a message.
-        configuration.wantsMobility = endpoint.server.transport == .udp && configuration.wantsMobility
+        configuration.wantsMobility =
+            endpoint.server.transport == .udp && !environment.lacksMobility.contains(endpoint.server)
         let client = RelayClient(
             configuration, server: endpoint.address, transport: endpoint.server.transport,
             credentials: environment.credentials(of: endpoint.server, now: now), random: environment.random())
@@ -163,11 +161,14 @@ extension RelayGroup {
             endpoint, client, endpoint.server.transport.isStream ? .connecting : .allocating,
             source: environment.source(endpoint.address), now: now)
         legs.append(leg)
-        guard leg.source != nil else { return end(leg, .unreachable("there is no route"), now) }
+        guard leg.source != nil else {
+            return end(leg, .stream(Failure(.turnUnreachable, "there is no route to \(endpoint.address.ip)")), now)
+        }
         if leg.isStream {
             connect(leg, to: endpoint.address, name: endpoint.server.host, now)
         } else {
             legByServer[endpoint.address] = leg
+            leg.hasStarted = true
             client.start(now: now)
         }
     }
