@@ -96,11 +96,3 @@ extension Loop {
         events.append(event)
     }
 }
-
-extension Loop: DescriptorWatch {
-    func watch(_ descriptor: Int32, writable: Bool, by owner: any DescriptorOwner) -> Bool {
-        watchDescriptor(descriptor, writable: writable, by: owner)
-    }
-
-    func unwatch(_ descriptor: Int32) { unwatchDescriptor(descriptor) }
-}

@@ -23,6 +23,14 @@ extension RealServer {
     }
 }
 
+/// What the system says of ways.
+final class Ways {
+    /// Instead of its answer.
+    var other: IPAddress?
+
+    func source(_ address: SocketAddress) -> IPAddress? { other ?? RelayEnvironment.systemSource(address) }
+}
+
 /// What the loop is to relays: one port, its environment, its groups, and what they tell.
 final class RelayHost: DescriptorWatch {
     private(set) var environment: RelayEnvironment! = nil
@@ -39,7 +47,7 @@ final class RelayHost: DescriptorWatch {
     /// `names`: what they resolve to; others have no address.
     init(
         _ servers: [TURNServer] = [], names: [String: [String]] = [:], bind: String = "::",
-        unixSeconds: @escaping () -> Int64 = { cs_unix_ns() / 1_000_000_000 },
+        ways: Ways = Ways(),
         _ adjust: (inout RelayEnvironment.Settings) -> Void = { _ in }
     ) throws {
         port = try Port.open(SocketAddress(ip: IPAddress(bind)!, port: 0))
@@ -47,11 +55,18 @@ final class RelayHost: DescriptorWatch {
         settings.families = .ipv4
         adjust(&settings)
         let found: @Sendable (String) -> [IPAddress] = { name in (names[name] ?? []).compactMap { IPAddress($0) } }
-        environment = RelayEnvironment(settings, watch: self, unixSeconds: unixSeconds, lookUp: found)
-        group = RelayGroup(environment, port: port, now: monotonicTime())
-        group.deliver = { [unowned self] in delivered.append(($0, $1, $2.copied())) }
+        environment = RelayEnvironment(settings, watch: self, source: ways.source, lookUp: found)
+        startGroup()
         environment.setServers(servers, now: monotonicTime())
     }
+
+    /// Another one on the same port; the one before, if any, is forgotten as in a crash.
+    func startGroup() {
+        group = RelayGroup(environment, port: port, now: monotonicTime())
+        group.deliver = { [unowned self] in delivered.append(($0, $1, $2.copied())) }
+    }
+
+    func setServers(_ servers: [TURNServer]) { environment.setServers(servers, now: monotonicTime()) }
 
     deinit { cs_receiver_destroy(receiver) }
 
@@ -154,8 +169,12 @@ final class RelayHost: DescriptorWatch {
     }
 
     func send(_ data: [UInt8], from relayed: SocketAddress, to peer: SocketAddress) {
-        group.send(data.span.bytes, from: relayed, to: peer, now: monotonicTime())
+        _ = sends(data, from: relayed, to: peer)
         flush()
+    }
+
+    func sends(_ data: [UInt8], from relayed: SocketAddress, to peer: SocketAddress) -> Bool {
+        group.send(data.span.bytes, from: relayed, to: peer, now: monotonicTime())
     }
 
     var failures: [(url: String, status: Status)] {
@@ -170,7 +189,7 @@ final class RelayHost: DescriptorWatch {
         events.compactMap { if case .allocated(let url, _, _) = $0 { url } else { nil } }
     }
 
-    func forgetEvents() { events = [] }
+    func forgetDelivered() { delivered = [] }
 
     /// Data both ways between two relays, until channels are used.
     func exchange(with other: RelayHost, rounds: Int = 20) throws {

@@ -123,11 +123,12 @@ final class RelayEnvironment {
 
     func server(_ key: RelayServer) -> TURNServer? { servers.first { RelayServer($0) == key } }
 
-    /// What requests to this server are made with now; those of a secret are made anew when they are about to end.
-    func credentials(of key: RelayServer, now: Instant) -> RelayCredentials? {
+    /// What requests to this server are made with now; those of a secret are made anew when they are about to end, or
+    /// were refused to this user.
+    func credentials(of key: RelayServer, unlike refused: String? = nil, now: Instant) -> RelayCredentials? {
         if let known = credentials[key] {
             guard case .secret? = server(key)?.credentials, let end = known.expires,
-                end - settings.client.credentialMargin <= now
+                end - settings.client.credentialMargin <= now || known.username == refused
             else { return known }
         }
         let made: RelayCredentials

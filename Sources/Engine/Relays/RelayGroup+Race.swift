@@ -64,20 +64,19 @@ extension RelayGroup {
         return held.first { !$0.peers.isUsed(since: now - .seconds(30)) } ?? held.first
     }
 
-    /// Whether that server is no standby for this one: it is the same machine. But an allocation over UDP is better
-    /// than one over a connection to the same server.
+    /// Whether that server is no standby for this one: it is the same. But an allocation over UDP is better than one over
+    /// a connection to the same server.
     private func isInstead(_ held: RelayLeg, of endpoint: RelayEndpoint) -> Bool {
-        guard
-            held.endpoint.server.host == endpoint.server.host || held.endpoint.address.ip == endpoint.address.ip
-        else { return false }
-        // Another port of one address may be another server.
-        if held.endpoint.server.host != endpoint.server.host || held.endpoint.server.transport == .udp,
-            held.endpoint.server.port != endpoint.server.port,
-            held.endpoint.server.transport == endpoint.server.transport
-        {
-            return false
-        }
-        return held.endpoint.server.transport == .udp || endpoint.server.transport != .udp
+        let there = held.endpoint.server
+        guard isNear(held, endpoint) else { return false }
+        // Two ports for the same are two servers of one machine.
+        if there.transport == endpoint.server.transport, there.port != endpoint.server.port { return false }
+        return there.transport == .udp || endpoint.server.transport != .udp
+    }
+
+    /// On the same machine.
+    private func isNear(_ held: RelayLeg, _ endpoint: RelayEndpoint) -> Bool {
+        held.endpoint.server.host == endpoint.server.host || held.endpoint.address.ip == endpoint.address.ip
     }
 
     /// Whether it could be asked, were it its turn.
@@ -121,10 +120,16 @@ extension RelayGroup {
     private func nextStarter(_ proven: [RelayLeg], _ now: Instant) -> RelayEndpoint? {
         guard let race, race.next <= now, !isCrowded(proven, now) else { return nil }
         let streams = streamStart(proven, now)
-        return environment.choice.order(now: now).first { endpoint in
-            (endpoint.server.transport == .udp || streams <= now)
-                && environment.choice.pausedUntil(endpoint, now: now) == nil && isEligible(endpoint, proven)
+        var near: RelayEndpoint?
+        for endpoint in environment.choice.order(now: now) where endpoint.server.transport == .udp || streams <= now {
+            guard environment.choice.pausedUntil(endpoint, now: now) == nil, isEligible(endpoint, proven) else {
+                continue
+            }
+            // A standby is better on another machine.
+            guard proven.contains(where: { isNear($0, endpoint) }) else { return endpoint }
+            near = near ?? endpoint
         }
+        return near
     }
 
     /// When there may be somebody to ask; nil: nobody, until something happens.
@@ -158,6 +163,7 @@ extension RelayGroup {
             endpoint, client, endpoint.server.transport.isStream ? .connecting : .allocating,
             source: environment.source(endpoint.address), now: now)
         legs.append(leg)
+        guard leg.source != nil else { return end(leg, .unreachable("there is no route"), now) }
         if leg.isStream {
             connect(leg, to: endpoint.address, name: endpoint.server.host, now)
         } else {

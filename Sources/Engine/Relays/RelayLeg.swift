@@ -21,6 +21,8 @@ final class RelayLeg {
     var begun: Instant
     /// What is offered of it, IPv6 first.
     var relayed: [SocketAddress] = []
+    /// The port as the server sees it.
+    var mapped: SocketAddress?
     /// Local preference of the first of them; stays the same.
     var preference: UInt16 = 0
     var peers = RelayPeers()

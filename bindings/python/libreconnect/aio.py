@@ -29,6 +29,8 @@ from ._core import (
     is_offer,
     peer_statistics,
 )
+from ._waiting import wait_in as _wait_in
+from ._waiting import wake_all as _wake_all
 from .config import ChannelConfig, Config, ConnectorConfig, PeerConfig
 from .errors import ClosedError, InvalidHandleError, PeerGoneError, ReconnectError, Status, error_for
 from .events import (
@@ -57,22 +59,6 @@ EVENTS_LIMIT = 1024
 SIGNALS_LIMIT = 1024
 """As many messages for the other side wait in a peer; beyond that the oldest go, which only a program that does not
 carry them meets."""
-
-
-def _wake_all(waiters: set[asyncio.Future[None]]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
-    waiters.clear()
-
-
-async def _wait_in(waiters: set[asyncio.Future[None]]) -> None:
-    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    waiters.add(waiter)
-    try:
-        await waiter
-    finally:
-        waiters.discard(waiter)
 
 
 class Channel(BaseChannel["Peer"]):
