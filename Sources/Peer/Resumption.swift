@@ -108,7 +108,6 @@ struct EarlyFlight {
     fileprivate var clientHello: [UInt8] = []
     /// Something came back.
     var isAnswered = false
-    private var isRepeated = false
     private var repeats = Instant.distantFuture
 
     init(path: Path, began: Instant) {
@@ -118,10 +117,9 @@ struct EarlyFlight {
 
     var nextTimeout: Instant? { isAnswered || repeats == .distantFuture ? nil : repeats }
 
-    /// A check was answered. The server's flight was sent right behind the answer, unless the ClientHello went
+    /// The first check was answered, which happens once. The server's flight was sent right behind the answer, unless the ClientHello went
     /// elsewhere, or was lost as a check was: nothing measured tells that a check was sent more than once.
     mutating func verified(_ path: Path, roundTrip: Duration?, now: Instant) {
-        guard !isRepeated else { return }
         repeats = now
         if path.remote == self.path.remote, let roundTrip {
             repeats = now + (roundTrip / 2).clamped(.milliseconds(20), .milliseconds(200))
@@ -132,7 +130,6 @@ struct EarlyFlight {
     fileprivate mutating func takeRepetition(now: Instant) -> [UInt8]? {
         guard !isAnswered, repeats <= now else { return nil }
         repeats = .distantFuture
-        isRepeated = true
         return clientHello
     }
 }
