@@ -29,10 +29,10 @@ extension Agent {
             let pair = pairs[index]
             guard removed.contains(where: { isOn($0, pair) }), !localCandidates.contains(where: { isOn($0, pair) })
             else { continue }
-            if pair.id == selected || pair.id == provisional { pairs[index].state = .failed } else { remove(index) }
+            if pair.id == selected || pair.id == provisional { pairs[index].isGone = true } else { remove(index) }
         }
         mayHaveWaiting = true
-        if let index = activePair, pairs[index].state == .failed { lose(index, now) }
+        if let index = activePair, pairs[index].isGone { lose(index, now) }
         despair()
     }
 

@@ -33,6 +33,8 @@ extension Agent {
                 $0.address == candidate.address && $0.transport == candidate.transport
             })
         else { return }
+        // RFC 6544 section 6.2: nothing is sent to an active candidate. What comes from there shows its own address.
+        if candidate.tcpType == .active { return }
         guard generation.remoteCandidates.count < configuration.maximumRemoteCandidates else {
             statistics.candidatesRefused &+= 1
             return
@@ -65,17 +67,21 @@ extension Agent {
             // Checks may have shown the address before; from now on it is what its signaling says.
             pairs[same].remotePriority = candidate.priority
             pairs[same].remoteFoundation = candidate.foundationHash
+            pairs[same].hasRelay = local.kind == .relayed || candidate.kind == .relayed
+            pairs[same].isGone = false
             return
         }
         guard makeRoomForPair() else {
             statistics.candidatesRefused &+= 1
             return
         }
-        let pair = Pair(
+        var pair = Pair(
             id: takePairID(), generation: generation.number, local: base, remote: remote,
             transport: candidate.transport,
             localPriority: local.priority, remotePriority: candidate.priority, localFoundation: local.foundationHash,
-            remoteFoundation: candidate.foundationHash, state: .frozen)
+            remoteFoundation: candidate.foundationHash,
+            hasRelay: local.kind == .relayed || candidate.kind == .relayed, state: .frozen)
+        pair.isLate = isCurrent(selected)
         pairs.append(pair)
         mayHaveWaiting = true
         // RFC 8445 section 6.1.2.6: the first pair of each foundation need not wait for another.
@@ -105,11 +111,19 @@ extension Agent {
     func remove(_ index: Int) {
         let id = pairs.remove(at: index).id
         triggered.removeAll { $0 == id }
+        probes.removeAll { $0 == id }
+        if standby == id { standby = nil }
         transactions.removeAll { $0.pair == id }
     }
 
     /// The next pair for an ordinary check (RFC 8445 section 6.1.4.2).
     func nextWaiting() -> Int? {
+        // RFC 8421 section 4: families take turns, so that one that is dead costs the other one interval.
+        if let family = lastFamilyWasIPv4,
+            let other = best(where: { $0.state == .waiting && $0.remote.ip.isIPv4 != family })
+        {
+            return other
+        }
         if let waiting = best(where: { $0.state == .waiting }) { return waiting }
         // Nothing is waiting: the best frozen pair of a foundation that nothing is under way for.
         let frozen = best { [self] pair in
@@ -126,6 +140,8 @@ extension Agent {
         guard pair.generation == generation.number else { return false }
         guard let selected = index(of: selected), pairs[selected].generation == generation.number, !isSuspect
         else { return true }
+        // What came later is tried once: it may be the second path, or a more direct one.
+        if pair.isLate { return true }
         return role == .controlled && pair.priority(role) > pairs[selected].priority(role)
     }
 
@@ -154,6 +170,7 @@ extension Agent {
         }
         if pairs[index].state != .succeeded { pairs[index].state = .waiting }
         mayHaveWaiting = true
+        if triggered.count >= Agent.maximumTransactions { return }
         if !triggered.contains(id) { triggered.append(id) }
     }
 }

@@ -87,6 +87,14 @@ public final class Agent {
     /// The pair that is kept warm, to take over.
     var standby: Pair.ID?
     var standbyEpoch = Instant(nanoseconds: 0)
+    var standbyTicks: UInt32 = 0
+    var lastExplored: Pair.ID = 0
+    /// Pairs to check once.
+    var probes: [Pair.ID] = []
+    /// When the path in use was checked last.
+    var askedAt = Instant(nanoseconds: .min)
+    /// The family of the latest ordinary check.
+    var lastFamilyWasIPv4: Bool?
     /// Why the latest ``Event/selected(_:)`` came.
     public internal(set) var selectionReason = PathChange.first
     /// When the next check on the path in use is due.
@@ -172,8 +180,12 @@ public final class Agent {
         responses.removeAll()
         early.removeAll()
         timers.removeAll()
+        probes.removeAll()
         suspicion = nil
         standby = nil
+        retired = nil
+        previous = nil
+        isRestarting = false
         consentCheckAt = nil
     }
 

@@ -23,6 +23,8 @@ struct Pair {
     /// Hashes of the candidates' foundations, which are only ever compared.
     var localFoundation: UInt64
     var remoteFoundation: UInt64
+    /// Whether one of the candidates is a relay's.
+    var hasRelay: Bool
     var state: State
 
     /// The other side proved itself with a request that came this way.
@@ -53,7 +55,13 @@ struct Pair {
     var streak: UInt8 = 0
     /// Probes in a row without an answer.
     var misses: UInt8 = 0
-    var hasRelay = false
+    /// Its local address is gone; kept only as long as there is no other to use.
+    var isGone = false
+    /// Controlled: nominated, and to be followed when it is valid.
+    var followsWhenValid = false
+
+    /// Whether this side can make it work again: connections are opened by one side.
+    var canBeOpened: Bool { transport == .udp || local.port == Candidate.discardPort }
 
     var path: Path { Path(local: local, remote: remote, transport: transport) }
 
