@@ -59,6 +59,7 @@ extension Agent {
         let base = local.base ?? local.address
         var remote = candidate.address
         if remote.ip.isLinkLocal, remote.scope == 0 { remote.scope = base.scope }
+        let relays = (local.kind == .relayed ? 1 : 0) + (candidate.kind == .relayed ? 1 : 0)
         // RFC 8445 section 6.1.2.4: pairs with the same base and remote candidate are redundant.
         if let same = pairIndex(
             Path(local: base, remote: remote, transport: candidate.transport), generation.number)
@@ -67,7 +68,7 @@ extension Agent {
             // Checks may have shown the address before; from now on it is what its signaling says.
             pairs[same].remotePriority = candidate.priority
             pairs[same].remoteFoundation = candidate.foundationHash
-            pairs[same].hasRelay = local.kind == .relayed || candidate.kind == .relayed
+            pairs[same].relays = relays
             pairs[same].isGone = false
             return
         }
@@ -80,7 +81,7 @@ extension Agent {
             transport: candidate.transport,
             localPriority: local.priority, remotePriority: candidate.priority, localFoundation: local.foundationHash,
             remoteFoundation: candidate.foundationHash,
-            hasRelay: local.kind == .relayed || candidate.kind == .relayed, state: .frozen)
+            relays: relays, state: .frozen)
         pair.isLate = isCurrent(selected)
         pairs.append(pair)
         mayHaveWaiting = true

@@ -164,7 +164,7 @@ extension Agent {
                 remotePriority: known?.priority ?? priority, localFoundation: local?.foundationHash ?? 0,
                 // RFC 8445 section 7.3.1.3: a foundation different from all others.
                 remoteFoundation: known?.foundationHash ?? UInt64(nextPairID),
-                hasRelay: local?.kind == .relayed || known?.kind == .relayed,
+                relays: (local?.kind == .relayed ? 1 : 0) + (known?.kind == .relayed ? 1 : 0),
                 state: configuration.isLite ? .succeeded : .waiting))
         return pairs.count - 1
     }
@@ -239,7 +239,11 @@ extension Agent {
         noteReceived(index, now)
         pairs[index].lastResponse = now
         // Which transmission was answered is known only if there was one (RFC 6298 section 3).
-        if transaction.transmissions == 1 { sample(index, now - transaction.sentAt) }
+        if transaction.transmissions == 1 {
+            sample(index, now - transaction.sentAt)
+        } else {
+            pairs[index].longestRoundTrip = max(now - transaction.sentAt, .zero)
+        }
         pairs[index].mapped = mapped
         if pairs[index].transport == .udp, pairs[index].reflexive != mapped,
             !localCandidates.contains(where: { $0.address == mapped })
