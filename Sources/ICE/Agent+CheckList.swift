@@ -35,6 +35,11 @@ extension Agent {
         else { return }
         // RFC 6544 section 6.2: nothing is sent to an active candidate. What comes from there shows its own address.
         if candidate.tcpType == .active { return }
+        // Opening from both ends at once is not done here.
+        guard candidate.tcpType != .simultaneousOpen else {
+            statistics.candidatesRefused &+= 1
+            return
+        }
         guard generation.remoteCandidates.count < configuration.maximumRemoteCandidates else {
             statistics.candidatesRefused &+= 1
             return

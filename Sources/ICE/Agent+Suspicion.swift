@@ -219,6 +219,7 @@ extension Agent {
     }
 
     func chooseStandby(_ active: Int) {
+        guard durations.standbyInterval != nil else { return }
         var best: Int?
         for index in pairs.indices
         where index != active && pairs[index].state == .succeeded && !pairs[index].isDoubted
