@@ -60,7 +60,9 @@ extension Agent {
 
     /// The generation that a request is for. One that is over is answered for a moment, and nothing more.
     private func receiver(_ ufrag: RawSpan) -> (UInt32, IntegrityKey)? {
-        if ufrag.elementsEqual(generation.localUfrag.span.bytes) { return (generation.number, generation.localKey) }
+        // A copy: a span of a member of a class lives too short.
+        let own = generation.localUfrag
+        if ufrag.elementsEqual(own.span.bytes) { return (generation.number, generation.localKey) }
         if let previous, ufrag.elementsEqual(previous.localUfrag.span.bytes) {
             return (previous.number, previous.localKey)
         }
