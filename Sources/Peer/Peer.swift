@@ -91,6 +91,8 @@ public final class Peer {
     /// There is no path any more, and this ends the connection if no restart brings one.
     var failure: CloseReason?
     var pathCount: UInt32 = 0
+    /// What SCTP has learned of congestion is this one's.
+    var dataPath: Path?
 
     /// - Parameters:
     ///   - packets: scratch space of at least 16 KiB, shared by all peers of one thread.
@@ -427,10 +429,14 @@ public final class Peer {
         isOrphaned = false
         reportPath(path, PathReason(agent.selectionReason))
         // What was on its way on a path that is dead is lost. On one that only gave way it still arrives.
-        if doubtSince != .distantFuture {
-            doubtSince = .distantFuture
+        let isLost = doubtSince != .distantFuture
+        doubtSince = .distantFuture
+        if path != dataPath, dataPath != nil {
+            moveData(isLost: isLost, now: now)
+        } else if isLost {
             resumeData(now: now)
         }
+        dataPath = path
         trust(now: now)
     }
 

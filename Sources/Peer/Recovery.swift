@@ -60,6 +60,14 @@ extension Peer {
         restarts.relieve()
     }
 
+    /// The path in use leads elsewhere. What was on its way on one that is dead is lost; on one that only gave way it
+    /// still arrives.
+    func moveData(isLost: Bool, now: Instant) {
+        guard isConnected else { return }
+        data.association?.pathChanged(roundTrip: agent.roundTrip, isLost: isLost, now: now)
+        checkAssociation(now: now)
+    }
+
     func resumeData(now: Instant) {
         guard isConnected else { return }
         data.association?.pathRecovered(now: now)
