@@ -114,6 +114,15 @@ import Wire
         #expect(host.group.legs.contains { $0.isAttempt && !$0.isStream })
     }
 
+    /// Datagrams come through after all: the connection to the same server makes room for a standby.
+    @Test func datagramsTakeOver() throws {
+        let host = try RelayHost([turnServer(server.url(.tcp))])
+        let relayed = try host.relayed()
+        host.setServers([try turnServer(server.url(.tcp)), try turnServer(server.url(.udp))])
+        try host.run("the change") { $0.losses == [relayed] && $0.group.legs.count == 1 }
+        #expect(host.group.legs[0].endpoint.server.transport == .udp && host.group.candidates.count == 1)
+    }
+
     @Test(arguments: [RelayTransport.tcp, .tls]) func closedConnectionIsALoss(transport: RelayTransport) throws {
         let host = try host(server.url(transport))
         let relayed = try host.relayed()

@@ -84,9 +84,8 @@ extension RelayGroup {
     private func credentialsNeeded(_ leg: RelayLeg, by end: Instant, _ now: Instant) {
         guard let server = environment.server(leg.endpoint.server) else { return }
         guard environment.renewsCredentials(of: leg.endpoint.server) else {
-            let event = RelayEvent.credentialsNeeded(url: server.url, by: end)
-            if !events.contains(event) { events.append(event) }
-            return
+            guard toldCredentials.updateValue(end, forKey: leg.endpoint.server) != end else { return }
+            return events.append(.credentialsNeeded(url: server.url, by: end))
         }
         let pause = min(.seconds(30), environment.settings.secretLifetime / 4)
         if let last = leg.lastRenewal, now - last < pause { return }
@@ -98,7 +97,7 @@ extension RelayGroup {
 
     private func redirected(_ leg: RelayLeg, to other: SocketAddress, _ now: Instant) {
         // One allocation for a 5-tuple.
-        guard legByServer[other] == nil, !isIPv4 || other.ip.isIPv4 else {
+        guard legByServer[other] == nil, reaches(other.ip) else {
             return end(leg, .turn(.badRedirection), now)
         }
         legByServer[other] = leg
@@ -155,7 +154,7 @@ extension RelayGroup {
             legs.contains { $0.endpoint.server == leg.endpoint.server && ($0.isAttempt || $0.isHeld) }
             || environment.endpoints(leg.endpoint.server).contains {
                 environment.choice.pausedUntil($0, now: now) == nil
-                    && !(isIPv4 && $0.address.ip.isIPv6 && !leg.isStream)
+                    && (leg.isStream || reaches($0.address.ip))
             }
         if wasThere || !hasHope { tellOf(leg, failure) }
     }

@@ -34,6 +34,8 @@ final class RelayGroup {
     var race: Race?
     /// Servers' names without address that were told of.
     var unnamed = Set<RelayServer>()
+    /// Whose credentials were asked for, and until when the old ones are good.
+    var toldCredentials: [RelayServer: Instant] = [:]
     var needsArranging = true
     /// What could not be sent because there was no relay for it.
     var dropped: UInt64 = 0
