@@ -109,7 +109,7 @@ final class RelayEnvironment {
     func setServers(_ servers: [TURNServer], now: Instant) {
         guard !isClosed else { return }
         var seen = Set<RelayServer>()
-        let before = Dictionary(uniqueKeysWithValues: self.servers.map { (RelayServer($0), $0) })
+        let before = Dictionary(self.servers.map { (RelayServer($0), $0) }) { first, _ in first }
         self.servers = Array(
             servers.filter { seen.insert(RelayServer($0)).inserted }.prefix(RelayEnvironment.maximumServers))
         var renewed: [RelayServer] = []

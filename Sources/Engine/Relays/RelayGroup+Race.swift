@@ -42,10 +42,11 @@ extension RelayGroup {
     func arrange(_ now: Instant) {
         guard !isClosing else { return }
         let limit = maximumAllocations
-        // A connection to a server that is reached by datagrams as well makes room for a standby.
+        // A connection to a server that is reached by datagrams as well, or by a newer one, makes room for a standby.
         for leg in legs where leg.isHeld && leg.isStream && !isInUse(leg, now) {
-            let isDouble = legs.contains {
-                $0.isHeld && !$0.isOutdated && !$0.isStream && isInstead($0, of: leg.endpoint)
+            let isDouble = legs.contains { other in
+                other.isHeld && !other.isOutdated && isInstead(other, of: leg.endpoint)
+                    && (!other.isStream || other.endpoint == leg.endpoint && other.begun > leg.begun)
             }
             if isDouble { giveBack(leg, now) }
         }
@@ -95,8 +96,8 @@ extension RelayGroup {
         if endpoint.server.transport == .udp {
             return legByServer[endpoint.address] == nil && reaches(endpoint.address.ip)
         }
-        // One that the network has left behind does not stand in the way of its own successor.
-        return !legs.contains { $0.endpoint == endpoint && $0.state != .closing && !$0.isOutdated }
+        // One that the network has left behind, or that is silent, does not stand in the way of its own successor.
+        return !legs.contains { $0.endpoint == endpoint && ($0.isAttempt || $0.isHeld && !$0.isOutdated) }
     }
 
     /// Whether datagrams can be sent there from this port.
