@@ -130,6 +130,9 @@ let package = Package(
         tests("Storage", ["Storage", "Wire"]),
         tests("ReplayStores", ["ReplayStores", "Replay", "Storage", "Wire"]),
         tests("ReplayHost", ["ReplayHost", "CSQLite", "Engine", "Replay"]),
-        tests("Engine", ["Engine", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "TURN", "Wire"]),
+        tests(
+            "Engine",
+            ["Engine", "COpenSSL", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "TURN", "Wire"]
+        ),
     ]
 )
