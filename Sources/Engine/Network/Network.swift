@@ -82,6 +82,9 @@ final class Network {
         (monitor.snapshot.routeIPv4 != nil, monitor.snapshot.routeIPv6 != nil)
     }
 
+    /// Where neighbours may be asked for names.
+    var multicastLinks: [MulticastLink] { monitor.snapshot.multicastLinks }
+
     /// What a peer with a port of its own offers.
     func candidates(ownPort: UInt16) -> [Candidate] { offered.candidates(ownPort: ownPort) }
 
