@@ -135,6 +135,9 @@ let package = Package(
         tests("ReplayHost", ["ReplayHost", "CSQLite", "Engine", "Replay"]),
         tests(
             "Engine",
-            ["Engine", "Coturn", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "TURN", "Wire"]),
+            [
+                "Engine", "Coturn", "COpenSSL", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN",
+                "TURN", "Wire",
+            ]),
     ]
 )

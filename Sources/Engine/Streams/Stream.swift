@@ -296,7 +296,7 @@ extension Stream: DescriptorOwner {
         }
         var address = cs_address()
         // Told too early, by the descriptor's owner before.
-        guard unsafe cs_tcp_is_connected(descriptor) != 0 else { return false }
+        guard cs_tcp_is_connected(descriptor) != 0 else { return false }
         if unsafe cs_tcp_local(descriptor, &address) == 0 { local = SocketAddress(address) }
         if tls != nil {
             state = .securing
