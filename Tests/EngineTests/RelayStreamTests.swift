@@ -137,6 +137,21 @@ import Wire
         try host.exchange(with: other, rounds: 3)
     }
 
+    /// The connection stands, and nothing comes over it: given up soon, and taken again.
+    @Test(arguments: RelayTransport.allCases) func silentServerIsALoss(transport: RelayTransport) throws {
+        let host = try host(server.url(transport))
+        let other = try self.host(server.url(.udp))
+        let relayed = try host.relayed()
+        server.freeze()
+        try host.run("the loss") { host in
+            host.group.doubt(relayed: relayed, now: monotonicTime())
+            return host.losses == [relayed]
+        }
+        #expect(host.group.candidates.isEmpty && host.failures.map(\.status) == [.turnLost])
+        server.thaw()
+        try host.exchange(with: other, rounds: 3)
+    }
+
     @Test func anotherNetworkGetsAnotherConnection() throws {
         let ways = Ways()
         let host = try RelayHost([turnServer(server.url(.tcp))], ways: ways)
