@@ -187,7 +187,6 @@ type pair struct {
 }
 
 func newPair(t *testing.T) *pair {
-	t.Skip("peers do not negotiate by themselves yet")
 	p := &pair{
 		t: t, polite: startHost(t, "polite", reconnect.Config{}), impolite: startHost(t, "impolite", reconnect.Config{}),
 		paths: make(map[*reconnect.Peer][]reconnect.PathEvent), open: make(map[*reconnect.Peer]bool),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import hmac
@@ -188,10 +189,6 @@ class Pair:
         return all(any(e.state == states.RECOVERED for e in self.restarts[peer]) for peer in self.peers)
 
 
-NOT_YET = pytest.mark.skip("peers do not negotiate by themselves yet")
-
-
-@NOT_YET
 @pytest.mark.parametrize("begin", [[0], [1], [0, 1]], ids=["polite", "impolite", "both"])
 def test_negotiates_by_itself(begin):
     with libreconnect.Engine(config()) as polite, libreconnect.Engine(config()) as impolite:
@@ -207,7 +204,6 @@ def test_negotiates_by_itself(begin):
         pair.until(lambda: all(texts == ["there"] for texts in pair.texts.values()))
 
 
-@NOT_YET
 def test_restarts_under_a_stream_of_messages():
     """Numbered messages both ways while ICE restarts from either side, and from both at once: none is lost, doubled or
     out of order."""
@@ -235,10 +231,10 @@ def test_restarts_under_a_stream_of_messages():
 
 async def carry(source, target):
     async for message in source.signals():
-        target.signal(message)
+        with contextlib.suppress(libreconnect.InvalidHandleError):  # it has ended first
+            target.signal(message)
 
 
-@NOT_YET
 async def test_negotiates_with_asyncio():
     async with aio.Engine(config()) as one, aio.Engine(config()) as other:
         polite, impolite = one.create_peer(POLITE), other.create_peer(IMPOLITE)
