@@ -53,8 +53,13 @@ extension Agent {
 
     /// How long silence is nothing special: late answers, lost packets.
     private func tolerance(_ index: Int) -> Duration {
-        guard let roundTrip = pairs[index].roundTrip else { return max(durations.suspicion, .milliseconds(500)) }
-        return max(durations.suspicion, max(roundTrip.smoothed, roundTrip.latest) * 2 + .milliseconds(50))
+        // TCP repeats a lost segment after 200 ms at the earliest, and holds back all that came behind it.
+        let least = max(durations.suspicion, pairs[index].transport == .tcp ? .milliseconds(500) : .zero)
+        guard let roundTrip = pairs[index].roundTrip else {
+            let longest = pairs[index].longestRoundTrip ?? .milliseconds(225)
+            return max(least, longest * 2 + .milliseconds(50))
+        }
+        return max(least, max(roundTrip.smoothed, roundTrip.latest) * 2 + .milliseconds(50))
     }
 
     /// A check on the path in use now; it is suspected unless it answers in time.
@@ -168,8 +173,9 @@ extension Agent {
             if let best { provide(best, now) }
             return
         }
-        let isFresh = { (pair: Pair) in !pair.isDoubted && pair.misses == 0 }
-        if let other = best(but: index, where: isFresh) ?? best(but: index, where: { !$0.isDoubted }) {
+        let consent = now - durations.failedAfter
+        let isFit = { (pair: Pair) in !pair.isDoubted && pair.lastResponse.map { $0 > consent } ?? false }
+        if let other = best(but: index, where: { isFit($0) && $0.misses == 0 }) ?? best(but: index, where: isFit) {
             return failOver(to: other, now)
         }
         suspect(now)
@@ -183,7 +189,7 @@ extension Agent {
         var rank = 0
         if pair.local.ip != active.local.ip { rank += 4 }
         if pair.remote.ip != active.remote.ip { rank += 2 }
-        if pair.hasRelay != active.hasRelay { rank += 1 }
+        if (pair.relays > 0) != (active.relays > 0) { rank += 1 }
         if pair.isDoubted { rank -= 16 }
         return (rank, pair.priority(role))
     }
@@ -216,6 +222,7 @@ extension Agent {
     }
 
     func chooseStandby(_ active: Int) {
+        guard durations.standbyInterval != nil else { return }
         var best: Int?
         for index in pairs.indices
         where index != active && pairs[index].state == .succeeded && !pairs[index].isDoubted
@@ -251,5 +258,5 @@ extension Agent {
         nominate(index)
     }
 
-    private func directness(_ pair: Pair) -> Int { pair.hasRelay ? 0 : pair.transport == .tcp ? 1 : 2 }
+    private func directness(_ pair: Pair) -> Int { -2 * pair.relays - (pair.transport == .tcp ? 1 : 0) }
 }

@@ -151,14 +151,17 @@ public final class Agent {
         despair()
     }
 
-    /// Other durations from now on. What is under way keeps its own until it is set anew.
+    /// Other durations from now on, for what is under way too; checks already sent keep theirs.
     public func setTimers(_ timers: Timers) {
         durations = timers
-        if let due = self.timers[.standby], let interval = timers.standbyInterval {
-            self.timers[.standby] = min(due, standbyEpoch + interval)
-        } else if timers.standbyInterval == nil {
+        reviseTimers()
+        guard let interval = timers.standbyInterval else {
             self.timers[.standby] = nil
+            standby = nil
+            return
         }
+        let due = standbyEpoch + interval
+        if selected != nil, !isLite { self.timers[.standby] = min(self.timers[.standby] ?? .distantFuture, due) }
     }
 
     /// Checks begin. Requests are answered before that too.
