@@ -33,7 +33,7 @@ private final class World {
     private var held = 0
     /// What peers that negotiate by themselves have told, and to whom.
     private var letters: [(to: Int, signal: Peer.Signal)] = []
-    private let negotiates: Bool
+    private var negotiates = false
     private var storage = [UInt8](repeating: 0, count: 2048)
     private let packets = PacketBuffer(capacity: 1 << 16)
     private static let window = 20_000
