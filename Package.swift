@@ -137,6 +137,9 @@ let package = Package(
         tests("ReplayHost", ["ReplayHost", "CSQLite", "Engine", "Replay", "Storage", "Wire"]),
         tests(
             "Engine",
-            ["Engine", "Coturn", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "TURN", "Wire"]),
+            [
+                "Engine", "Coturn", "COpenSSL", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN",
+                "TURN", "Wire",
+            ]),
     ]
 )
