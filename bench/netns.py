@@ -1,4 +1,4 @@
-"""Network namespaces for benchmarks and tests, alone or joined by the link emulator.
+"""Network namespaces for benchmarks and tests, alone, joined by the link emulator, or by cables of the caller's.
 
     with Link("build/bench/bin/linkemu") as link:
         link.shape(delay_ms=25, loss=0.05)
@@ -6,7 +6,8 @@
         print(link.counters())
 
 `link.a` and `link.b` are namespaces with loopback up, one IPv4 and one IPv6 address each and default
-routes to each other through TUN devices. `Namespace()` alone has only its loopback.
+routes to each other through TUN devices. `Namespace()` alone has only its loopback. Tests/network builds whole
+networks with NATs of it.
 
 Names carry the id and start time of the process that made them, so that what a dead run left behind
 can be told from what is in use: `python3 bench/netns.py --clean` (also done by every Link) removes it.
@@ -14,7 +15,9 @@ Needs root, iproute2 and /dev/net/tun; missing() says in one sentence what is no
 """
 
 import atexit
+import contextlib
 import ctypes
+import itertools
 import json
 import os
 import re
@@ -39,7 +42,7 @@ class LinkError(Exception):
 def missing():
     """One sentence about what is missing for namespaces, or None."""
     if os.geteuid() != 0:
-        return "network namespaces need root (run make bench as root)"
+        return "network namespaces need root (run this as root, or in a container that may make them)"
     if not shutil.which("ip"):
         return "network namespaces need the command ip (Debian package iproute2)"
     if not os.path.exists("/dev/net/tun"):
@@ -47,10 +50,10 @@ def missing():
     return None
 
 
-def _ip(*arguments, check=True):
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+def _ip(*arguments, check=True, lines=None):
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, input=lines)
     if check and done.returncode != 0:
-        raise LinkError(f"ip {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
+        raise LinkError(f"ip {' '.join(arguments)}: {done.stderr.strip() or done.returncode}\n{lines or ''}".rstrip())
     return done.stdout
 
 
@@ -141,14 +144,13 @@ class Process:
 class Namespace:
     """A network namespace with its loopback interface up."""
 
-    _count = 0
+    _count = itertools.count(1)
 
     def __init__(self, ipv4=None, ipv6=None):
         why = missing()
         if why:
             raise LinkError(why)
-        Namespace._count += 1
-        self.name = f"{PREFIX}-{os.getpid()}-{_start_time(os.getpid())}-{Namespace._count}"
+        self.name = f"{PREFIX}-{os.getpid()}-{_start_time(os.getpid())}-{next(Namespace._count)}"
         self.ipv4, self.ipv6 = ipv4, ipv6
         self.prefix = ("ip", "netns", "exec", self.name)
         _ip("netns", "add", self.name)
@@ -156,9 +158,21 @@ class Namespace:
         _ip("-n", self.name, "link", "set", "lo", "up")
         # What TCP learned about a destination in one measurement must not
         # change the next one; nothing but the measured traffic on the link.
-        settings = {"ipv4/tcp_no_metrics_save": 1, "ipv6/conf/default/router_solicitations": 0}
+        self.set({"ipv4/tcp_no_metrics_save": 1, "ipv6/conf/default/router_solicitations": 0})
+
+    def set(self, settings):
+        """Writes files below /proc/sys/net; what this kernel does not have is left out."""
+        self.call(self._set, settings)
+
+    @staticmethod
+    def _set(settings):
         for name, value in settings.items():
-            self.run(["sh", "-c", f"echo {value} > /proc/sys/net/{name} || true"], stderr=subprocess.DEVNULL)
+            with contextlib.suppress(OSError), open(f"/proc/sys/net/{name}", "w") as file:
+                file.write(str(value))
+
+    def ip(self, *lines):
+        """Lines for `ip -batch`, in this namespace; the first that fails ends it."""
+        _ip("-n", self.name, "-batch", "-", lines="\n".join(lines))
 
     def run(self, command, **options):
         return subprocess.run([*self.prefix, *command], check=True, **options)
