@@ -260,24 +260,27 @@ typedef struct reconnect_turn_server {
     uint32_t lifetime_ms;           /* how long the password is good from now on; RECONNECT_EVENT_TURN asks for another
                                        one before. 0: for ever */
     const char *url;                /* RFC 7065: "turn:HOST[:PORT][?transport=udp]", "turn:...?transport=tcp" or
-                                       "turns:HOST[:PORT]", TLS over TCP; ports 3478 and 5349 if none is named */
-    const char *username;
-    const char *password;           /* long-term credentials (RFC 8489 section 9.2) */
-    const char *secret;             /* or instead the one that the server shares (coturn: use-auth-secret): credentials
-                                       for `username`, which may be NULL, are made here whenever they are needed */
+                                       "turns:HOST[:PORT]", TLS over TCP; ports 3478 and 5349 if none is named; at most
+                                       512 bytes */
+    const char *username;           /* 1 to 508 bytes without control characters; not ASCII: prepared as RFC 8265 says */
+    const char *password;           /* long-term credentials (RFC 8489 section 9.2): 1 to 512 bytes, likewise. All three
+                                       NULL: the server asks for none */
+    const char *secret;             /* or instead the one that the server shares (coturn: use-auth-secret), likewise:
+                                       credentials for `username`, which may be NULL and has at most 495 bytes, are made
+                                       here whenever they are needed */
 } reconnect_turn_server_t;
 
 /* When what is done; zero: the default. */
 typedef struct reconnect_timers {
     uint32_t struct_size;
     uint32_t check_interval_ms;     /* between new checks of a peer (Ta, RFC 8445 section 14.2); default 20, at least 5 */
-    uint32_t consent_interval_ms;   /* RFC 7675 section 5.1; default 5000 */
-    uint32_t heartbeat_ms;          /* a path that carries nothing is asked at least this often; default 2500: half of
-                                       disconnect_timeout_ms */
+    uint32_t consent_interval_ms;   /* RFC 7675 section 5.1; default 5000; less than failed_timeout_ms */
+    uint32_t heartbeat_ms;          /* a path that carries nothing is asked at least this often, more often than
+                                       disconnect_timeout_ms; default: half of that, 2500 */
     uint32_t suspect_ms;            /* while data flows, a path that is silent for this long, or for two round trips and
                                        50 ms if that is longer, is probed; default 150 */
-    uint32_t disconnect_timeout_ms; /* as in reconnect_engine_config_t */
-    uint32_t failed_timeout_ms;     /* likewise */
+    uint32_t disconnect_timeout_ms; /* as in reconnect_engine_config_t, whose value is the default; not more than */
+    uint32_t failed_timeout_ms;     /* this, likewise */
     uint32_t connect_timeout_ms;    /* likewise */
     uint32_t standby_interval_ms;   /* how often a second path is kept warm; default 2500; UINT32_MAX: none is kept */
     uint32_t restart_timeout_ms;    /* an ICE restart that has no path by then is tried again; default 5000 */
@@ -307,8 +310,8 @@ reconnect_status_t reconnect_engine_create(const reconnect_engine_config_t *conf
 /* As reconnect_engine_create(), and what `config` leaves at its default is taken from the environment:
    ENABLE_FAST_RELOAD ("false", "0", "no", "off": RECONNECT_FAST_RELOAD_OFF; "partial": ..._PARTIAL), STUN_URLS
    (separated by commas), REDIS_URL (session_store), ICE_MODE ("turn-only" or "relay": RECONNECT_ICE_POLICY_RELAY;
-   "all"), TURN_URLS (separated by commas) with TURN_USERNAME and TURN_PASSWORD, or with TURN_SECRET. Nothing else of the library reads the environment. A value
-   that cannot be used gives INVALID_ARGUMENT, with its name in the detail. */
+   "all"), TURN_URLS (separated by commas) with TURN_USERNAME and TURN_PASSWORD, or with TURN_SECRET. Nothing else of
+   the library reads the environment. A value that cannot be used gives INVALID_ARGUMENT, with its name in the detail. */
 reconnect_status_t reconnect_engine_create_from_env(const reconnect_engine_config_t *config, reconnect_engine_t *engine,
                                                     char *detail, size_t detail_capacity);
 
@@ -332,10 +335,10 @@ reconnect_status_t reconnect_engine_fingerprint(reconnect_engine_t engine, uint3
    0: back to the machine's own. */
 reconnect_status_t reconnect_engine_set_addresses(reconnect_engine_t engine, const char *const *addresses, size_t count);
 
-/* Replaces the TURN servers: at most 32, in order of preference between servers that are equally near. Relays of
-   servers that stay are kept; credentials that are new are used from the next request on. A server that is dead
-   delays nothing. RECONNECT_EVENT_TURN tells what becomes of each. INVALID_ARGUMENT names what is wrong with which, and
-   then nothing has changed. */
+/* Replaces the TURN servers: at most 32, in order of preference between servers that are equally near; NULL and 0: none.
+   The first one's struct_size is the distance from each to the next. Relays of servers that stay are kept; credentials
+   that are new are used from the next request on. A server that is dead delays nothing. RECONNECT_EVENT_TURN tells what
+   becomes of each. INVALID_ARGUMENT names what is wrong with which, and then nothing has changed. */
 reconnect_status_t reconnect_engine_set_turn_servers(reconnect_engine_t engine, const reconnect_turn_server_t *servers,
                                                      size_t count, char *detail, size_t detail_capacity);
 
@@ -347,7 +350,9 @@ reconnect_status_t reconnect_engine_set_timers(reconnect_engine_t engine, const 
 /* Makes time-limited credentials for a server with a shared secret (coturn: use-auth-secret): the user name is
    "EXPIRY:USER", or "EXPIRY" with `user` NULL or empty, EXPIRY in seconds since 1970, lifetime_ms from now (default a
    day); the password is base64(HMAC-SHA1(secret, user name)). Both end with NUL. For hosts that give them to pages.
-   RECONNECT_TOO_SMALL if one of them does not fit: 300 bytes do for users of up to 256 bytes. */
+   RECONNECT_TOO_SMALL if one of them does not fit, and then neither is written: 300 bytes do for users of up to 256
+   bytes. Fails with INVALID_ARGUMENT for a secret that is empty or longer than 512 bytes, a user longer than 495, and
+   control characters. */
 reconnect_status_t reconnect_turn_credentials(const char *secret, const char *user, uint32_t lifetime_ms,
                                               char *username, size_t username_capacity, char *password,
                                               size_t password_capacity);
@@ -640,7 +645,9 @@ enum {
     /* The peer itself (W3C WebRTC section 10.7, "perfect negotiation"): its messages come as
        RECONNECT_EVENT_PEER_SIGNAL, those of the other side go to reconnect_peer_signal(), and candidates are trickled
        (RFC 8838). Either side may begin, both at once included. It restarts ICE when its path fails or its network
-       changes, and keeps the connection through it. One side is polite, the other one is not. */
+       changes, and keeps the connection through it. One side is polite, the other one is not. reconnect_peer_offer() and
+       reconnect_peer_accept() are WRONG_STATE; it begins when a channel is opened, with reconnect_peer_restart(), or
+       with the other side's offer. */
     RECONNECT_NEGOTIATION_POLITE = 1,
     RECONNECT_NEGOTIATION_IMPOLITE = 2
 };

@@ -27,6 +27,16 @@ enum Describing {
         }
     }
 
+    /// A message for a peer that negotiates by itself, its description parsed.
+    static func signal(_ bytes: RawSpan) throws(Failure) -> PeerSignal {
+        let message = try message(bytes)
+        switch message {
+        case .offer(let offer): return .offer(try description(offer.sdp), restart: offer.iceRestart)
+        case .answer(let answer): return .answer(try description(answer.sdp))
+        case .candidate(let candidate): return .candidate(message.isEndOfCandidates ? nil : candidate)
+        }
+    }
+
     static func description(_ sdp: String) throws(Failure) -> SessionDescription {
         do throws(ParseError) {
             return try SessionDescription(parsing: sdp)

@@ -126,6 +126,13 @@ public final class Engine: Sendable {
         inbox.push(.setAddresses(addresses))
     }
 
+    public func setTURNServers(_ servers: [TURNServer]) { inbox.push(.setTURNServers(servers)) }
+
+    public func setTimers(_ timers: Timers) throws(Failure) {
+        try timers.check(in: configuration)
+        inbox.push(.setTimers(timers))
+    }
+
     /// Forgets the session with this client id for good.
     public func revoke(_ client: String) throws(Failure) {
         guard let client = ClientID(parsing: client) else { throw Failure(.invalidArgument, "not a client id") }
@@ -244,7 +251,7 @@ public final class Engine: Sendable {
             throw Failure(.limit, "more channels than max_channels allows: \(configuration.maximumChannels)")
         }
         let made = HandleTable.shared.insert { number in
-            let entry = PeerEntry(handle: number, tag: peer.tag, engine: self)
+            let entry = PeerEntry(handle: number, tag: peer.tag, negotiation: peer.negotiation, engine: self)
             return (entry, .peer(entry))
         }
         guard let made else {
@@ -279,15 +286,43 @@ public struct PeerReference {
         self.entry = entry
     }
 
-    public func offer(tag: UInt64) throws(Failure) { try entry.ask(.offer(entry, tag)) }
+    public func offer(tag: UInt64) throws(Failure) {
+        try requireManual()
+        try entry.ask(.offer(entry, tag))
+    }
 
     public func accept(_ answer: RawSpan, tag: UInt64) throws(Failure) {
+        try requireManual()
         let description = try Describing.description(try Describing.answer(answer))
         try entry.ask(.accept(entry, description, tag))
     }
 
     public func addCandidate(_ candidate: RawSpan) throws(Failure) {
         try entry.ask(.candidate(entry, try Describing.candidate(candidate)))
+    }
+
+    /// Takes a message of the other side; what it leads to comes as ``Event/Kind/peerSignal``.
+    public func signal(_ message: RawSpan) throws(Failure) {
+        try requireNegotiating()
+        try entry.ask(.signal(entry, try Describing.signal(message)))
+    }
+
+    /// Restarts ICE; begins with a peer that has not connected yet.
+    public func restart() throws(Failure) {
+        try requireNegotiating()
+        try entry.ask(.restart(entry))
+    }
+
+    private func requireManual() throws(Failure) {
+        guard entry.negotiation == .manual else {
+            throw Failure(.wrongState, "the peer negotiates by itself: its messages go to reconnect_peer_signal()")
+        }
+    }
+
+    private func requireNegotiating() throws(Failure) {
+        guard entry.negotiation != .manual else {
+            throw Failure(.wrongState, "the peer's negotiation is manual: it takes one offer or one answer")
+        }
     }
 
     public func close() throws(Failure) { try entry.ask(.closePeer(entry)) }

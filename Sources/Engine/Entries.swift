@@ -9,6 +9,7 @@ final class PeerEntry: Sendable {
     let inbox: Inbox
     let maximumChannels: Int
     let sendHighWater: Int
+    let negotiation: NegotiationStyle
     /// Bytes of events that the host has not given back yet.
     let undelivered = Atomic<Int>(0)
     /// Set by the loop when it stopped taking messages because of `undelivered`.
@@ -16,9 +17,10 @@ final class PeerEntry: Sendable {
     let isClosed = Atomic<Bool>(false)
     let channelCount = Atomic<Int>(0)
 
-    init(handle: UInt64, tag: UInt64, engine: Engine) {
+    init(handle: UInt64, tag: UInt64, negotiation: NegotiationStyle, engine: Engine) {
         self.handle = handle
         self.tag = tag
+        self.negotiation = negotiation
         inbox = engine.inbox
         maximumChannels = engine.configuration.maximumChannels
         sendHighWater = engine.configuration.sendHighWater

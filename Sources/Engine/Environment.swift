@@ -1,15 +1,18 @@
 import CSystem
 
 extension Configuration {
-    /// Fills in from the environment what the host left at its default: `ENABLE_FAST_RELOAD`, `STUN_URLS`, `REDIS_URL`.
-    public mutating func readEnvironment() throws(Failure) {
-        try readEnvironment { name throws(Failure) in try systemEnvironment(name) }
+    /// Fills in from the environment what the host left at its default: `ENABLE_FAST_RELOAD`, `STUN_URLS`, `REDIS_URL`,
+    /// `ICE_MODE`, `TURN_URLS`.
+    ///
+    /// - Parameter keepsPolicy: the host chose ``icePolicy``, be it the default one.
+    public mutating func readEnvironment(keepsPolicy: Bool) throws(Failure) {
+        try readEnvironment(keepsPolicy: keepsPolicy) { name throws(Failure) in try systemEnvironment(name) }
     }
 
-    /// As ``readEnvironment()``, from `variable`, which answers nil for a name that is not set. An empty value counts as
+    /// As ``readEnvironment(keepsPolicy:)``, from `variable`, which answers nil for a name that is not set. An empty value counts as
     /// not set.
     mutating func readEnvironment(
-        _ variable: (_ name: StaticString) throws(Failure) -> String?
+        keepsPolicy: Bool = false, _ variable: (_ name: StaticString) throws(Failure) -> String?
     ) throws(Failure) {
         if fastReload == .on, let value = trimmed(try variable("ENABLE_FAST_RELOAD")) {
             fastReload = try FastReloadSetting(environment: value)
@@ -18,7 +21,49 @@ extension Configuration {
             stunServers = try stunServerList(value)
         }
         if sessionStore == nil { sessionStore = try redisURL(variable("REDIS_URL")) }
+        if !keepsPolicy, let value = trimmed(try variable("ICE_MODE")) {
+            icePolicy = try ICEPolicy(environment: value)
+        }
+        if turnServers.isEmpty, let value = trimmed(try variable("TURN_URLS")) {
+            let credentials = try TURNServer.credentials(
+                username: nonempty(variable("TURN_USERNAME")), password: nonempty(variable("TURN_PASSWORD")),
+                secret: nonempty(variable("TURN_SECRET")), lifetime: nil,
+                names: TURNServer.Names(username: "TURN_USERNAME", password: "TURN_PASSWORD", secret: "TURN_SECRET"))
+            turnServers = try turnServerList(value, credentials)
+        }
     }
+}
+
+extension ICEPolicy {
+    fileprivate init(environment value: Substring) throws(Failure) {
+        switch value.lowercased() {
+        case "turn-only", "relay": self = .relay
+        case "all": self = .all
+        default:
+            throw Failure(.invalidArgument, "ICE_MODE is \"\(printable(value))\"; it may be turn-only, relay or all")
+        }
+    }
+}
+
+private func turnServerList(_ value: Substring, _ credentials: TURNServer.Credentials?) throws(Failure) -> [TURNServer]
+{
+    var servers: [TURNServer] = []
+    for part in value.split(separator: ",") {
+        guard let text = trimmed(part) else { continue }
+        guard text.utf8.count <= TURNServer.urlLimit,
+            let server = try? TURNServer(url: String(text), credentials: credentials)
+        else {
+            throw Failure(
+                .invalidArgument,
+                "TURN_URLS: \"\(printable(text))\" is not a TURN server as turn:HOST:PORT?transport=udp or "
+                    + "turns:HOST:PORT")
+        }
+        guard servers.count < TURNServer.limit else {
+            throw Failure(.invalidArgument, "TURN_URLS names more than \(TURNServer.limit) servers")
+        }
+        if !servers.contains(server) { servers.append(server) }
+    }
+    return servers
 }
 
 /// `REDIS_URL`; nil if it is not set.
@@ -94,6 +139,9 @@ private func isRedisURL(_ text: Substring) -> Bool {
     guard port.removeFirst() == ":", let number = UInt16(port) else { return false }
     return number > 0
 }
+
+/// As it is, for what may begin or end with white space; nil if it is not set.
+private func nonempty(_ text: String?) -> String? { text?.isEmpty == true ? nil : text }
 
 /// Without white space around it; nil if nothing is left.
 private func trimmed(_ text: (some StringProtocol)?) -> Substring? {

@@ -45,6 +45,7 @@ extension Configuration {
         try readReload(config)
         try readNetwork(config)
         try readTrip(config)
+        try readConnectivity(config)
     }
 
     private mutating func readReload(_ config: reconnect_engine_config_t) throws(Failure) {
@@ -109,11 +110,13 @@ private func create(
 ) throws(Failure) {
     let output = try unsafe required(engine, "engine")
     var configuration = Configuration()
+    var choosesPolicy = false
     if let config = unsafe config {
         let given = try unsafe readStruct(config, zero: reconnect_engine_config_t(), minimum: 8, "config")
         configuration = try Configuration(given)
+        choosesPolicy = given.ice_policy != 0
     }
-    if readsEnvironment { try configuration.readEnvironment() }
+    if readsEnvironment { try configuration.readEnvironment(keepsPolicy: choosesPolicy) }
     let created = try Engine.create(configuration)
     unsafe output.pointee = reconnect_engine_t(id: created.handle)
 }

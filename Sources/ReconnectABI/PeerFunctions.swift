@@ -12,6 +12,11 @@ extension PeerConfiguration {
         let given = try unsafe readStruct(config, zero: reconnect_peer_config_t(), minimum: 8, "config")
         prefersActive = given.dtls_active != 0
         tag = given.tag
+        icePolicy = try ICEPolicy(given.ice_policy)
+        guard let style = NegotiationStyle(rawValue: given.negotiation) else {
+            throw Failure(.invalidArgument, "config.negotiation is \(given.negotiation)")
+        }
+        negotiation = style
         guard given.channel_count > 0 else {
             guard given.channel_count == 0 else {
                 throw Failure(.invalidArgument, "config.channel_count is out of range")
@@ -120,6 +125,22 @@ public func reconnect_peer_add_candidate(
         let found = try ReconnectABI.peer(peer)
         try unsafe found.addCandidate(bytes(UnsafeRawPointer(candidate), size, "candidate").bytes)
     }
+}
+
+@implementation @_cdecl("reconnect_peer_signal")
+public func reconnect_peer_signal(
+    _ peer: reconnect_peer_t, _ message: UnsafePointer<CChar>!, _ size: Int, _ detail: UnsafeMutablePointer<CChar>!,
+    _ detail_capacity: Int
+) -> reconnect_status_t {
+    unsafe answering(detail, detail_capacity) { () throws(Failure) in
+        let found = try ReconnectABI.peer(peer)
+        try unsafe found.signal(bytes(UnsafeRawPointer(message), size, "message").bytes)
+    }
+}
+
+@implementation @_cdecl("reconnect_peer_restart")
+public func reconnect_peer_restart(_ peer: reconnect_peer_t) -> reconnect_status_t {
+    answering { () throws(Failure) in try ReconnectABI.peer(peer).restart() }
 }
 
 @implementation @_cdecl("reconnect_peer_close")

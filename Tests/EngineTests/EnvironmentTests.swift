@@ -50,6 +50,59 @@ private func refusal(_ variables: [String: String]) -> Failure? {
         #expect(try read(["REDIS_URL": " \(url)\n"]).sessionStore == url)
     }
 
+    @Test(arguments: [
+        ("turn-only", ICEPolicy.relay), ("relay", .relay), (" Turn-Only\n", .relay), ("all", .all), ("ALL", .all),
+        ("", .all),
+    ])
+    func chooseThePolicy(_ value: String, _ policy: ICEPolicy) throws {
+        #expect(try read(["ICE_MODE": value]).icePolicy == policy)
+    }
+
+    @Test func nameRelays() throws {
+        let password = TURNServer.Credentials.password(username: "ann", password: " p:w ", expires: nil)
+        let configuration = try read([
+            "TURN_URLS": "turn:a, turns:b:443 ,,turn:[2001:db8::1]:7?transport=tcp,turn:a", "TURN_USERNAME": "ann",
+            "TURN_PASSWORD": " p:w ",
+        ])
+        #expect(
+            configuration.turnServers.map(\.url) == ["turn:a", "turns:b:443", "turn:[2001:db8::1]:7?transport=tcp"])
+        #expect(configuration.turnServers.map(\.port) == [3478, 443, 7])
+        #expect(configuration.turnServers.map(\.transport) == [.udp, .tls, .tcp])
+        #expect(configuration.turnServers.allSatisfy { $0.credentials == password })
+        for (variables, user) in [(["TURN_USERNAME": "ann"], "ann"), ([:], ""), (["TURN_PASSWORD": ""], "")] {
+            let all = variables.merging(["TURN_URLS": "turn:a", "TURN_SECRET": "s"]) { $1 }
+            #expect(try read(all).turnServers.first?.credentials == .secret(user: user, secret: "s"))
+        }
+        #expect(try read(["TURN_URLS": "turn:a"]).turnServers.first?.credentials == nil)
+        // They are for the servers of TURN_URLS only.
+        #expect(try read(["TURN_USERNAME": "ann", "TURN_SECRET": "s", "TURN_PASSWORD": "p"]).turnServers.isEmpty)
+    }
+
+    @Test func leaveTheRelaysAndPolicyThatTheHostChose() throws {
+        let own = try TURNServer(url: "turn:own", credentials: nil)
+        let variables = ["ICE_MODE": "nonsense", "TURN_URLS": "nonsense", "TURN_USERNAME": "ann"]
+        var configuration = Configuration()
+        configuration.turnServers = [own]
+        try configuration.readEnvironment(keepsPolicy: true) { name throws(Failure) in variables["\(name)"] }
+        #expect(configuration.turnServers == [own] && configuration.icePolicy == .all)
+    }
+
+    @Test(arguments: [
+        (["TURN_USERNAME": "ann"], "TURN_USERNAME"), (["TURN_PASSWORD": "hunter2"], "TURN_PASSWORD"),
+        (["TURN_USERNAME": "ann", "TURN_PASSWORD": "hunter2", "TURN_SECRET": "hunter2"], "TURN_PASSWORD"),
+        (["TURN_USERNAME": "a\u{7}", "TURN_PASSWORD": "p"], "TURN_USERNAME"),
+        (["TURN_USERNAME": "a", "TURN_PASSWORD": "hunter2\n"], "TURN_PASSWORD"),
+        (["TURN_SECRET": "hunter2\u{9F}"], "TURN_SECRET"),
+        (["TURN_SECRET": String(repeating: "hunter2", count: 74)], "TURN_SECRET"),
+        (["TURN_USERNAME": String(repeating: "u", count: 509), "TURN_PASSWORD": "p"], "TURN_USERNAME"),
+        (["TURN_USERNAME": String(repeating: "u", count: 496), "TURN_SECRET": "s"], "TURN_USERNAME"),
+    ])
+    func sayWhichCredentialsCannotBeUsed(_ variables: [String: String], _ name: String) throws {
+        let failure = try #require(refusal(variables.merging(["TURN_URLS": "turn:a"]) { $1 }))
+        #expect(failure.status == .invalidArgument && failure.detail.hasPrefix(name), "\(failure.detail)")
+        #expect(!failure.detail.contains("hunter2") && failure.detail.utf8.count < 256)
+    }
+
     @Test func leaveWhatTheHostChose() throws {
         let variables = ["ENABLE_FAST_RELOAD": "partial", "STUN_URLS": "stun:b", "REDIS_URL": "redis://b"]
         let configuration = try read(variables) {
@@ -80,7 +133,11 @@ private func refusal(_ variables: [String: String]) -> Failure? {
         ("REDIS_URL", "redis://:secret@"), ("REDIS_URL", "redis://a/x"), ("REDIS_URL", "redis://a:0"),
         ("REDIS_URL", "redis://a b"), ("REDIS_URL", "redis+unix:"), ("REDIS_URL", "redis://a/70000"),
         ("REDIS_URL", "redis://" + String(repeating: "a", count: 3000)), ("REDIS_URL", "redis://[]"),
-        ("REDIS_URL", "redis://[::1]x"),
+        ("REDIS_URL", "redis://[::1]x"), ("ICE_MODE", "lite"), ("ICE_MODE", "turn"), ("TURN_URLS", "stun:a"),
+        ("TURN_URLS", "turn:a,turn:"), ("TURN_URLS", "turn:a:0"), ("TURN_URLS", "turns:a?transport=udp"),
+        ("TURN_URLS", "turn:a?transport=sctp"), ("TURN_URLS", "turn:a\u{1B}[2J"),
+        ("TURN_URLS", (0..<33).map { "turn:a\($0)" }.joined(separator: ",")),
+        ("TURN_URLS", "turn:" + String(repeating: "a", count: 600)),
     ])
     func sayWhichOfThemCannotBeUsed(_ name: String, _ value: String) throws {
         let failure = try #require(refusal([name: value]), "\(value)")

@@ -309,7 +309,9 @@ static void environment(void) {
         const char *name, *wrong, *right;
     } variables[] = {{"ENABLE_FAST_RELOAD", "perhaps", "partial"},
                      {"STUN_URLS", "stun:127.0.0.1:1,stun:127.0.0.1:x", "stun:127.0.0.1:1, 127.0.0.1:2"},
-                     {"REDIS_URL", "http://127.0.0.1", "redis://127.0.0.1:1"}};
+                     {"REDIS_URL", "http://127.0.0.1", "redis://127.0.0.1:1"},
+                     {"ICE_MODE", "lite", "turn-only"},
+                     {"TURN_URLS", "turn:127.0.0.1:1,stun:127.0.0.1:1", "turn:127.0.0.1:1, turns:127.0.0.1:2"}};
     reconnect_engine_config_t config = defaults();
     expect_of(reconnect_engine_create_from_env, NULL, RECONNECT_OK, RECONNECT_OK, "an empty environment", "");
     for (size_t index = 0; index < sizeof variables / sizeof *variables; index++) {
@@ -327,13 +329,26 @@ static void environment(void) {
     setenv("STUN_URLS", "nonsense:x", 1);
     setenv("REDIS_URL", "nonsense", 1);
     setenv("ENABLE_FAST_RELOAD", "nonsense", 1);
+    setenv("ICE_MODE", "nonsense", 1);
+    setenv("TURN_URLS", "nonsense", 1);
+    setenv("TURN_USERNAME", "who has no password", 1);
     char url[160];
+    reconnect_turn_server_t relay = {.struct_size = sizeof relay, .url = "turn:127.0.0.1:1"};
     snprintf(url, sizeof url, "sqlite:%s", in_folder("sessions.db"));
     config.stun_servers = &server;
     config.stun_server_count = 1;
     config.session_store = url;
     config.disable_fast_reload = 1;
+    config.ice_policy = RECONNECT_ICE_POLICY_ALL;
+    config.turn_servers = &relay;
+    config.turn_server_count = 1;
     expect_of(reconnect_engine_create_from_env, &config, RECONNECT_OK, RECONNECT_OK, "all is configured", "");
+    config.turn_server_count = 0;
+    setenv("TURN_URLS", "turn:127.0.0.1:1", 1);
+    expect_of(reconnect_engine_create_from_env, &config, RECONNECT_INVALID_ARGUMENT, RECONNECT_INVALID_ARGUMENT,
+              "half of the credentials", "TURN_USERNAME");
+    setenv("TURN_PASSWORD", "hunter2", 1);
+    expect_of(reconnect_engine_create_from_env, &config, RECONNECT_OK, RECONNECT_OK, "all of them", "");
 }
 
 static void connector_refuses(reconnect_engine_t engine, const reconnect_connector_config_t *config, const char *word,

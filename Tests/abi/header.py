@@ -20,7 +20,7 @@ NUMBERS = {
     "int64_t": "I64",
     "size_t": "SIZE",
 }
-WITH_SIZE = ("CONFIG", "FILLED", "EVENTS", "OUT", "OPERATIONS", "TAKEN")
+WITH_SIZE = ("CONFIG", "SERVERS", "FILLED", "EVENTS", "OUT", "OPERATIONS", "TAKEN")
 RESULTS = {"reconnect_status_t": "STATUS", "uint32_t": "NUMBER", "const char *": "TEXT_RESULT"}
 
 
@@ -52,7 +52,9 @@ class Parameter:
             return "BYTES"
         if self.type == "char *":
             return "DETAIL" if self.name == "detail" else "BUFFER"
-        if re.fullmatch(r"const reconnect_\w+_config_t \*", self.type):
+        if self.type == "const reconnect_turn_server_t *":
+            return "SERVERS"
+        if re.fullmatch(r"const reconnect_(\w+_config|timers)_t \*", self.type):
             return "CONFIG"
         if re.fullmatch(r"reconnect_\w+_statistics_t \*", self.type):
             return "FILLED"

@@ -28,6 +28,7 @@ typedef enum {
     BYTES,   /* text or bytes to read */
     STRINGS, /* an array of texts */
     CONFIG,  /* a struct to read, with struct_size */
+    SERVERS, /* an array of such structs */
     FILLED,  /* a struct to fill, with struct_size */
     EVENTS, OUT, BUFFER, DETAIL
 } kind_t;
@@ -175,6 +176,7 @@ static unsigned choices(const parameter_t *parameter) {
     case BYTES: return 7;
     case STRINGS: return 3;
     case CONFIG: case FILLED: return 9;
+    case SERVERS: return 8;
     case EVENTS: case OUT: case BUFFER: case DETAIL: return 3;
     }
     return 1;
@@ -260,6 +262,24 @@ static void make_operations(worker_t *worker, unsigned char *memory, size_t coun
     }
 }
 
+/* Four TURN servers, good and bad ones; the size that they give is the distance from each to the next. */
+static void make_servers(worker_t *worker, unsigned char *memory, size_t distance) {
+    static const char *const urls[] = {"turn:127.0.0.1:1", "turns:[::1]:1", "turn:", "\xff", NULL};
+    static const char *const words[] = {"ann", NULL, "", "a\nb", "\xff"};
+    const bool good = next(worker) % 2 == 0;
+    for (size_t index = 0; index < 4; index++) {
+        reconnect_turn_server_t server;
+        memset(&server, 0, sizeof server);
+        server.struct_size = (uint32_t)distance;
+        server.lifetime_ms = (uint32_t)next(worker);
+        server.url = urls[good ? index % 2 : next(worker) % 5];
+        server.username = words[good ? 0 : next(worker) % 5];
+        server.password = words[good ? 0 : next(worker) % 5];
+        server.secret = words[good ? 1 : next(worker) % 5];
+        memcpy(memory + index * distance, &server, distance < sizeof server ? distance : sizeof server);
+    }
+}
+
 static void choose(worker_t *worker, const function_t *function, unsigned index, unsigned choice,
                    argument_t *arguments) {
     static const char *const texts[] = {
@@ -341,6 +361,24 @@ static void choose(worker_t *worker, const function_t *function, unsigned index,
                             UINT32_C(1) << 31}[choice - 1];
         place(argument, page, size < 4 ? 4 : size > parameter->size ? parameter->size : size, 0);
         memcpy(argument->memory, &size, sizeof size);
+        break;
+    case SERVERS:
+        if (choice == 0) {
+            break;
+        }
+        if (choice < 4) {
+            /* As the library knows them, as a later one does, and without their last member. */
+            size_t distance = parameter->size + (choice == 1 ? 0 : choice == 2 ? 16 : (size_t)-8);
+            place(argument, page, 4 * distance, 0);
+            make_servers(worker, argument->memory, distance);
+            argument->unit = distance;
+            break;
+        }
+        /* A first size that is nonsense: there is no more memory than one struct. */
+        size = (uint32_t[]){0, 7, UINT32_MAX, 20}[choice - 4];
+        place(argument, page, parameter->size, 0);
+        memcpy(argument->memory, &size, sizeof size);
+        argument->unit = parameter->size;
         break;
     case EVENTS: case OUT: case TAKEN:
         if (choice > 0) {
@@ -829,7 +867,7 @@ static void run_fork(uint64_t seed) {
             memset(arguments, 0, sizeof arguments);
             for (unsigned number = 0; number < function->count; number++) {
                 kind_t kind = function->parameters[number].kind;
-                unsigned choice = kind == BYTES ? 3 : kind == CONFIG || kind == FILLED ? 6 : 2;
+                unsigned choice = kind == BYTES ? 3 : kind == CONFIG || kind == FILLED ? 6 : kind == SERVERS ? 1 : 2;
                 if (kind <= REPLAY) {
                     arguments[number].value.u64 = kind == ENGINE ? live_engine.id
                                                   : kind == PEER ? worker.peer.id
