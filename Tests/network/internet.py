@@ -57,6 +57,16 @@ def nft(space, text):
         raise netns.LinkError(done.stderr.strip())
 
 
+# Packets are dropped where they come in: a sender that is told of it, as one in the same namespace would be, behaves
+# otherwise than one whose packets are lost.
+LINES = """
+table inet lines {
+    set cut { type ifname; }
+    chain in { type filter hook prerouting priority raw; iifname @cut drop; }
+}
+"""
+
+
 def quiet(space, ipv6=False):
     """No packets but the tests' own, and routers that forward."""
     settings = {"ipv4/ip_forward": 1, "ipv4/icmp_ratelimit": 0, "ipv4/conf/all/rp_filter": 0}
@@ -87,19 +97,16 @@ class Internet:
             self.space.ip(
                 *[f"address add {ip}/32 dev lo" for ip in self.SERVERS],
                 *[f"address add {ip}/128 dev lo nodad" for ip in self.SERVERS6],
-                # What is sent to somebody else's private network is lost without a word, as in the real one.
-                "route add blackhole default",
-                "route add blackhole ::/0",
+                # What is sent to somebody else's private network is lost without a word, as in the real one. A
+                # blackhole route would tell senders in this namespace, and coturn then ends the allocation.
+                "link add nowhere type veth peer name void",
+                "link set nowhere arp off up",
+                "link set void up",
+                "route add default dev nowhere",
+                "route add ::/0 dev nowhere",
             )
-            self._nft(
-                """
-                table inet lines {
-                    set cut { type ifname; }
-                    chain in { type filter hook prerouting priority raw; iifname @cut drop; }
-                    chain out { type filter hook postrouting priority 300; oifname @cut drop; }
-                }
-                """
-            )
+            nft(self.space, LINES)
+            nft(self.space, "add element inet lines cut { void }")
         except BaseException:
             self.close()
             raise
@@ -109,16 +116,6 @@ class Internet:
         with self._lock:
             self._last += 1
             return self._last
-
-    def _nft(self, text):
-        nft(self.space, text)
-
-    def cut(self, *lines):
-        """Everything on these lines is lost, both ways, while their devices stay up."""
-        self._nft(f"add element inet lines cut {{ {', '.join(lines)} }}")
-
-    def mend(self, *lines):
-        self._nft(f"delete element inet lines cut {{ {', '.join(lines)} }}")
 
     def socket(self, kind=socket.SOCK_DGRAM, family=socket.AF_INET):
         """A socket on the Internet."""
@@ -163,6 +160,8 @@ class Way:
             self._up(inner, device, f"{network}.2", f"{network}.1", is_host=depth == 0)
             inner, device = nat, "outer"
         router = internet.space
+        self._ends = ((router, self.line), (inner, device))
+        nft(inner, LINES)
         inner.ip(f"link add {device} type veth peer name {self.line} netns {router.name}")
         router.ip(f"link set {self.line} up")
         if ipv4:
@@ -235,11 +234,13 @@ class Way:
         self.site.host.ip(*lines)
 
     def cut(self):
-        """Everything is lost, without a word."""
-        self.site.internet.cut(self.line)
+        """Everything is lost, both ways, without a word: all devices stay up."""
+        for space, device in self._ends:
+            nft(space, f"add element inet lines cut {{ {device} }}")
 
     def mend(self):
-        self.site.internet.mend(self.line)
+        for space, device in self._ends:
+            nft(space, f"delete element inet lines cut {{ {device} }}")
 
 
 class Site:
