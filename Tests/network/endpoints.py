@@ -38,14 +38,16 @@ class Endpoint:
         for line in self.process.child.stdout:
             if not line.startswith(b"{"):  # pion prints its log here
                 line = json.dumps({"event": "log", "at": time.monotonic(), "text": line.decode().strip()})
-            event = json.loads(line)
-            if event["event"] == "signal":
-                self._carry(event["message"])
-            with self._news:
-                self.events.append(event)
-                self._news.notify_all()
+            self._take(json.loads(line))
         with self._news:
             self._ended = True
+            self._news.notify_all()
+
+    def _take(self, event):
+        if event["event"] == "signal":
+            self._carry(event["message"])
+        with self._news:
+            self.events.append(event)
             self._news.notify_all()
 
     def _carry(self, message):
@@ -116,9 +118,11 @@ class Endpoint:
         for event in events[-count:]:
             rest = {k: v for k, v in event.items() if k not in ("event", "at")}
             lines.append(f"  {event['at']:.3f} {event['event']} {json.dumps(rest)[:300]}")
+        return "\n".join([f"--- {self.name}", *lines, self.printed()])
+
+    def printed(self):
         self._errors.seek(0)
-        printed = self._errors.read().decode(errors="replace")[-2000:]
-        return "\n".join([f"--- {self.name}", *lines, printed])
+        return self._errors.read().decode(errors="replace")[-2000:]
 
     def close(self):
         """Its input's end is its end."""
@@ -140,7 +144,9 @@ def agent(site, name="", **settings):
     return Endpoint(site, command, name=name)
 
 
-START = "import sys; sys.path.insert(0, sys.argv.pop(1)); import agent, json; agent.Agent(json.loads(sys.argv[1])).run()"
+START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import agent, json; agent.Agent(json.loads(sys.argv[1])).run()"
+)
 
 
 class Pair:

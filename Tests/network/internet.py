@@ -67,6 +67,14 @@ table inet lines {
 """
 
 
+# There are no names here, and programs that ask for some are to know at once.
+NAMELESS = """
+table inet names {
+    chain out { type filter hook output priority filter; meta l4proto { tcp, udp } th dport 53 reject; }
+}
+"""
+
+
 def quiet(space, ipv6=False):
     """No packets but the tests' own, and routers that forward."""
     settings = {"ipv4/ip_forward": 1, "ipv4/icmp_ratelimit": 0, "ipv4/conf/all/rp_filter": 0}
@@ -74,6 +82,7 @@ def quiet(space, ipv6=False):
         settings |= {"ipv6/conf/all/forwarding": 1, "ipv6/conf/default/accept_ra": 0}
     else:
         settings |= {"ipv6/conf/all/disable_ipv6": 1, "ipv6/conf/default/disable_ipv6": 1}
+        settings |= {"ipv6/conf/lo/disable_ipv6": 0}  # chromedriver serves ::1
     space.set(settings)
 
 
@@ -252,6 +261,7 @@ class Site:
         self.ways = []
         internet.sites.append(self)
         quiet(self.host, ipv6)
+        nft(self.host, NAMELESS)
         for index, chain in enumerate(ways or [kinds]):
             self.ways.append(Way(self, index, chain, ipv4, ipv6))
 

@@ -11,7 +11,7 @@ import sys
 
 import netns
 import pytest
-from internet import PATIENCE, ROOT, Internet, Relay, Site, binding
+from internet import PATIENCE, ROOT, Internet, Site, binding
 from nat import (
     ADDRESS,
     ADDRESS_RESTRICTED,
@@ -185,7 +185,10 @@ def test_coturn_is_reached_over_ipv6_alone(internet, relay):
 
 
 def test_firewalls_let_through_what_they_say(internet, relay):
-    with contextlib.closing(Site(internet, UDP_BLOCKED)) as blocked, contextlib.closing(Site(internet, ONLY_TLS)) as tls:
+    with (
+        contextlib.closing(Site(internet, UDP_BLOCKED)) as blocked,
+        contextlib.closing(Site(internet, ONLY_TLS)) as tls,
+    ):
         # That nothing comes can only be waited for; everything that does come takes well under a millisecond.
         assert not answers(blocked, relay.ip, 0.3)
         assert not answers(tls, relay.ip, 0.3)
@@ -242,9 +245,7 @@ with internet.Internet() as made:
 
 def test_what_a_killed_run_left_is_removed_by_the_next(internet):
     program = KILLED.format(here=str(ROOT / "Tests/network"))
-    child = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with child:
         *spaces, coturn = child.stdout.readline().split()
         child.kill()
