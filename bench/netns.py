@@ -214,6 +214,37 @@ class Namespace:
         self.close()
 
 
+class Emulator(Process):
+    """A line between two namespaces, each with a TUN device of that name at its end."""
+
+    def __init__(self, program, a, b, seed=1, mtu=1500, lifetime=3600):
+        """`a` and `b`: a namespace and the name of its device."""
+        ends = [f"{space.name}:{device}" for space, device in (a, b)]
+        command = [program, "--a", ends[0], "--b", ends[1], "--control"]
+        command += ["--seed", str(seed), "--mtu", str(mtu), "--lifetime", str(lifetime)]
+        super().__init__(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        if self.child.stdout.readline().strip() != "ready":
+            self.end()
+            raise LinkError("the link emulator did not start")
+
+    def _ask(self, line):
+        self.child.stdin.write(line + "\n")
+        self.child.stdin.flush()
+        answer = self.child.stdout.readline().strip()
+        if not answer or answer == "error":
+            raise LinkError(f"the link emulator refused: {line}")
+        return answer
+
+    def shape(self, **settings):
+        """delay_ms, jitter_ms, loss, rate_kbps, queue_bytes, reorder (each also with _ab or _ba
+        for one direction) and seed; what is not named stays as it is."""
+        if settings:
+            self._ask(" ".join(f"{name.replace('_', '-')} {value}" for name, value in settings.items()))
+
+    def counters(self):
+        return json.loads(self._ask("counters"))
+
+
 class Link:
     """Two namespaces, `a` and `b`, joined by the emulator."""
 
@@ -226,11 +257,7 @@ class Link:
         self.b = None
         try:
             self.b = Namespace("10.77.0.2", "fd77::2")
-            command = [emulator, "--a", f"{self.a.name}:{self.DEVICE}", "--b", f"{self.b.name}:{self.DEVICE}"]
-            command += ["--seed", str(seed), "--mtu", str(mtu), "--lifetime", str(lifetime), "--control"]
-            self.emulator = Process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-            if self.emulator.child.stdout.readline().strip() != "ready":
-                raise LinkError("the link emulator did not start")
+            self.emulator = Emulator(emulator, (self.a, self.DEVICE), (self.b, self.DEVICE), seed, mtu, lifetime)
             for side in (self.a, self.b):
                 self._route(side)
         except BaseException:
@@ -245,22 +272,11 @@ class Link:
         _ip("-n", side.name, "-4", "route", "add", "default", "dev", self.DEVICE)
         _ip("-n", side.name, "-6", "route", "add", "default", "dev", self.DEVICE)
 
-    def _ask(self, line):
-        self.emulator.child.stdin.write(line + "\n")
-        self.emulator.child.stdin.flush()
-        answer = self.emulator.child.stdout.readline().strip()
-        if not answer or answer == "error":
-            raise LinkError(f"the link emulator refused: {line}")
-        return answer
-
     def shape(self, **settings):
-        """delay_ms, jitter_ms, loss, rate_kbps, queue_bytes, reorder (each also with _ab or _ba
-        for one direction) and seed; what is not named stays as it is."""
-        if settings:
-            self._ask(" ".join(f"{name.replace('_', '-')} {value}" for name, value in settings.items()))
+        self.emulator.shape(**settings)
 
     def counters(self):
-        return json.loads(self._ask("counters"))
+        return self.emulator.counters()
 
     def close(self):
         for part in (self.emulator, self.a, self.b):

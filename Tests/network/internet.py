@@ -6,6 +6,9 @@
         server = Site(internet)                     # on the Internet itself
         laptop = Site(internet, ways=[[PORT_RESTRICTED], []])  # with two interfaces, eth0 and eth1
 
+With `Internet(emulator="build/bench/bin/linkemu")` the lines to the sites are the link emulator's, and have delay, loss and
+rate: `home.way.emulator.shape(delay_ms=5)`.
+
 Each site's public network is 198.18.N.0/24, that behind its NATs 10.N.0.0/24 and 100.64.N.0/24; with IPv6 it is
 2001:db8:N::/64. Nothing leads out of the namespaces.
 """
@@ -92,8 +95,9 @@ class Internet:
     SERVERS = ("198.18.0.1", "198.18.0.2", "198.18.0.3")
     SERVERS6 = ("2001:db8::1", "2001:db8::2", "2001:db8::3")
 
-    def __init__(self):
+    def __init__(self, emulator=None):
         netns.clean()
+        self.emulator = emulator
         for folder in Path(tempfile.gettempdir()).glob(netns.PREFIX + "-*"):
             if not os.path.exists(f"/run/netns/{folder.name.partition('.')[0]}"):
                 shutil.rmtree(folder, ignore_errors=True)  # of a killed run
@@ -171,7 +175,12 @@ class Way:
         router = internet.space
         self._ends = ((router, self.line), (inner, device))
         nft(inner, LINES)
-        inner.ip(f"link add {device} type veth peer name {self.line} netns {router.name}")
+        self.emulator = None
+        if internet.emulator:
+            # Its TUN devices have no link layer: no neighbours, and no kind that an engine knows.
+            self.emulator = netns.Emulator(internet.emulator, (inner, device), (router, self.line))
+        else:
+            inner.ip(f"link add {device} type veth peer name {self.line} netns {router.name}")
         router.ip(f"link set {self.line} up")
         if ipv4:
             router.ip(f"address add 198.18.{number}.1/24 dev {self.line}")
@@ -275,6 +284,8 @@ class Site:
 
     def close(self):
         for way in self.ways:
+            if way.emulator:
+                way.emulator.end()
             for nat in way.nats:
                 nat.close()
         self.host.close()
