@@ -40,6 +40,7 @@ window.end = (() => {
   };
   const commands = {
     begin: describe,
+    restart() { peer.restartIce(); return describe(); },
     async signal({message}) {
       if (message.sdp) {
         await peer.setRemoteDescription({type: message.type, sdp: message.sdp});

@@ -8,6 +8,8 @@ import pytest
 from endpoints import Pair, agent
 from internet import Relay, Site
 from nat import PORT_RESTRICTED, SYMMETRIC
+from page import chromium
+from peers import pion
 
 # Longer than any outage here: RFC 7675's 30 s would end a connection that is away for a minute.
 PATIENT = {"failed_timeout_ms": 180000}
@@ -205,6 +207,32 @@ def test_restart_moves_to_a_new_path_without_a_gap(context):
             end.wait("restart", mark, state="recovered")
             pair.flows()
         assert pair.a.statistics()["restarts"] == 3
+        pair.finish()
+
+
+@pytest.mark.parametrize("who", ["we", "they"])
+@pytest.mark.parametrize("other", ["pion", "chromium"])
+def test_restart_with_other_implementations(context, other, who):
+    """Our address changes, and then one of us restarts, and again."""
+    a, b = Site(context.internet, *HOME), Site(context.internet, *HOME)
+    given = {"stun": [context.relay.stun()], "turn": context.relay.servers("udp")}
+    us = agent(a, "we", **given, timers=PATIENT)
+    them = pion(context.pion(), b, **given) if other == "pion" else chromium(context, b, **given)
+    with Pair(us, them).connect() as pair:
+        pair.stream()
+        for _ in range(2):
+            mark = us.mark()
+            if who == "we":
+                us.do("restart")
+            else:
+                them.do("restart")
+            us.wait("path", mark, kind="restarted")
+            pair.flows()
+        if who == "we":
+            mark = us.mark()
+            a.way.renumber()
+            us.wait("path", mark)
+            pair.flows()
         pair.finish()
 
 
