@@ -6,7 +6,7 @@ the first one, those marked with `long` before the others.
 
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,9 +52,14 @@ class Context:
     def once(self, key, make):
         """Whatever it makes is made once, and shared."""
         with self._lock:
-            if key not in self._made:
-                self._made[key] = make()
-            return self._made[key]
+            is_first = key not in self._made
+            made = self._made.setdefault(key, Future())
+        if is_first:
+            try:
+                made.set_result(make())
+            except BaseException as error:
+                made.set_exception(error)
+        return made.result()
 
     def keep(self, resource):
         """Closed at the end."""
