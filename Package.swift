@@ -118,7 +118,10 @@ let package = Package(
         tests("STUN", ["STUN", "Wire"]),
         tests("SDP", ["SDP", "Wire"], exclude: ["Vectors"]),
         tests("ICE", ["ICE", "STUN", "Wire"]),
-        tests("TURN", ["TURN", "STUN", "COpenSSL", "Wire"]),
+        // coturn, for the tests of two targets.
+        .target(
+            name: "Coturn", dependencies: ["TURN", "COpenSSL", "Wire"], path: "Tests/Coturn", swiftSettings: settings),
+        tests("TURN", ["Coturn", "TURN", "STUN", "COpenSSL", "Wire"]),
         tests("DTLS", ["DTLS", "COpenSSL", "Wire"]),
         tests("SCTP", ["SCTP", "Wire", "CChecksum"]),
         tests("DataChannel", ["DataChannel", "SCTP", "Wire"]),
@@ -129,7 +132,9 @@ let package = Package(
         tests("Compression", ["Compression", "Wire"]),
         tests("Storage", ["Storage", "Wire"]),
         tests("ReplayStores", ["ReplayStores", "Replay", "Storage", "Wire"]),
-        tests("ReplayHost", ["ReplayHost", "CSQLite", "Engine", "Replay"]),
-        tests("Engine", ["Engine", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "TURN", "Wire"]),
+        tests("ReplayHost", ["ReplayHost", "CSQLite", "Engine", "Replay", "Storage", "Wire"]),
+        tests(
+            "Engine",
+            ["Engine", "Coturn", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "TURN", "Wire"]),
     ]
 )

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "CSystem.h"
+#include "socket_name.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -89,6 +90,14 @@ static void from_sockaddr(cs_address *out, const struct sockaddr_storage *in) {
         out->scope = IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr) ? in6->sin6_scope_id : 0;
     }
 }
+
+int cs_is_v4(const cs_address *address) { return is_v4_mapped(address); }
+
+socklen_t cs_socket_name(struct sockaddr_storage *out, const cs_address *address, int v4) {
+    return to_sockaddr(out, address, v4);
+}
+
+void cs_read_socket_name(cs_address *out, const struct sockaddr_storage *in) { from_sockaddr(out, in); }
 
 int cs_interface_addresses(cs_interface_address *addresses, int max) {
     struct ifaddrs *list;
@@ -291,7 +300,7 @@ int cs_sender_queued(const cs_sender *sender) { return sender->count; }
 
 static int same_place(const queued_packet *a, const queued_packet *b) {
     return a->fd == b->fd && a->to.high == b->to.high && a->to.low == b->to.low && a->to.port == b->to.port &&
-           a->to.scope == b->to.scope && a->from.high == b->from.high && a->from.low == b->from.low;
+           a->to.scope == b->to.scope && a->from.scope == b->from.scope && a->from.high == b->from.high && a->from.low == b->from.low;
 }
 
 static void add_control(struct msghdr *header, int level, int type, const void *value, size_t size) {
@@ -323,7 +332,8 @@ static void fill_message(cs_sender *sender, int index, int first, int run) {
     int unspecified = packet->from.high == 0 && (packet->from.low == 0 || packet->from.low == 0x0000FFFF00000000u);
     if (!unspecified) {
         if (packet->is_v4) {
-            struct in_pktinfo info = {.ipi_spec_dst.s_addr = htonl((uint32_t)packet->from.low)};
+            struct in_pktinfo info = {.ipi_ifindex = (int)packet->from.scope,
+                                      .ipi_spec_dst.s_addr = htonl((uint32_t)packet->from.low)};
             add_control(header, IPPROTO_IP, IP_PKTINFO, &info, sizeof info);
         } else {
             struct in6_pktinfo info = {.ipi6_ifindex = packet->from.scope};
@@ -337,6 +347,18 @@ static void fill_message(cs_sender *sender, int index, int first, int run) {
     }
     if (header->msg_controllen == 0) header->msg_control = NULL;
     sender->segments[index] = run;
+}
+
+/* A message that cannot leave where it was told to goes wherever the system has a way. True: send it again. */
+static int leave_anywhere(cs_sender *sender, int index, int first) {
+    if (errno != ENETUNREACH && errno != EHOSTUNREACH && errno != EINVAL && errno != ENODEV) return 0;
+    for (int i = 0; i < index; i++) first += sender->segments[i];
+    int run = sender->segments[index];
+    const cs_address *from = &sender->packets[first].from;
+    if (from->scope == 0 || from->high >> 54 == 0x3FA) return 0;
+    for (int i = first; i < first + run; i++) sender->packets[i].from.scope = 0;
+    fill_message(sender, index, first, run);
+    return 1;
 }
 
 void cs_sender_flush(cs_sender *sender, uint64_t *sent, uint64_t *refused) {
@@ -387,6 +409,7 @@ void cs_sender_flush(cs_sender *sender, uint64_t *sent, uint64_t *refused) {
                 done++;
                 continue;
             }
+            if (count < 0 && leave_anywhere(sender, done, next)) continue;
             /* This one cannot go (no route, buffer full); the next ones may. */
             *refused += (uint64_t)sender->segments[done];
             done++;
@@ -406,6 +429,11 @@ int cs_epoll_create(void) {
 int cs_epoll_add(int epoll, int fd, uint64_t token) {
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = token};
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+}
+
+int cs_epoll_modify(int epoll, int fd, uint64_t token, int writable) {
+    struct epoll_event event = {.events = EPOLLIN | (writable ? EPOLLOUT : 0), .data.u64 = token};
+    return epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event) == 0 ? 0 : -errno;
 }
 
 int cs_epoll_remove(int epoll, int fd) { return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL) == 0 ? 0 : -errno; }

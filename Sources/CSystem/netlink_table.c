@@ -321,7 +321,7 @@ static int list_addresses(int fd, cs_netlink_table *table, uint8_t *buffer) {
 
 /* How would a packet to the world go? Better than a list of routes, which may be long, and knows of rules. The
    addresses are those of one of the root name servers; nothing is sent there. */
-static int find_route(int fd, cs_netlink_table *table, uint8_t *buffer, int is_v6) {
+static int find_route(int fd, cs_netlink_table *table, uint8_t *buffer, int is_v6, uint32_t exit) {
     static const uint8_t world4[4] = {198, 41, 0, 4};
     static const uint8_t world6[16] = {0x20, 0x01, 0x05, 0x03, 0xBA, 0x3E, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0x30};
     request message = {
@@ -330,11 +330,17 @@ static int find_route(int fd, cs_netlink_table *table, uint8_t *buffer, int is_v
     message.body.route.rtm_family = is_v6 ? AF_INET6 : AF_INET;
     message.body.route.rtm_dst_len = is_v6 ? 128 : 32;
     add_attribute(&message, RTA_DST, is_v6 ? world6 : world4, is_v6 ? 16 : 4);
+    if (exit) {
+        /* The route itself: without one the kernel would take the whole world for the link's neighbour. */
+        message.body.route.rtm_flags = RTM_F_FIB_MATCH;
+        add_attribute(&message, RTA_OIF, &exit, sizeof exit);
+    }
     int result = ask(fd, table, &message, buffer);
     switch (-result) {
     /* There is none, or not even the protocol. */
     case ENETUNREACH:
     case EHOSTUNREACH:
+    case ENODEV:
     case EACCES:
     case EINVAL:
     case EAFNOSUPPORT:
@@ -343,12 +349,35 @@ static int find_route(int fd, cs_netlink_table *table, uint8_t *buffer, int is_v
     }
 }
 
+/* Whether IPv4 packets can leave through other interfaces than the best one, too. (IPv6 has no way to say so for a
+   single packet: the kernel takes the named interface for a wish only, if the source address is given.) */
+static int find_exits(int fd, cs_netlink_table *table, uint8_t *buffer) {
+    cs_default_route best = table->route4;
+    int result = 0, asked = 0;
+    for (uint32_t i = 0; best.interface && i < table->link_count && asked < CS_EXITS_MAX && result == 0; i++) {
+        cs_link *link = &table->links[i];
+        int has_address = 0;
+        for (uint32_t a = 0; a < table->address_count; a++) {
+            const cs_link_address *entry = &table->addresses[a];
+            if (entry->interface == link->index && entry->address.high == 0) has_address = 1;
+        }
+        if (!(link->flags & CS_LINK_UP) || link->flags & CS_LINK_LOOPBACK || !has_address) continue;
+        asked++;
+        table->route4.interface = 0;
+        result = find_route(fd, table, buffer, 0, link->index);
+        if (table->route4.interface == link->index) link->flags |= CS_LINK_EXIT;
+    }
+    table->route4 = best;
+    return result;
+}
+
 static int read_once(int fd, cs_netlink_table *table, uint8_t *buffer) {
     empty(table);
     int result = list_links(fd, table, buffer);
     if (result == 0) result = list_addresses(fd, table, buffer);
-    if (result == 0) result = find_route(fd, table, buffer, 0);
-    if (result == 0) result = find_route(fd, table, buffer, 1);
+    if (result == 0) result = find_route(fd, table, buffer, 0, 0);
+    if (result == 0) result = find_route(fd, table, buffer, 1, 0);
+    if (result == 0) result = find_exits(fd, table, buffer);
     return result;
 }
 

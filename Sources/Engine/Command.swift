@@ -1,6 +1,5 @@
 import Reload
 import SDP
-import Signaling
 import Wire
 
 /// What host threads ask of the loop. A payload is complete when it is handed over, which the compiler cannot see.
@@ -53,10 +52,10 @@ enum Command: @unchecked Sendable {
 
 /// What ``Command/signal(_:_:)`` carries, parsed.
 enum PeerSignal: Sendable {
-    case offer(SessionDescription, restart: Bool)
-    case answer(SessionDescription)
+    case offer(SessionDescription, generation: UInt32?, isRestart: Bool)
+    case answer(SessionDescription, generation: UInt32?)
     /// Nil: there are no more candidates.
-    case candidate(CandidateInit?)
+    case candidate(line: String?, ufrag: String?)
 }
 
 struct AnswerRequest: Sendable {

@@ -1,4 +1,5 @@
 import DataChannel
+import ICE
 import Peer
 import Reload
 import Wire
@@ -14,6 +15,14 @@ final class Connection: Scheduled {
     var channels: [ChannelID: ChannelQueue] = [:]
     /// Channels with messages that are not all on their way.
     var active: [ChannelQueue] = []
+    /// Of its own port; nil on the shared one.
+    var gathering: Gathering?
+    /// Its peer knows that there are no more candidates than these.
+    var isGathered = false
+    /// What its peer knows as its candidates.
+    var candidates: [Candidate] = []
+    /// By which checks on the shared port find it.
+    var ufragKeys: [UInt64] = []
     /// Remote addresses in the loop's table that lead here.
     var remotes: [SocketAddress] = []
     /// Which of the active channels is first next time.

@@ -1,3 +1,4 @@
+import Peer
 import SDP
 import Signaling
 import Wire
@@ -31,9 +32,12 @@ enum Describing {
     static func signal(_ bytes: RawSpan) throws(Failure) -> PeerSignal {
         let message = try message(bytes)
         switch message {
-        case .offer(let offer): return .offer(try description(offer.sdp), restart: offer.iceRestart)
-        case .answer(let answer): return .answer(try description(answer.sdp))
-        case .candidate(let candidate): return .candidate(message.isEndOfCandidates ? nil : candidate)
+        case .offer(let offer):
+            return .offer(try description(offer.sdp), generation: offer.generation, isRestart: offer.iceRestart)
+        case .answer(let answer): return .answer(try description(answer.sdp), generation: answer.generation)
+        case .candidate(let candidate):
+            let line = message.isEndOfCandidates ? nil : candidate?.candidate
+            return .candidate(line: line, ufrag: candidate?.usernameFragment)
         }
     }
 
@@ -61,6 +65,21 @@ enum Describing {
         var message = AnswerMessage(sdp: sdp, connectionMode: isFast ? .fast : .normal, sessionToken: token)
         message.ticket = ticket
         return try encoded(.answer(message))
+    }
+
+    /// A message of a peer that negotiates by itself. `index`: of the section that candidates belong to.
+    static func json(_ signal: Peer.Signal, index: UInt16) throws(Failure) -> Payload {
+        switch signal {
+        case .offer(let sdp, let generation, let isRestart):
+            return try encoded(.offer(OfferMessage(sdp: sdp, iceRestart: isRestart, generation: generation)))
+        case .answer(let sdp, let generation):
+            return try encoded(.answer(AnswerMessage(sdp: sdp, generation: generation)))
+        case .candidate(let line, let mid, let ufrag):
+            // W3C WebRTC section 4.8.1: no text stands for the end, and says of which generation.
+            return try encoded(
+                .candidate(
+                    CandidateInit(candidate: line ?? "", sdpMid: mid, sdpMLineIndex: index, usernameFragment: ufrag)))
+        }
     }
 
     private static func encoded(_ message: SignalingMessage) throws(Failure) -> Payload {

@@ -1,3 +1,4 @@
+import Peer
 import Wire
 
 /// The lines of the log, one event each. Pure: what they show is what they are given, but never more of a token than
@@ -51,6 +52,37 @@ enum LogLine {
     static func candidate(type: String, transport: String = "udp", address: SocketAddress) -> String {
         "[ICE] Candidate: Type=\(plain(type, limit: 16)), Protocol=\(plain(transport, limit: 8)), "
             + "Address=\(address.ip):\(address.port)"
+    }
+
+    static func path(_ report: Peer.PathReport) -> String {
+        let roundTrip = report.roundTrip.map { "\($0.milliseconds)ms" } ?? "unknown"
+        return "[ICE] Path: Reason=\(report.reason), Local=\(kind(of: report.local)), "
+            + "Remote=\(kind(of: report.remote)), Protocol=\(report.path.transport), RTT=\(roundTrip), "
+            + "Count=\(report.count)"
+    }
+
+    /// The candidate's type is what stands behind "typ" (RFC 8839 section 5.1).
+    private static func kind(of candidate: String) -> String {
+        let fields = candidate.split(separator: " ")
+        guard let typ = fields.firstIndex(of: "typ"), typ + 1 < fields.count else { return "unknown" }
+        return plain(fields[typ + 1], limit: 16)
+    }
+
+    static func restart(_ report: Peer.RestartReport) -> String {
+        "[ICE] Restart: Stage=\(report.stage), Attempt=\(report.attempt), Duration=\(report.duration.milliseconds)ms"
+    }
+
+    static func relay(url: String, addresses: Int, duration: Duration) -> String {
+        "[ICE] Relay: Server=\(plain(url, limit: 128)), Result=success, Addresses=\(addresses), "
+            + "Duration=\(duration.milliseconds)ms"
+    }
+
+    static func relay(url: String, failure: Status) -> String {
+        "[ICE] Relay: Server=\(plain(url, limit: 128)), Result=failure, Reason=\(failure)"
+    }
+
+    static func network(isOnline: Bool, addresses: Int) -> String {
+        "[ICE] Network: Online=\(isOnline), Addresses=\(addresses)"
     }
 
     static func certificate(_ action: CertificateAction) -> String {

@@ -27,15 +27,18 @@ extension Loop {
         settings.receiveBuffer = max(configuration.receiveWindow, configuration.maximumMessageSize)
         // One more: the control channel is not the host's.
         settings.maximumChannels = configuration.maximumChannels + 1
-        settings.connectTimeout = configuration.connectTimeout
-        settings.disconnectTimeout = configuration.disconnectTimeout
-        settings.failedTimeout = configuration.failedTimeout
+        settings.timers = peerTimers
+        settings.style = Peer.Style(request.negotiation)
+        settings.relayOnly = (request.icePolicy ?? configuration.icePolicy) == .relay
+        settings.resolvesNames = configuration.resolvesMulticastNames
+        let candidates = isShared ? sharedCandidates : network.candidates(ownPort: own.number) + streamCandidates
         let peer = Peer(
-            role: role, configuration: settings,
-            candidates: isShared ? network.candidates : network.candidates(ownPort: own.number),
+            role: role, configuration: settings, candidates: candidates,
             provider: provider ?? certificates.current, packets: packets, random: random, returning: returning, now: now
         )
         let connection = Connection(entry: entry, peer: peer, port: own, isOnSharedPort: isShared)
+        connection.candidates = candidates
+        if !isShared { gather(connection) }
         try add(connection)
         for channel in request.channels { openConfigured(channel, entry) }
         return connection
@@ -228,6 +231,11 @@ extension Loop {
                 welcome(connection)
             case .disconnected: tell(connection, .disconnected)
             case .reconnected: tell(connection, .connected)
+            case .signal(let signal): tell(connection, signal)
+            case .path(let report): tell(connection, report)
+            case .restart(let report): tell(connection, report)
+            case .resolve(let name): resolve(name, for: connection)
+            case .ufragsChanged: register(connection)
             case .closed(let reason):
                 // What arrived before the end is still the host's.
                 drainChannelEvents(connection, isLast: true)
@@ -303,7 +311,8 @@ extension Loop {
         tellSession(connection, decision, arrival)
         metrics.connected(
             mode: ConnectionMode(decision.mode), isIPv6: path.remote.ip.isIPv6,
-            candidateType: type, duration: now - connection.peer.created)
+            candidateType: type, isRelayed: type == .relay || connection.peer.statistics.localKind == .relayed,
+            duration: now - connection.peer.created)
         logConnect(connection, decision, path: path, result: .success)
     }
 

@@ -39,7 +39,19 @@ extension Loop {
         if let path = peer.selectedPath {
             fill(&result.local_address, path.local.description)
             fill(&result.remote_address, path.remote.description)
+            fill(&result.local_type, figures.localKind?.rawValue ?? "")
+            fill(&result.remote_type, figures.remoteKind?.rawValue ?? "")
+            fill(&result.transport, "\(path.transport)")
         }
+        result.packets_sent = figures.packetsSent
+        result.packets_received = figures.packetsReceived
+        result.checks_sent = figures.checksSent
+        result.checks_received = figures.checksReceived
+        result.path_changes = figures.pathChanges
+        result.restarts = figures.restarts
+        result.generation = figures.generation
+        result.standby = figures.hasStandby ? 1 : 0
+        result.candidates_refused = figures.candidatesRefused
         return result
     }
 

@@ -9,15 +9,9 @@ extension Loop {
     func drainNetwork() {
         guard isNetworkDirty else { return }
         isNetworkDirty = false
-        while true {
-            var to: SocketAddress?
-            send(from: SocketAddress(ip: .anyIPv6, port: port.number)) { output in
-                to = network.pollTransmit(into: &output, now: now)
-                return to
-            }
-            if to == nil { break }
-        }
+        pump(through: port) { network.pollTransmit(into: &$0, now: now) }
         while let change = network.pollChange() {
+            tellNetwork(change)
             guard change.contains(.candidates) else { continue }
             var event = Event(.addresses)
             var seen = Set<IPAddress>()

@@ -22,6 +22,7 @@ final class Loop: @unchecked Sendable {
     var isNetworkDirty = true
     var random = SystemRandomNumberGenerator()
     var now: Instant
+    var timers: Timers
 
     /// Peers by the handle's number.
     var connections: [UInt64: Connection] = [:]
@@ -29,6 +30,14 @@ final class Loop: @unchecked Sendable {
     private var byUfrag: [UInt64: Connection] = [:]
     /// Peers on their own ports, by the port's descriptor.
     private var byDescriptor: [Int32: Connection] = [:]
+    /// Others that wait for their descriptors.
+    let descriptors: DescriptorTable
+    /// Datagrams over TCP; nil: not configured.
+    let streams: StreamPort?
+    /// TURN servers, and the relays of the shared port; nil while there are no servers.
+    lazy var relayEnvironment = RelayEnvironment(RelayEnvironment.Settings(configuration), watch: descriptors)
+    var relays: RelayGroup?
+    var areRelaysDirty = false
     private var dirty: [Connection] = []
     private var deadlines = Deadlines<Connection>()
     let sessions: Sessions
@@ -55,6 +64,7 @@ final class Loop: @unchecked Sendable {
         self.engine = engine
         self.port = port
         configuration = engine.configuration
+        timers = engine.configuration.timers
         now = Instant(nanoseconds: cs_monotonic_ns())
         certificates = engine.certificates.set
         certificateCheck = now + engine.certificates.nextCheck(wallClock: Engine.wallClock)
@@ -69,6 +79,8 @@ final class Loop: @unchecked Sendable {
         unsafe self.receiver = receiver
         unsafe self.sender = sender
         epoll = cs_epoll_create()
+        descriptors = DescriptorTable(epoll: epoll)
+        streams = try Loop.openStreams(engine.configuration, descriptors, preferring: port.number)
         var settings = Sessions.Configuration()
         settings.lifetime = engine.configuration.sessionLifetime
         settings.fastReload = FastReload(engine.configuration.fastReload)
@@ -105,6 +117,7 @@ final class Loop: @unchecked Sendable {
     func closeSurroundings() {
         backend?.database.close()
         network.close()
+        streams?.close()
     }
 
     deinit {
@@ -116,6 +129,8 @@ final class Loop: @unchecked Sendable {
     /// What was noted before there was a loop to log it.
     func start(notes: [(LogLevel, String)]) {
         for (level, line) in notes { log(level, line) }
+        startStreams()
+        if !configuration.turnServers.isEmpty { setTURNServers(configuration.turnServers) }
         logCandidates()
         publish()
     }
@@ -130,6 +145,8 @@ final class Loop: @unchecked Sendable {
             fireTimers()
             serviceDirty()
             drainNetwork()
+            drainRelays()
+            drainStreams()
             pumpSessions()
             drainTrip()  // before it waits: nothing else may happen until it is tried again
             publish()
@@ -155,7 +172,11 @@ final class Loop: @unchecked Sendable {
 
     private var nextTimeout: Instant {
         var earliest = certificateCheck
-        for due in [deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, connectorTimeout] {
+        let others = [
+            deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, connectorTimeout,
+            streams?.nextTimeout, relays?.nextTimeout, relays == nil ? nil : relayEnvironment.nextTimeout,
+        ]
+        for due in others {
             if let due { earliest = min(earliest, due) }
         }
         return earliest
@@ -166,6 +187,7 @@ final class Loop: @unchecked Sendable {
         if descriptor == engine.inbox.descriptor { return engine.inbox.clearWake() }
         if descriptor == port.descriptor { return receive(port, owner: nil) }
         if let connection = byDescriptor[descriptor] { return receive(connection.port, owner: connection) }
+        if descriptors.ready(descriptor, now: now) { return }
         network.readable(descriptor, now: now)
         isNetworkDirty = true
     }
@@ -177,6 +199,7 @@ final class Loop: @unchecked Sendable {
             markDirty(connection)
         }
         serviceDirty()
+        closeRelays()
         pumpSessions()
         closeSurroundings()
         publish()
@@ -213,30 +236,59 @@ final class Loop: @unchecked Sendable {
     }
 
     private func route(_ datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress, owner: Connection?) {
-        guard let connection = owner ?? receiver(of: datagram, from: remote, to: local) else {
+        if let group = owner == nil ? relays : owner?.gathering?.relays {
+            let isRelayed = group.handle(datagram, from: remote, now: now) { peer, relayed, bytes in
+                deliver(bytes, Path(local: relayed, remote: peer), owner: owner)
+            }
+            if isRelayed {
+                if let owner { markDirty(owner) } else { areRelaysDirty = true }
+                return
+            }
+        }
+        deliver(datagram, Path(local: local, remote: remote), owner: owner)
+    }
+
+    /// A datagram for a peer, however it came.
+    func deliver(_ datagram: RawSpan, _ path: Path, owner: Connection?) {
+        guard let connection = owner ?? receiver(of: datagram, path) else {
             // Perhaps a STUN server's answer about the port itself.
-            guard network.handle(datagram, from: remote, to: local, now: now) else {
+            guard network.handle(datagram, from: path.remote, to: path.local, now: now) else {
                 return engine.counters.datagramsDropped.count()
             }
             isNetworkDirty = true
             return
         }
-        guard connection.peer.handle(datagram: datagram, from: remote, to: local, now: now) else {
-            return engine.counters.datagramsDropped.count()
+        let isTaken = connection.peer.handle(
+            datagram: datagram, from: path.remote, to: path.local, transport: path.transport, now: now)
+        guard isTaken else {
+            let mapping = connection.gathering?.mapping
+            guard mapping?.handle(datagram: datagram, from: path.remote, to: path.local, now: now) == true else {
+                return engine.counters.datagramsDropped.count()
+            }
+            return markDirty(connection)
         }
         // The datagram was authentic: from now on this address is this peer's, whoever had it before.
-        if owner == nil, byAddress[remote] !== connection { claim(remote, for: connection) }
+        if path.transport == .tcp {
+            streams?.trust(path, for: connection.entry.handle)
+        } else if owner == nil {
+            claim(path.remote, for: connection)
+        }
         markDirty(connection)
     }
 
     /// A check names its receiver; everything else is told apart by where it comes from.
-    private func receiver(of datagram: RawSpan, from remote: SocketAddress, to local: SocketAddress) -> Connection? {
+    private func receiver(of datagram: RawSpan, _ path: Path) -> Connection? {
         guard STUN.isMessage(datagram), let username = STUN.peekWholeUsername(datagram),
             let ufrag = STUN.ufragBeforeColon(username)
-        else { return byAddress[remote] }
-        if let key = Loop.key(ufrag) { return byUfrag[key] }
-        guard TicketKeys.isTicket(ufrag) else { return byAddress[remote] }
-        return returning(datagram, username: username, from: remote, to: local)
+        else { return path.transport == .udp ? byAddress[path.remote] : nil }
+        if let key = Loop.key(ufrag) {
+            // Those with a UDP port of their own are reached there; the TCP port is everybody's.
+            return byUfrag[key].flatMap { $0.isOnSharedPort || path.transport == .tcp ? $0 : nil }
+        }
+        guard TicketKeys.isTicket(ufrag) else {
+            return path.transport == .udp ? byAddress[path.remote] : nil
+        }
+        return returning(datagram, username: username, from: path.remote, to: path.local)
     }
 
     /// Our own user fragments have eight characters: one machine word.
@@ -245,6 +297,7 @@ final class Loop: @unchecked Sendable {
     }
 
     private func claim(_ remote: SocketAddress, for connection: Connection) {
+        guard byAddress[remote] !== connection else { return }
         if let previous = byAddress[remote] { previous.remotes.removeAll { $0 == remote } }
         if connection.remotes.count >= 32, let oldest = connection.remotes.first {
             connection.remotes.removeFirst()
@@ -268,12 +321,15 @@ final class Loop: @unchecked Sendable {
             network.handleTimeout(now: now)
             isNetworkDirty = true
         }
+        fireRelays()
+        if let streams, let due = streams.nextTimeout, due <= now { streams.handleTimeout(now: now) }
         if let due = trip.nextTimeout, due <= now { trip.handleTimeout(now) }
         drainTrip()
         while let connection = deadlines.popDue(at: now) {
             if connection.ticketDue <= now { refreshTicket(connection) }
             if let due = connection.fastDeadline, due <= now { attemptEnded(connection, isFailure: true) }
             connection.peer.handleTimeout(now: now)
+            connection.gathering?.handleTimeout(now: now)
             markDirty(connection)
         }
     }
@@ -286,7 +342,7 @@ final class Loop: @unchecked Sendable {
         dirty.append(connection)
     }
 
-    private func serviceDirty() {
+    func serviceDirty() {
         while let connection = dirty.popLast() {
             connection.isDirty = false
             service(connection)
@@ -298,6 +354,11 @@ final class Loop: @unchecked Sendable {
         let first = events.count
         drainEvents(connection)
         feed(connection)
+        if let gathering = connection.gathering {
+            pump(through: connection.port) { gathering.pollTransmit(into: &$0, now: now) }
+            if gathering.pollChange() { refreshCandidates(connection) }
+        }
+        if !connection.isGathered { finishGathering(connection) }
         transmit(connection)
         settle(connection)
         observe(connection, from: first)
@@ -308,10 +369,17 @@ final class Loop: @unchecked Sendable {
     private func nextTimeout(of connection: Connection) -> Instant? {
         var earliest = min(connection.peer.nextTimeout ?? .distantFuture, connection.ticketDue)
         if let due = connection.fastDeadline { earliest = min(earliest, due) }
+        if let due = connection.gathering?.nextTimeout { earliest = min(earliest, due) }
         return earliest == .distantFuture ? nil : earliest
     }
 
     private func transmit(_ connection: Connection) {
+        var isDetoured = false
+        defer {
+            if isDetoured, let relays = connection.gathering?.relays {
+                pump(through: connection.port) { relays.pollTransmit(into: &$0, now: now) }
+            }
+        }
         while true {
             guard let room = unsafe cs_sender_next(sender) else {
                 flush()
@@ -322,17 +390,50 @@ final class Loop: @unchecked Sendable {
             let transmit = connection.peer.pollTransmit(into: &output, now: now)
             let size = unsafe output.finalize(for: buffer)
             guard let transmit else { return }
-            if connection.isOnSharedPort, byAddress[transmit.to] == nil { claim(transmit.to, for: connection) }
+            if connection.isOnSharedPort, transmit.transport == .udp, byAddress[transmit.to] == nil {
+                claim(transmit.to, for: connection)
+            }
+            engine.counters.bytesSent.count(UInt64(size))
+            if transmit.transport == .tcp {
+                unsafe send(UnsafeRawBufferPointer(start: room, count: size).bytes, transmit, connection)
+                continue
+            }
+            if let group = connection.isOnSharedPort ? relays : connection.gathering?.relays,
+                group.owns(transmit.from)
+            {
+                unsafe group.send(
+                    UnsafeRawBufferPointer(start: room, count: size).bytes, from: transmit.from, to: transmit.to,
+                    now: now)
+                areRelaysDirty = areRelaysDirty || connection.isOnSharedPort
+                isDetoured = true
+                continue
+            }
             var to = transmit.to.system
             var from = transmit.from.system
+            if from.scope == 0 { from.scope = network.exit(from: transmit.from.ip) }
             unsafe cs_sender_commit(
                 sender, connection.port.descriptor, connection.port.isIPv4 ? 1 : 0, UInt32(size), &to, &from)
-            engine.counters.bytesSent.count(UInt64(size))
         }
     }
 
-    /// One datagram from the shared port that belongs to no peer; `body` writes it and says where it goes.
-    func send(from local: SocketAddress, _ body: (inout OutputRawSpan) -> SocketAddress?) {
+    /// Sends all that `body` writes, through a port.
+    func pump(through port: Port, _ body: (inout OutputRawSpan) -> SocketAddress?) {
+        var isMore = true
+        while isMore {
+            isMore = false
+            send(through: port, from: SocketAddress(ip: .anyIPv6, port: port.number)) { output in
+                let remote = body(&output)
+                isMore = remote != nil
+                return remote
+            }
+        }
+    }
+
+    /// One datagram from a port that belongs to no peer; `body` writes it and says where it goes. Nil: the shared port.
+    func send(
+        through port: Port? = nil, from local: SocketAddress, _ body: (inout OutputRawSpan) -> SocketAddress?
+    ) {
+        let port = port ?? self.port
         var room = unsafe cs_sender_next(sender)
         if unsafe room == nil {
             flush()
@@ -362,10 +463,8 @@ final class Loop: @unchecked Sendable {
     // MARK: Peers
 
     func add(_ connection: Connection) throws(Failure) {
-        if connection.isOnSharedPort {
-            let ufrag = connection.peer.localUfrag
-            if let key = Loop.key(ufrag.utf8.span.bytes) { byUfrag[key] = connection }
-        } else {
+        register(connection)
+        if !connection.isOnSharedPort {
             let descriptor = connection.port.descriptor
             guard cs_epoll_add(epoll, descriptor, UInt64(descriptor)) == 0 else {
                 throw Failure(.noDescriptors, "cannot watch the peer's port")
@@ -375,19 +474,35 @@ final class Loop: @unchecked Sendable {
         connections[connection.entry.handle] = connection
     }
 
+    /// Checks on the shared port find the peer by each of its user fragments.
+    func register(_ connection: Connection) {
+        guard connection.isOnSharedPort || streams?.port != nil else { return }
+        unregister(connection)
+        connection.ufragKeys = connection.peer.localUfrags.compactMap { Loop.key($0.utf8.span.bytes) }
+        for key in connection.ufragKeys { byUfrag[key] = connection }
+    }
+
+    private func unregister(_ connection: Connection) {
+        for key in connection.ufragKeys where byUfrag[key] === connection { byUfrag[key] = nil }
+        connection.ufragKeys = []
+    }
+
     private func remove(_ connection: Connection) {
         deadlines.set(connection, nil)
         guard connections.removeValue(forKey: connection.entry.handle) != nil else { return }
         for remote in connection.remotes where byAddress[remote] === connection { byAddress[remote] = nil }
+        if let relays = connection.gathering?.relays {
+            relays.close(now: now)
+            pump(through: connection.port) { relays.pollTransmit(into: &$0, now: now) }
+        }
         connection.remotes = []
         if let username = connection.username, tickets?.byUsername[username] === connection {
             tickets?.byUsername[username] = nil
         }
         forgetUnproven(connection)
-        if connection.isOnSharedPort {
-            let ufrag = connection.peer.localUfrag
-            if let key = Loop.key(ufrag.utf8.span.bytes), byUfrag[key] === connection { byUfrag[key] = nil }
-        } else {
+        unregister(connection)
+        streams?.release(peer: connection.entry.handle)
+        if !connection.isOnSharedPort {
             flush()
             _ = cs_epoll_remove(epoll, connection.port.descriptor)
             byDescriptor[connection.port.descriptor] = nil
@@ -459,14 +574,18 @@ final class Loop: @unchecked Sendable {
     }
 
     func logCandidates() {
-        let counts = network.counts
+        let offered = sharedCandidates
+        let counts = OfferedAddresses.counts(offered)
         log(
             .info,
             LogLine.candidates(
                 ipv6Host: counts.hostIPv6, ipv6Reflexive: counts.reflexiveIPv6, ipv4Reflexive: counts.reflexiveIPv4,
                 ipv4Relay: counts.relayedIPv4))
-        for candidate in network.candidates {
-            log(.debug, LogLine.candidate(type: candidate.kind.rawValue, address: candidate.address))
+        for candidate in offered {
+            log(
+                .debug,
+                LogLine.candidate(
+                    type: candidate.kind.rawValue, transport: "\(candidate.transport)", address: candidate.address))
         }
     }
 }

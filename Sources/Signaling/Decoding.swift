@@ -16,12 +16,14 @@ public func decode(
             iceRestart: try json.optionalBoolean("iceRestart", "iceRestart") ?? false)
         offer.wantsTicket = try json.optionalBoolean("ticket", "ticket") ?? false
         offer.derivesInit = try json.optionalBoolean("derivedInit", "derivedInit") ?? false
+        offer.generation = try json.generation()
         return .offer(offer)
     case "answer":
         var answer = AnswerMessage(
             sdp: try json.sdp(limits), connectionMode: try json.connectionMode(),
             sessionToken: try json.sessionToken(limits))
         answer.ticket = try json.optionalTicket(limits)
+        answer.generation = try json.generation()
         return .answer(answer)
     case "candidate", nil:
         guard let candidate = json.member("candidate") else {
@@ -72,6 +74,13 @@ extension JSON {
         guard member.stringCount <= limits.sdp else { throw .member("sdp", .tooLong) }
         guard let text = member.string, !text.isEmpty else { throw .member("sdp", .empty) }
         return text
+    }
+
+    fileprivate func generation() throws(SignalingError) -> UInt32? {
+        guard let member = present("generation") else { return nil }
+        guard let value = member.integer else { throw .member("generation", .wrongType) }
+        guard let generation = UInt32(exactly: value) else { throw .member("generation", .outOfRange) }
+        return generation
     }
 
     fileprivate func connectionMode() throws(SignalingError) -> ConnectionMode {

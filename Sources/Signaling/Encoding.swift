@@ -9,12 +9,14 @@ public func encode(_ message: SignalingMessage) throws(SignalingError) -> [UInt8
         if offer.iceRestart { try json.set("iceRestart", true) }
         if offer.wantsTicket { try json.set("ticket", true) }
         if offer.derivesInit { try json.set("derivedInit", true) }
+        if let generation = offer.generation { try json.set("generation", Int64(generation)) }
     case .answer(let answer):
         try json.set("type", "answer")
         try json.set("sdp", answer.sdp)
         try json.set("connectionMode", answer.connectionMode.rawValue)
         if let token = answer.sessionToken { try json.set("sessionToken", token) }
         if let ticket = answer.ticket { try json.set("ticket", try ticket.json()) }
+        if let generation = answer.generation { try json.set("generation", Int64(generation)) }
     case .candidate(nil):
         try json.setNull("candidate")
     case .candidate(let candidate?):

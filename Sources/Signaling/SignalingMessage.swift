@@ -13,11 +13,14 @@ public struct OfferMessage: Hashable, Sendable {
     public var wantsTicket = false
     /// The client can do without the SCTP handshake where a ticket stands for it.
     public var derivesInit = false
+    /// Of ICE, as the sender counts them. Pages do not send it.
+    public var generation: UInt32?
 
-    public init(sdp: String, sessionToken: String? = nil, iceRestart: Bool = false) {
+    public init(sdp: String, sessionToken: String? = nil, iceRestart: Bool = false, generation: UInt32? = nil) {
         self.sdp = sdp
         self.sessionToken = sessionToken
         self.iceRestart = iceRestart
+        self.generation = generation
     }
 }
 
@@ -28,11 +31,16 @@ public struct AnswerMessage: Hashable, Sendable {
     /// The token to come back with.
     public var sessionToken: String?
     public var ticket: Ticket?
+    /// That of the offer, if the offer named one.
+    public var generation: UInt32?
 
-    public init(sdp: String, connectionMode: ConnectionMode = .normal, sessionToken: String? = nil) {
+    public init(
+        sdp: String, connectionMode: ConnectionMode = .normal, sessionToken: String? = nil, generation: UInt32? = nil
+    ) {
         self.sdp = sdp
         self.connectionMode = connectionMode
         self.sessionToken = sessionToken
+        self.generation = generation
     }
 }
 

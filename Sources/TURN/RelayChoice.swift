@@ -81,6 +81,24 @@ public struct RelayChoice<Server: Hashable & Sendable>: Sendable {
         records[index].notBefore = now + min(doubled, max(configuration.maximumPause, pause))
     }
 
+    /// The same, with a pause of the caller's choice: it doubles with each failure in a row, up to `limit`.
+    public mutating func failed(_ server: Server, pause: Duration, limit: Duration, now: Instant) {
+        guard let index = records.firstIndex(where: { $0.server == server }) else { return }
+        records[index].failures = min(records[index].failures + 1, 16)
+        records[index].notBefore = now + min(pause * (1 << min(records[index].failures - 1, 10)), limit)
+    }
+
+    /// Until when a server is paused; nil: it may be tried now.
+    public func pausedUntil(_ server: Server, now: Instant) -> Instant? {
+        guard let record = records.first(where: { $0.server == server }), let end = record.notBefore, end > now else {
+            return nil
+        }
+        return end
+    }
+
+    /// Nil if it was never measured.
+    public func roundTrip(_ server: Server) -> Duration? { records.first { $0.server == server }?.roundTrip }
+
     /// What kept it out is mended: other credentials, say. What was measured stays.
     public mutating func forgive(_ server: Server) {
         guard let index = records.firstIndex(where: { $0.server == server }) else { return }

@@ -12,6 +12,7 @@ extension RelayClient {
         case .refresh: refreshed(message, hasMoved: false, now)
         case .move: refreshed(message, hasMoved: true, now)
         case .deallocate: finish()
+        case .reclaim: begin(.allocate, challenges: transaction.challenges, now)
         case .permit(let peers): granted(peers, now)
         case .bind(let peer):
             bound(peer, now)
@@ -103,6 +104,8 @@ extension RelayClient {
         case .allocate: allocateRefused(transaction, code, now)
         case .move: moveRefused(transaction, code, now)
         case .deallocate: finish()
+        // Nothing of this user's is there, or it is another one's: it ends by itself.
+        case .reclaim: fail(.mismatch)
         case .refresh, .permit, .bind: requestRefused(transaction, code, now)
         }
     }
@@ -129,7 +132,15 @@ extension RelayClient {
 
     private func requestRefused(_ transaction: Transaction, _ code: Int, _ now: Instant) {
         switch code {
-        case 437: fail(.allocationLost)
+        case 437:
+            // Where this comes from may have become another place unnoticed (a NAT): the ticket finds it.
+            if transaction.request == .refresh, let held, held.ticket != nil, held.expires > now {
+                phase = .moving(held)
+                timers[.refresh] = nil
+                begin(.move, now)
+            } else {
+                fail(.allocationLost)
+            }
         case 401, 441: userRefused(transaction, code, now)
         default:
             switch transaction.request {
@@ -178,7 +189,7 @@ extension RelayClient {
 
     func tooManyChallenges(_ transaction: Transaction, _ now: Instant) {
         switch transaction.request {
-        case .allocate: fail(.challenges)
+        case .allocate, .reclaim: fail(.challenges)
         case .move: allocate(now: now)
         case .deallocate: finish()
         case .refresh: timers[.refresh] = now + jittered(.seconds(10))
@@ -210,7 +221,7 @@ extension RelayClient {
 
     func broken(_ transaction: Transaction, _ now: Instant) {
         switch transaction.request {
-        case .allocate: fail(.malformedAnswer)
+        case .allocate, .reclaim: fail(.malformedAnswer)
         case .move: allocate(now: now)
         case .deallocate: finish()
         case .refresh: timers[.refresh] = now + jittered(.seconds(10))
@@ -221,7 +232,7 @@ extension RelayClient {
 
     func expired(_ transaction: Transaction, _ now: Instant) {
         switch transaction.request {
-        case .allocate: fail(.timeout)
+        case .allocate, .reclaim: fail(.timeout)
         // On the new 5-tuple something else may get through; if not, that times out too.
         case .move: allocate(now: now)
         case .deallocate: finish()

@@ -220,7 +220,7 @@ extension RelayClient {
             guard channels[peer]?.isAsked == true else { return }
             channels[peer]?.isAsked = false
             wantChannel(peer)
-        case .allocate, .refresh, .move, .deallocate: break
+        case .allocate, .refresh, .move, .deallocate, .reclaim: break
         }
     }
 
@@ -319,7 +319,7 @@ extension RelayClient {
             } else {
                 refuseChannel(peer, nil)
             }
-        case .allocate, .refresh, .move, .deallocate: break
+        case .allocate, .refresh, .move, .deallocate, .reclaim: break
         }
     }
 

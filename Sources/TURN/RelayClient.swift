@@ -115,6 +115,11 @@ public final class RelayClient {
 
     public var failure: Failure? { if case .failed(let failure) = phase { failure } else { nil } }
 
+    /// What of the server's is used at once, at most.
+    public var limits: (permissions: Int, channels: Int) {
+        (configuration.maximumPermissions, configuration.maximumChannels)
+    }
+
     /// The user that requests are made by.
     public var username: String? { credentials?.username }
 
@@ -170,6 +175,14 @@ public final class RelayClient {
         } else {
             allocate(now: now)
         }
+    }
+
+    /// Instead of ``connectionChanged(server:now:)`` after ``ConnectionReason/mismatch``, where there is no other 5-tuple:
+    /// gives back what this user's allocation there is, left by an earlier run perhaps, and asks for another.
+    public func reclaim(now: Instant) {
+        guard case .awaitingConnection = phase else { return }
+        phase = .allocating
+        begin(.reclaim, now)
     }
 
     /// The stream ended. ``connectionChanged(server:now:)`` goes on with another one.

@@ -8,13 +8,15 @@ enum Request: Equatable {
     /// A Refresh from another address, with the ticket (RFC 8016 section 3.2).
     case move
     case deallocate
+    /// The same, for what somebody else has left on this 5-tuple.
+    case reclaim
     case permit([IPAddress])
     case bind(SocketAddress)
 
     var method: UInt16 {
         switch self {
         case .allocate: MessageType.allocate
-        case .refresh, .move, .deallocate: MessageType.refresh
+        case .refresh, .move, .deallocate, .reclaim: MessageType.refresh
         case .permit: MessageType.createPermission
         case .bind: MessageType.channelBind
         }
@@ -97,7 +99,7 @@ extension RelayClient {
         case .move:
             writer.append(.lifetime, seconds, to: &output)
             writer.append(.mobilityTicket, held?.ticket ?? [], to: &output)
-        case .deallocate: writer.append(.lifetime, 0 as UInt32, to: &output)
+        case .deallocate, .reclaim: writer.append(.lifetime, 0 as UInt32, to: &output)
         case .permit(let peers):
             // RFC 8656 section 10.1: the port is ignored.
             for peer in peers { writer.append(.xorPeerAddress, SocketAddress(ip: peer, port: 0), to: &output) }

@@ -29,7 +29,7 @@ import Wire
         try PeerReference(link.offering)?.queryStatistics(tag: 9)
         let figures = try offerer.next(.statistics)
         #expect(figures.tag == 9 && figures.status == .ok)
-        #expect(figures.bytes.count == 224)
+        #expect(figures.bytes.count == 384)
         try link.close()
     }
 

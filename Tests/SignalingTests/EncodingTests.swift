@@ -14,6 +14,14 @@ import Wire
             #"{"type":"answer","sdp":"v=0","connectionMode":"fast","sessionToken":"session-y"}"#
         ),
         (.answer(AnswerMessage(sdp: "v=0")), #"{"type":"answer","sdp":"v=0","connectionMode":"normal"}"#),
+        (
+            .offer(OfferMessage(sdp: "v=0", iceRestart: true, generation: .max)),
+            #"{"type":"offer","sdp":"v=0","iceRestart":true,"generation":4294967295}"#
+        ),
+        (
+            .answer(AnswerMessage(sdp: "v=0", generation: 0)),
+            #"{"type":"answer","sdp":"v=0","connectionMode":"normal","generation":0}"#
+        ),
         (.candidate(nil), #"{"candidate":null}"#),
         (
             .candidate(CandidateInit(candidate: "candidate:1", sdpMid: "0", sdpMLineIndex: 0, usernameFragment: "f")),
@@ -59,7 +67,8 @@ import Wire
             case 0:
                 message = .offer(
                     OfferMessage(
-                        sdp: Self.text(&random), sessionToken: token, iceRestart: Bool.random(using: &random)))
+                        sdp: Self.text(&random), sessionToken: token, iceRestart: Bool.random(using: &random),
+                        generation: Bool.random(using: &random) ? UInt32.random(in: 0 ... .max, using: &random) : nil))
             case 1:
                 message = .answer(
                     AnswerMessage(

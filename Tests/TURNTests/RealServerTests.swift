@@ -1,4 +1,5 @@
 import COpenSSL
+import Coturn
 import Glibc
 import STUN
 import TURN
@@ -13,8 +14,8 @@ import Wire
         _ = try right.allocate()
         let a = isIPv6 ? left.client.allocation!.relayed.first! : left.client.allocation!.relayed.last!
         let b = isIPv6 ? right.client.allocation!.relayed.first! : right.client.allocation!.relayed.last!
-        #expect(left.client.permit(b.ip, now: clock()) == .accepted)
-        #expect(right.client.permit(a.ip, now: clock()) == .accepted)
+        #expect(left.client.permit(b.ip, now: monotonicTime()) == .accepted)
+        #expect(right.client.permit(a.ip, now: monotonicTime()) == .accepted)
         try left.run("a permission", with: right) { $0.has(.permitted(b.ip)) && right.has(.permitted(a.ip)) }
         for _ in 0..<2 {
             let before = (left.delivered.count, right.delivered.count)
@@ -28,14 +29,14 @@ import Wire
             #expect(left.delivered.dropFirst(before.0).map(\.data.count).sorted() == [1, 2, 3, 4, 500, 1200])
             #expect(right.delivered.dropFirst(before.1).map(\.data.count).sorted() == [1, 2, 3, 4, 500, 1200])
             #expect(left.delivered.allSatisfy { $0.from == b } && right.delivered.allSatisfy { $0.from == a })
-            if left.client.isChannelBound(b, now: clock()) { break }
-            #expect(left.client.bindChannel(b, now: clock()) == .accepted)
-            #expect(right.client.bindChannel(a, now: clock()) == .accepted)
+            if left.client.isChannelBound(b, now: monotonicTime()) { break }
+            #expect(left.client.bindChannel(b, now: monotonicTime()) == .accepted)
+            #expect(right.client.bindChannel(a, now: monotonicTime()) == .accepted)
             try left.run("channels", with: right) { $0.has(.channelBound(b)) && right.has(.channelBound(a)) }
         }
         #expect(left.client.statistics.badIntegrity == 0 && right.client.statistics.badIntegrity == 0)
-        left.client.close(now: clock())
-        right.client.close(now: clock())
+        left.client.close(now: monotonicTime())
+        right.client.close(now: monotonicTime())
         try left.run("the end", with: right) { $0.has(.closed) && right.has(.closed) }
         #expect(left.client.statistics.errorsReceived <= 2)
     }
@@ -98,7 +99,7 @@ import Wire
         let second = try RealClient(server, .udp)
         try second.run("a refusal") { !$0.failures.isEmpty }
         #expect(second.failures == [.quotaReached])
-        first.client.close(now: clock())
+        first.client.close(now: monotonicTime())
         try first.run("the end") { $0.has(.closed) }
     }
 
@@ -106,9 +107,9 @@ import Wire
         let server = try RealServer(["--stale-nonce=1"])
         let client = try RealClient(server, .udp)
         _ = try client.allocate()
-        let limit = clock() + patience
-        while client.client.statistics.staleNonces < 2, clock() < limit {
-            client.client.probe(now: clock())
+        let limit = monotonicTime() + patience
+        while client.client.statistics.staleNonces < 2, monotonicTime() < limit {
+            client.client.probe(now: monotonicTime())
             client.turn()
         }
         #expect(client.client.statistics.staleNonces >= 2)
@@ -131,9 +132,9 @@ import Wire
         #expect(client.client.allocation?.isMobile == true)
         let peer = try RealClient(server, .udp)
         let other = try peer.allocate()
-        _ = client.client.permit(other.ip, now: clock())
-        _ = client.client.bindChannel(other, now: clock())
-        _ = peer.client.permit(relayed.ip, now: clock())
+        _ = client.client.permit(other.ip, now: monotonicTime())
+        _ = client.client.bindChannel(other, now: monotonicTime())
+        _ = peer.client.permit(relayed.ip, now: monotonicTime())
         try client.run("a channel", with: peer) { $0.has(.channelBound(other)) && peer.has(.permitted(relayed.ip)) }
         for number in 1...3 as ClosedRange<UInt8> {
             try client.move()
@@ -152,14 +153,14 @@ import Wire
         let server = try RealServer([], users: ["--use-auth-secret", "--static-auth-secret=north"])
         let until = Int64(time(nil)) + 600
         let first = RelayCredentials(
-            secret: Array("north".utf8), user: "bob", expiry: until, expires: clock() + .seconds(30))
+            secret: Array("north".utf8), user: "bob", expiry: until, expires: monotonicTime() + .seconds(30))
         let client = try RealClient(server, .udp, credentials: first)
         let relayed = try client.allocate()
         try client.run("a wish for others") { $0.has(.credentialsNeeded(by: first.expires!)) }
         let second = RelayCredentials(secret: Array("north".utf8), user: "bob", expiry: until + 600)
-        client.client.setCredentials(second, now: clock())
-        _ = client.client.permit(relayed.ip, now: clock())
-        client.client.probe(now: clock())
+        client.client.setCredentials(second, now: monotonicTime())
+        _ = client.client.permit(relayed.ip, now: monotonicTime())
+        client.client.probe(now: monotonicTime())
         try client.run("a permission") { $0.has(.permitted(relayed.ip)) }
         #expect(client.failures.isEmpty && client.client.username == first.username)
         // The next one is made with the new name.
@@ -189,10 +190,10 @@ import Wire
         #expect(stream.failures == [.connectionClosed])
         try server.start()
         // The same 5-tuple, of which the server knows nothing any more.
-        datagrams.client.probe(now: clock())
+        datagrams.client.probe(now: monotonicTime())
         try datagrams.run("the loss") { !$0.failures.isEmpty }
         #expect(datagrams.failures == [.allocationLost])
-        datagrams.client.start(now: clock())
+        datagrams.client.start(now: monotonicTime())
         _ = try datagrams.allocate2()
         try stream.move()
         try stream.run("another allocation") { $0.client.allocation != nil }

@@ -53,7 +53,7 @@ void cs_sender_destroy(cs_sender *sender);
 uint8_t *cs_sender_next(cs_sender *sender);
 
 /* Queues the packet just written: `size` bytes, through descriptor `fd`, to `to`, from the address `from` (unspecified:
-   the system chooses). */
+   the system chooses) and, if there is a way, through the interface that is its scope (0: likewise). */
 void cs_sender_commit(cs_sender *sender, int fd, int is_v4, uint32_t size, const cs_address *to, const cs_address *from);
 
 /* Sends everything queued; runs of equal size to one place in one go (UDP_SEGMENT). Counts into the two numbers:
@@ -68,6 +68,8 @@ int cs_sender_queued(const cs_sender *sender);
 
 int cs_epoll_create(void);
 int cs_epoll_add(int epoll, int fd, uint64_t token);
+/* From now on also when it is writable, or no more. */
+int cs_epoll_modify(int epoll, int fd, uint64_t token, int writable);
 int cs_epoll_remove(int epoll, int fd);
 /* Waits for at most `nanoseconds` (-1: without limit). Writes up to `max` tokens. Answers how many. */
 int cs_epoll_wait(int epoll, uint64_t *tokens, int max, int64_t nanoseconds);
@@ -126,6 +128,7 @@ const char *cs_environment(const char *name);
 int cs_resolve(const char *name, cs_address *addresses, int max);
 
 #include "netlink_table.h"
+#include "tcp.h"
 
 /* The name of an errno, for example "EADDRINUSE", and its sentence; static. */
 const char *cs_error_text(int error);

@@ -9,7 +9,16 @@
 /* More than this of either is not kept. */
 enum { CS_LINKS_MAX = 4096, CS_ADDRESSES_MAX = 4096 };
 
-enum { CS_LINK_UP = 1, CS_LINK_RUNNING = 2, CS_LINK_LOOPBACK = 4, CS_LINK_POINT_TO_POINT = 8 };
+enum {
+    CS_LINK_UP = 1,
+    CS_LINK_RUNNING = 2,
+    CS_LINK_LOOPBACK = 4,
+    CS_LINK_POINT_TO_POINT = 8,
+    /* Leads to the rest of the IPv4 world by itself. Known of the first CS_EXITS_MAX interfaces that might. */
+    CS_LINK_EXIT = 16
+};
+
+enum { CS_EXITS_MAX = 16 };
 
 /* One interface. */
 typedef struct {

@@ -82,8 +82,24 @@ final class Network {
         (monitor.snapshot.routeIPv4 != nil, monitor.snapshot.routeIPv6 != nil)
     }
 
+    /// What there is, for people.
+    var sentence: String {
+        guard isOnline else { return "no address that others might reach" }
+        return "addresses \(hosts.map(\.description).joined(separator: " "))"
+    }
+
+    /// The interface through which packets from a local address leave; 0: as the system has it.
+    func exit(from local: IPAddress) -> UInt32 { monitor.exits.isEmpty ? 0 : monitor.exits[local] ?? 0 }
+
     /// What a peer with a port of its own offers.
-    func candidates(ownPort: UInt16) -> [Candidate] { offered.candidates(ownPort: ownPort) }
+    func candidates(ownPort: UInt16, mapped: [MappedAddresses.Mapped] = []) -> [Candidate] {
+        offered.candidates(ownPort: ownPort, mapped: mapped)
+    }
+
+    /// STUN servers, each with the addresses that are known of it.
+    var stunServers: [[SocketAddress]] { resolver.servers }
+    /// The last move of the ways out.
+    private(set) var moved: (ipv4: Bool, ipv6: Bool) = (false, false)
 
     /// To be watched for reading; they stay the same until ``close()``, after which they are closed with this object.
     var descriptors: [Int32] { [monitor.descriptor, resolver.descriptor].compactMap { $0 } }
@@ -150,6 +166,7 @@ final class Network {
         let found = (ipv4: monitor.snapshot.routeIPv4, ipv6: monitor.snapshot.routeIPv6)
         let moved = (ipv4: found.ipv4 != routes.ipv4, ipv6: found.ipv6 != routes.ipv6)
         routes = found
+        self.moved = moved
         mapping.setLocalAddresses(localAddresses(), now: now)
         if moved.ipv4 || moved.ipv6 {
             pending.insert(.route)
@@ -191,7 +208,7 @@ final class Network {
     }
 
     /// All that datagrams of the port can be sent from.
-    private func localAddresses() -> [IPAddress] {
+    func localAddresses() -> [IPAddress] {
         let all = monitor.snapshot.usable.map(\.ip)
         guard let bound else { return isIPv4 ? all.filter(\.isIPv4) : all }
         return bound == .anyIPv4 ? all.filter(\.isIPv4) : [bound]

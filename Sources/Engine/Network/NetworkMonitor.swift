@@ -16,6 +16,8 @@ final class NetworkMonitor {
     private(set) var snapshot = NetworkSnapshot()
     /// What ``InterfacePolicy`` leaves of the machine's addresses, best first.
     private(set) var offered: [IPAddress] = []
+    /// See ``NetworkSnapshot/exits``.
+    private(set) var exits: [IPAddress: UInt32] = [:]
     private let policy: InterfacePolicy
     private let read: () -> NetworkSnapshot.Reading
     private var lookAt: Instant?
@@ -51,10 +53,11 @@ final class NetworkMonitor {
             lookAt = now + NetworkMonitor.retry
             return false
         }
-        let before = (snapshot.usable.map(\.ip), snapshot.routeIPv4, snapshot.routeIPv6, offered)
+        let before = (snapshot.usable.map(\.ip), snapshot.routeIPv4, snapshot.routeIPv6, offered, exits)
         snapshot = found
         offered = found.offered(policy)
-        return before != (found.usable.map(\.ip), found.routeIPv4, found.routeIPv6, offered)
+        exits = found.exits
+        return before != (found.usable.map(\.ip), found.routeIPv4, found.routeIPv6, offered, exits)
     }
 
     /// The descriptor is readable. True as ``refresh(now:)``.

@@ -11,6 +11,8 @@ struct NetworkSnapshot: Equatable {
         var isUp = true
         var isRunning = true
         var isLoopback = false
+        /// Leads to the rest of the IPv4 world by itself, whether or not it is the best way there.
+        var isExit = false
     }
 
     struct Address: Equatable {
@@ -48,6 +50,20 @@ struct NetworkSnapshot: Equatable {
     }
 }
 
+extension NetworkSnapshot {
+    /// Where IPv4 packets from each address leave, if there is a choice: with several ways to the world the system takes
+    /// the best one, whatever address a packet is from, and what is behind the others drops or answers elsewhere.
+    var exits: [IPAddress: UInt32] {
+        let ways = Set(interfaces.values.filter { $0.isUp && $0.isRunning && $0.isExit }.map(\.index))
+        guard ways.count > 1 else { return [:] }
+        var exits: [IPAddress: UInt32] = [:]
+        for address in usable where address.ip.isIPv4 && ways.contains(address.interface) {
+            exits[address.ip] = address.interface
+        }
+        return exits
+    }
+}
+
 /// Reading it.
 extension NetworkSnapshot {
     /// How much of it could be read.
@@ -75,7 +91,8 @@ extension NetworkSnapshot {
             interfaces[link.index] = Interface(
                 index: link.index, name: text(link.name), kind: text(link.kind),
                 isUp: link.flags & UInt32(CS_LINK_UP) != 0, isRunning: link.flags & UInt32(CS_LINK_RUNNING) != 0,
-                isLoopback: link.flags & UInt32(CS_LINK_LOOPBACK) != 0)
+                isLoopback: link.flags & UInt32(CS_LINK_LOOPBACK) != 0,
+                isExit: link.flags & UInt32(CS_LINK_EXIT) != 0)
         }
         for entry in unsafe UnsafeBufferPointer(start: table.addresses, count: Int(table.address_count)) {
             let flags = Int(entry.flags)

@@ -28,11 +28,11 @@ struct OfferedAddresses: Equatable {
         return candidates(port: port, reflexive: configured.map { ($0, nil) } + mapped.map { ($0.address, $0.base) })
     }
 
-    /// Candidates of a peer's own port. What was learned about the shared port says nothing about this one; a
-    /// configured address without a port stands for a one-to-one translation of all ports.
-    func candidates(ownPort port: UInt16) -> [Candidate] {
+    /// Candidates of a peer's own port, which `mapped` is outside. What was learned about the shared port says nothing
+    /// about this one; a configured address without a port stands for a one-to-one translation of all ports.
+    func candidates(ownPort port: UInt16, mapped: [MappedAddresses.Mapped] = []) -> [Candidate] {
         let configured = configured.filter { $0.port == nil }.map { SocketAddress(ip: $0.ip, port: port) }
-        return candidates(port: port, reflexive: configured.map { ($0, nil) })
+        return candidates(port: port, reflexive: configured.map { ($0, nil) } + mapped.map { ($0.address, $0.base) })
     }
 
     /// IPv6 host, IPv6 server-reflexive, IPv4 host, IPv4 server-reflexive; each address once.

@@ -15,6 +15,10 @@ final class Resolver {
     var servers: [[SocketAddress]] {
         names.map { name in name.addresses.map { SocketAddress(ip: $0, port: name.server.port) } }
     }
+    /// Whether this name was looked up, and has no address.
+    func hasFailed(_ index: Int) -> Bool {
+        names.indices.contains(index) && names[index].addresses.isEmpty && names[index].failures > 0
+    }
     /// Readable when there are results; nil if no name needs to be looked up.
     var descriptor: Int32? { mailbox?.descriptor }
 

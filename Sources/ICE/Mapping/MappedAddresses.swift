@@ -69,6 +69,11 @@ public final class MappedAddresses {
     private var hasToSend = false
     private var askedAgainAt = Instant(nanoseconds: .min)
 
+    /// Some server has never answered, and its first answer is still waited for.
+    public var isAsking: Bool {
+        probes.contains { $0.answer == nil && $0.silences == 0 && $0.transaction != nil }
+    }
+
     /// - Parameter random: must not be guessable: an answer is known by its transaction only.
     public init(_ configuration: Configuration = Configuration(), random: any RandomNumberGenerator) {
         self.configuration = configuration
