@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 ETH_P_ALL = 3
 ARP, IPV4, IPV6 = 0x0806, 0x0800, 0x86DD
-ICMPV6, TCP, UDP = 58, 6, 17
+ICMP, ICMPV6, TCP, UDP = 1, 58, 6, 17
 
 
 @dataclass(frozen=True)

@@ -394,6 +394,11 @@ class Relay:
     def stun(self, ipv6=False):
         return f"stun:[{self.ip6}]:3478" if ipv6 else f"stun:{self.ip}:3478"
 
+    def relays(self, statistics):
+        """Whether a path, as agents tell it, is over this relay."""
+        ends = {statistics[name].rpartition(":")[0].strip("[]") for name in ("local_address", "remote_address")}
+        return bool(ends & {self.ip, self.ip6})
+
     def log(self):
         with contextlib.suppress(OSError):
             return Path(f"{self.folder}/log").read_text(errors="replace")[-3000:]

@@ -37,8 +37,9 @@ def wait_for_standby(end):
         time.sleep(0.05)  # nothing tells; only asking does
 
 
-def test_interface_goes_down_and_the_other_one_takes_over_without_signaling(context):
-    a, b = Site(context.internet, ways=[HOME, HOME]), Site(context.internet, *HOME)
+@pytest.mark.parametrize("other", ["open", "nat"])
+def test_interface_goes_down_and_the_other_one_takes_over_without_signaling(context, other):
+    a, b = Site(context.internet, ways=[HOME, HOME]), Site(context.internet, *(HOME if other == "nat" else []))
     with ends(context, a, b).connect() as pair:
         pair.stream()
         wait_for_standby(pair.a)
@@ -52,9 +53,10 @@ def test_interface_goes_down_and_the_other_one_takes_over_without_signaling(cont
         pair.finish()
 
 
-def test_silent_path_is_left_for_the_other_one_without_signaling(context):
+@pytest.mark.parametrize("other", ["open", "nat"])
+def test_silent_path_is_left_for_the_other_one_without_signaling(context, other):
     """Nothing tells that it is dead, but that nothing comes."""
-    a, b = Site(context.internet, ways=[HOME, HOME]), Site(context.internet, *HOME)
+    a, b = Site(context.internet, ways=[HOME, HOME]), Site(context.internet, *(HOME if other == "nat" else []))
     with ends(context, a, b).connect() as pair:
         pair.stream()
         wait_for_standby(pair.a)
@@ -113,14 +115,25 @@ def test_relay_dies_and_another_one_takes_over(context):
         with ends(context, a, b, relays=[one, two]).connect() as pair:
             pair.stream()
             figures = pair.a.statistics(), pair.b.statistics()
-            address = next(f["relay_address"] or f["remote_address"] for f in figures)
-            used, other = (one, two) if one.ip in address else (two, one)
+            assert one.relays(figures[0]) != two.relays(figures[0]), pair.story()
+            used, other = (one, two) if any(one.relays(path) for path in figures) else (two, one)
             marks = pair.a.mark()
             used.kill()
             pair.a.wait("path", marks)
             pair.flows()
             paths = pair.a.statistics(), pair.b.statistics()
-            assert any(other.ip in end["local_address"] + end["remote_address"] for end in paths), pair.story()
+            assert any(other.relays(path) for path in paths), pair.story()
+            assert not any(used.relays(path) for path in paths), pair.story()
+            pair.finish()
+
+
+def test_relay_that_is_not_in_use_dies(context):
+    a, b = Site(context.internet, SYMMETRIC), Site(context.internet, SYMMETRIC)
+    with Relay(context.internet, 1) as one, Relay(context.internet, 2) as two:
+        with ends(context, a, b, relays=[one, two]).connect() as pair:
+            pair.stream()
+            (two if one.relays(pair.a.statistics()) else one).kill()
+            pair.flows(100)
             pair.finish()
 
 
