@@ -7,7 +7,7 @@ Reads commands as JSON lines, writes what happens as JSON lines; ends with its i
     {"do": "begin"}                      begins the negotiation
     {"do": "signal", "message": ...}     what the other end's {"event": "signal", "message": ...} said
     {"do": "restart"}                    restarts ICE
-    {"do": "send", "rate": 50}           sends 1, 2, 3, ... as text, so many a second
+    {"do": "send", "rate": 50}           sends 1, 2, 3, ... as text, so many a second; "after": 7 begins with 8
     {"do": "halt"}                       stops that: {"event": "halted", "sent": N}
     {"do": "expect", "count": N}         {"event": "reached", ...} as soon as N messages have come, in order
     {"do": "statistics"}                 {"event": "statistics", ...}, members as in reconnect_peer_statistics_t
@@ -138,6 +138,7 @@ class Agent:
             if status != 0:
                 self.tell("refused", status=abi.name("", status), text=self.detail.value.decode(errors="replace"))
         elif what == "send":
+            self.stream.sent = command.get("after", self.stream.sent)
             self.stream.start(command["rate"])
         elif what == "halt":
             self.stream.halt()

@@ -57,7 +57,7 @@ def seen_as(name):
     return "reflexive" if SITES[name]["kinds"] else "host"
 
 
-def objection(a, b, turn, ours, theirs, full=True):
+def objection(a, b, turn, ours, theirs):
     """What is wrong with the path of the ends `a` and `b`, as each of them tells it; None: nothing."""
     expected = outcome(a, b, turn)
     if expected == "r":
@@ -66,10 +66,10 @@ def objection(a, b, turn, ours, theirs, full=True):
             return f"{relays} ends are relayed"
         for name, end in ((a, ours), (b, theirs)):
             allowed = {"tls": ("tls",), "no-udp": ("tls", "tcp")}.get(name, ("udp", "tcp", "tls"))
-            if full and end.local == "relay" and end.relay not in allowed:
+            if end.local == "relay" and end.relay not in allowed:
                 return f"{name} reaches its relay over {end.relay!r}"
         return None
-    if full and (ours.remote, theirs.remote) != (seen_as(b), seen_as(a)):
+    if (ours.remote, theirs.remote) != (seen_as(b), seen_as(a)):
         return f"{a} is seen as {theirs.remote}, {b} as {ours.remote}"
     if "relay" in (ours.local, ours.remote, theirs.local, theirs.remote):
         return "it is relayed"

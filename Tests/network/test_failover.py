@@ -37,6 +37,17 @@ def wait_for_standby(end):
         time.sleep(0.05)  # nothing tells; only asking does
 
 
+@pytest.mark.parametrize("after", [0, 1000], ids=["repetition", "gap"])
+def test_a_repetition_or_a_gap_would_be_seen(context, after):
+    """What the other tests look for can be found."""
+    with ends(context, Site(context.internet), Site(context.internet)).connect() as pair:
+        pair.stream()
+        pair.a.ask("halt", "halted")
+        pair.a.do("send", rate=50, after=after)
+        pair.b.wait("problem")
+        assert pair.a.ask("halt", "halted")["sent"] > 0
+
+
 @pytest.mark.parametrize("other", ["open", "nat"])
 def test_interface_goes_down_and_the_other_one_takes_over_without_signaling(context, other):
     a, b = Site(context.internet, ways=[HOME, HOME]), Site(context.internet, *(HOME if other == "nat" else []))
