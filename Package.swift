@@ -132,7 +132,7 @@ let package = Package(
         tests("Compression", ["Compression", "Wire"]),
         tests("Storage", ["Storage", "Wire"]),
         tests("ReplayStores", ["ReplayStores", "Replay", "Storage", "Wire"]),
-        tests("ReplayHost", ["ReplayHost", "CSQLite", "Engine", "Replay"]),
+        tests("ReplayHost", ["ReplayHost", "CSQLite", "Engine", "Replay", "Storage", "Wire"]),
         tests(
             "Engine",
             ["Engine", "Coturn", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "TURN", "Wire"]),

@@ -262,7 +262,8 @@ typedef struct reconnect_turn_server {
     const char *url;                /* RFC 7065: "turn:HOST[:PORT][?transport=udp]", "turn:...?transport=tcp" or
                                        "turns:HOST[:PORT]", TLS over TCP; ports 3478 and 5349 if none is named; at most
                                        512 bytes */
-    const char *username;           /* 1 to 508 bytes without control characters; not ASCII: prepared as RFC 8265 says */
+    const char *username;           /* 1 to 508 bytes without control characters, beyond ASCII prepared as RFC 8265 says
+                                       (OpaqueString) */
     const char *password;           /* long-term credentials (RFC 8489 section 9.2): 1 to 512 bytes, likewise. All three
                                        NULL: the server asks for none */
     const char *secret;             /* or instead the one that the server shares (coturn: use-auth-secret), likewise:
@@ -335,8 +336,8 @@ reconnect_status_t reconnect_engine_fingerprint(reconnect_engine_t engine, uint3
    0: back to the machine's own. */
 reconnect_status_t reconnect_engine_set_addresses(reconnect_engine_t engine, const char *const *addresses, size_t count);
 
-/* Replaces the TURN servers: at most 32, in order of preference between servers that are equally near; NULL and 0: none.
-   The first one's struct_size is the distance from each to the next. Relays of servers that stay are kept; credentials
+/* Replaces the TURN servers: at most 32, in order of preference between servers that are equally near; NULL and 0:
+   none. The first one's struct_size is the distance from each to the next. Relays of servers that stay are kept; credentials
    that are new are used from the next request on. A server that is dead delays nothing. RECONNECT_EVENT_TURN tells what
    becomes of each. INVALID_ARGUMENT names what is wrong with which, and then nothing has changed. */
 reconnect_status_t reconnect_engine_set_turn_servers(reconnect_engine_t engine, const reconnect_turn_server_t *servers,
@@ -424,7 +425,8 @@ enum {
     /* The result of reconnect_peer_offer(). status; data: the offer as JSON, or a sentence. tag: the call's. */
     RECONNECT_EVENT_OFFER = 3,
 
-    /* The result of reconnect_peer_accept(). status; data: a sentence on failure. tag: the call's. */
+    /* The result of reconnect_peer_accept(). status; data: a sentence on failure. tag: the call's. Of a peer that
+       negotiates by itself: why a message of the other side, or a restart, could not be taken; tag: the peer's. */
     RECONNECT_EVENT_RESULT = 4,
 
     /* number: RECONNECT_PEER_...; status: the reason when closed; data: a sentence, possibly empty;
@@ -485,8 +487,8 @@ enum {
     RECONNECT_EVENT_STORE = 18,
 
     /* A peer that negotiates by itself has a message for the other side, to be carried there in order: data: JSON, an
-       offer, an answer or a candidate (null: the end of them); what comes back goes to reconnect_peer_signal(). peer,
-       tag: the peer's. */
+       offer, an answer or a candidate (whose text is empty at the end of them); what comes back goes to
+       reconnect_peer_signal(). peer, tag: the peer's. */
     RECONNECT_EVENT_PEER_SIGNAL = 19,
 
     /* The machine's network is another. kind: RECONNECT_NETWORK_... bits, what changed; number: 1 online, 0 offline;
@@ -680,7 +682,8 @@ reconnect_status_t reconnect_peer_add_candidate(reconnect_peer_t peer, const cha
 /* Hands in a message of the other side for a peer that negotiates by itself: an offer, an answer or a candidate as JSON,
    in the order in which they were sent. What it leads to comes as RECONNECT_EVENT_PEER_SIGNAL. An answer to an offer
    that is no longer there, and a candidate of an earlier generation, are ignored. Malformed input is refused at once
-   and changes nothing. WRONG_STATE: the peer's negotiation is MANUAL. */
+   and changes nothing; what cannot be accepted is told by RECONNECT_EVENT_RESULT, and changes nothing either.
+   WRONG_STATE: the peer's negotiation is MANUAL. */
 reconnect_status_t reconnect_peer_signal(reconnect_peer_t peer, const char *message, size_t size, char *detail,
                                          size_t detail_capacity);
 

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "CSystem.h"
+#include "socket_name.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -89,6 +90,14 @@ static void from_sockaddr(cs_address *out, const struct sockaddr_storage *in) {
         out->scope = IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr) ? in6->sin6_scope_id : 0;
     }
 }
+
+int cs_is_v4(const cs_address *address) { return is_v4_mapped(address); }
+
+socklen_t cs_socket_name(struct sockaddr_storage *out, const cs_address *address, int v4) {
+    return to_sockaddr(out, address, v4);
+}
+
+void cs_read_socket_name(cs_address *out, const struct sockaddr_storage *in) { from_sockaddr(out, in); }
 
 int cs_interface_addresses(cs_interface_address *addresses, int max) {
     struct ifaddrs *list;
@@ -420,6 +429,11 @@ int cs_epoll_create(void) {
 int cs_epoll_add(int epoll, int fd, uint64_t token) {
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = token};
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+}
+
+int cs_epoll_modify(int epoll, int fd, uint64_t token, int writable) {
+    struct epoll_event event = {.events = EPOLLIN | (writable ? EPOLLOUT : 0), .data.u64 = token};
+    return epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event) == 0 ? 0 : -errno;
 }
 
 int cs_epoll_remove(int epoll, int fd) { return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL) == 0 ? 0 : -errno; }

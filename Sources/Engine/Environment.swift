@@ -1,4 +1,5 @@
 import CSystem
+import Storage
 
 extension Configuration {
     /// Fills in from the environment what the host left at its default: `ENABLE_FAST_RELOAD`, `STUN_URLS`, `REDIS_URL`,
@@ -75,7 +76,10 @@ private func redisURL(_ value: String?) throws(Failure) -> String? {
         // Never the value: there may be a password in it.
         throw Failure(
             .invalidArgument,
-            "REDIS_URL is not redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss://... or redis+unix:PATH")
+            """
+            REDIS_URL is not redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://..., \
+            redis+sentinel://...HOST[:PORT][,HOST[:PORT]...]/MASTER[/DATABASE] or redis+unix:PATH
+            """)
     }
     return String(value)
 }
@@ -114,30 +118,7 @@ private func stunServerList(_ value: Substring) throws(Failure) -> [ServerAddres
 /// Whether the text has the form that `session_store` takes for Redis.
 private func isRedisURL(_ text: Substring) -> Bool {
     guard text.utf8.count <= 2048, text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else { return false }
-    if text.hasPrefix("redis+unix:") { return text.utf8.count > "redis+unix:".utf8.count }
-    guard let scheme = ["redis://", "rediss://"].first(where: { text.hasPrefix($0) }) else { return false }
-    var rest = text.dropFirst(scheme.count)
-    if let at = rest.lastIndex(of: "@") { rest = rest[rest.index(after: at)...] }
-    if let slash = rest.firstIndex(of: "/") {
-        let database = rest[rest.index(after: slash)...]
-        guard database.isEmpty || UInt16(database) != nil else { return false }
-        rest = rest[..<slash]
-    }
-    // A host, then perhaps a port; an IPv6 address is in brackets.
-    var port: Substring
-    if rest.hasPrefix("[") {
-        guard let end = rest.firstIndex(of: "]"), rest.distance(from: rest.startIndex, to: end) > 1 else {
-            return false
-        }
-        port = rest[rest.index(after: end)...]
-    } else {
-        let end = rest.firstIndex(of: ":") ?? rest.endIndex
-        guard end > rest.startIndex else { return false }
-        port = rest[end...]
-    }
-    guard !port.isEmpty else { return true }
-    guard port.removeFirst() == ":", let number = UInt16(port) else { return false }
-    return number > 0
+    return (try? RedisAddress(parsing: String(text))) != nil
 }
 
 /// As it is, for what may begin or end with white space; nil if it is not set.

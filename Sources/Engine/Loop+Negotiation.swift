@@ -95,7 +95,13 @@ extension Loop {
         event.number = Int64(report.count)
         event.duration = report.roundTrip ?? .zero
         events.append(event)
+        metrics.path(PathChange(report.reason))
         log(.info, LogLine.path(report))
+        // Much is going to be sent over it.
+        let group = connection.isOnSharedPort ? relays : connection.gathering?.relays
+        if report.path.transport == .udp, let group, group.owns(report.path.local) {
+            group.prefer(from: report.path.local, to: report.path.remote, now: now)
+        }
     }
 
     func tell(_ connection: Connection, _ report: Peer.RestartReport) {
@@ -110,6 +116,7 @@ extension Loop {
         event.data = .text(report.sentence)
         event.duration = report.duration
         events.append(event)
+        metrics.restart(RestartStage(report.stage))
         log(.info, LogLine.restart(report))
     }
 
@@ -192,6 +199,32 @@ extension Peer.RestartReport.Stage {
         case .paused: 4
         case .givenUp: 5
         }
+    }
+}
+
+extension PathChange {
+    init(_ reason: Peer.PathReason) {
+        self =
+            switch reason {
+            case .first: .first
+            case .better: .better
+            case .failover: .failover
+            case .restarted: .restarted
+            case .moved: .moved
+            }
+    }
+}
+
+extension RestartStage {
+    init(_ stage: Peer.RestartReport.Stage) {
+        self =
+            switch stage {
+            case .started: .started
+            case .recovered: .recovered
+            case .failed: .failed
+            case .paused: .paused
+            case .givenUp: .givenUp
+            }
     }
 }
 

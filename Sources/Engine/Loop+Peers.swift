@@ -313,7 +313,8 @@ extension Loop {
         tellSession(connection, decision, arrival)
         metrics.connected(
             mode: ConnectionMode(decision.mode), isIPv6: path.remote.ip.isIPv6,
-            candidateType: type, duration: now - connection.peer.created)
+            candidateType: type, isRelayed: type == .relay || connection.peer.statistics.localKind == .relayed,
+            duration: now - connection.peer.created)
         logConnect(connection, decision, path: path, result: .success)
     }
 

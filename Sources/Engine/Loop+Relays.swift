@@ -80,12 +80,14 @@ extension Loop {
             event.data = .text(url)
             event.extra = .text(addresses.map(\.description).joined(separator: " "))
             event.duration = duration
+            metrics.relayAllocations.count()
             log(.info, LogLine.relay(url: url, addresses: addresses.count, duration: duration))
         case .failed(let url, let status, let sentence):
             event.number = 2
             event.status = status
             event.data = .text(url)
             event.extra = .text(sentence)
+            metrics.relayFailures.count()
             log(.warning, LogLine.relay(url: url, failure: status))
         case .credentialsNeeded(let url, let end):
             event.number = 3
@@ -95,12 +97,4 @@ extension Loop {
         }
         events.append(event)
     }
-}
-
-extension Loop: DescriptorWatch {
-    func watch(_ descriptor: Int32, writable: Bool, by owner: any DescriptorOwner) -> Bool {
-        watchDescriptor(descriptor, writable: writable, by: owner)
-    }
-
-    func unwatch(_ descriptor: Int32) { unwatchDescriptor(descriptor) }
 }

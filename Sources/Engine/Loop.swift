@@ -31,9 +31,9 @@ final class Loop: @unchecked Sendable {
     /// Peers on their own ports, by the port's descriptor.
     private var byDescriptor: [Int32: Connection] = [:]
     /// Others that wait for their descriptors.
-    private var owners: [Int32: any DescriptorOwner] = [:]
+    let descriptors: DescriptorTable
     /// TURN servers, and the relays of the shared port; nil while there are no servers.
-    lazy var relayEnvironment = RelayEnvironment(RelayEnvironment.Settings(configuration), watch: self)
+    lazy var relayEnvironment = RelayEnvironment(RelayEnvironment.Settings(configuration), watch: descriptors)
     var relays: RelayGroup?
     var areRelaysDirty = false
     private var dirty: [Connection] = []
@@ -77,6 +77,7 @@ final class Loop: @unchecked Sendable {
         unsafe self.receiver = receiver
         unsafe self.sender = sender
         epoll = cs_epoll_create()
+        descriptors = DescriptorTable(epoll: epoll)
         var settings = Sessions.Configuration()
         settings.lifetime = engine.configuration.sessionLifetime
         settings.fastReload = FastReload(engine.configuration.fastReload)
@@ -179,23 +180,9 @@ final class Loop: @unchecked Sendable {
         if descriptor == engine.inbox.descriptor { return engine.inbox.clearWake() }
         if descriptor == port.descriptor { return receive(port, owner: nil) }
         if let connection = byDescriptor[descriptor] { return receive(connection.port, owner: connection) }
-        if let owner = owners[descriptor] { return owner.ready(descriptor, now: now) }
+        if descriptors.ready(descriptor, now: now) { return }
         network.readable(descriptor, now: now)
         isNetworkDirty = true
-    }
-
-    func watchDescriptor(_ descriptor: Int32, writable: Bool, by owner: any DescriptorOwner) -> Bool {
-        let result =
-            owners[descriptor] == nil
-            ? cs_epoll_add(epoll, descriptor, UInt64(descriptor)) : 0
-        guard result == 0 else { return false }
-        owners[descriptor] = owner
-        return true
-    }
-
-    func unwatchDescriptor(_ descriptor: Int32) {
-        guard owners.removeValue(forKey: descriptor) != nil else { return }
-        _ = cs_epoll_remove(epoll, descriptor)
     }
 
     private func closeEverything() {

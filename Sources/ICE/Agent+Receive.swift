@@ -34,11 +34,8 @@ extension Agent {
     private func receiveRequest(_ message: borrowing Message, _ path: Path, _ now: Instant) -> Disposition {
         guard let ufrag = message.receiverUfrag else { return .ignored(.otherUfrag) }
         // RFC 8445 section 7.3: the first half of USERNAME is ours.
-        let own = generation.localUfrag
-        let isCurrent = ufrag.elementsEqual(own.span.bytes)
-        let isPrevious = !isCurrent && previous.map { ufrag.elementsEqual($0.localUfrag.span.bytes) } ?? false
-        guard isCurrent || isPrevious else { return .ignored(.otherUfrag) }
-        let key = isPrevious ? previous?.localKey ?? generation.localKey : generation.localKey
+        guard let (number, key) = receiver(ufrag) else { return .ignored(.otherUfrag) }
+        guard isAllowed(local: path.local, path.transport) else { return .ignored(.forbidden) }
         guard message.isAuthentic(key) else { return .ignored(.badIntegrity) }
         guard responses.count < Agent.maximumResponses else { return .ignored(.overloaded) }
 
@@ -48,32 +45,42 @@ extension Agent {
 
         // RFC 8489 section 6.3.1: what must be understood and is not makes the request unusable.
         guard message.unknownAttributes.isEmpty else {
-            respond(.unknownAttributes(message.unknownAttributes), message, path, isPrevious)
+            respond(.unknownAttributes(message.unknownAttributes), message, path, key)
             return .consumed
         }
         guard !refusesRole(of: message, now) else {
             statistics.roleConflicts &+= 1
-            respond(.roleConflict, message, path, isPrevious)
+            respond(.roleConflict, message, path, key)
             return .consumed
         }
-        respond(.success, message, path, isPrevious)
-        if verdict == .new { learn(from: message, path, isPrevious, now) }
+        respond(.success, message, path, key)
+        if verdict == .new, generation(number) != nil { learn(from: message, path, number, now) }
         return .consumed
+    }
+
+    /// The generation that a request is for. One that is over is answered for a moment, and nothing more.
+    private func receiver(_ ufrag: RawSpan) -> (UInt32, IntegrityKey)? {
+        if ufrag.elementsEqual(generation.localUfrag.span.bytes) { return (generation.number, generation.localKey) }
+        if let previous, ufrag.elementsEqual(previous.localUfrag.span.bytes) {
+            return (previous.number, previous.localKey)
+        }
+        if let retired, ufrag.elementsEqual(retired.localUfrag.span.bytes) { return (retired.number, retired.localKey) }
+        return nil
     }
 
     static let maximumResponses = 64
 
-    private func respond(_ kind: Response.Kind, _ message: borrowing Message, _ path: Path, _ isPrevious: Bool) {
+    private func respond(_ kind: Response.Kind, _ message: borrowing Message, _ path: Path, _ key: IntegrityKey) {
         responses.append(
             Response(
                 id: message.transactionID, kind: kind, algorithm: message.integrityAlgorithm ?? .sha1,
-                usesPreviousKey: isPrevious, from: path.local, to: path.remote))
+                key: key, path: path))
     }
 
     /// RFC 8445 section 7.3.1.1: both sides in one role. The larger tie-breaker controls; the agent
     /// that is right answers 487, the other changes its role. True: answer 487.
     private func refusesRole(of message: borrowing Message, _ now: Instant) -> Bool {
-        guard !configuration.isLite, !remoteIsLite else { return false }
+        guard !configuration.isLite, !generation.remoteIsLite else { return false }
         switch role {
         case .controlling:
             guard let theirs = message.iceControlling else { return false }
@@ -92,44 +99,54 @@ extension Agent {
         self.role = role
         statistics.roleConflicts &+= 1
         timers[.settle] = nil
-        for index in pairs.indices { pairs[index].nominatesNext = false }
+        for index in pairs.indices {
+            pairs[index].nominatesNext = false
+            pairs[index].followsWhenValid = false
+            pairs[index].nomination = 0
+        }
         mayHaveWaiting = true
         if role == .controlling { considerNomination(now) }
     }
 
     /// What a verified request shows: that the other side is there, where, and what it prefers.
-    private func learn(from message: borrowing Message, _ path: Path, _ isPrevious: Bool, _ now: Instant) {
-        let number = isPrevious ? previous?.number ?? generation.number : generation.number
-        if !isPrevious, let remote = generation.remote, let ufrag = message.senderUfrag,
+    private func learn(from message: borrowing Message, _ path: Path, _ number: UInt32, _ now: Instant) {
+        if let remote = remote(of: number), let ufrag = message.senderUfrag,
             !ufrag.elementsEqual(remote.ufrag.span.bytes)
         {
             // Of another generation or another branch of a forked offer: answered, and no path of ours.
             return
         }
-        guard let index = pairIndex(path.local, path.remote, number) ?? (isPrevious ? nil : newPair(message, path, now))
-        else { return }
-        noteReceived(index, now)
+        guard let index = pairIndex(path, number) ?? newPair(message, path, number) else { return }
+        noteReceived(index, now, proves: configuration.isLite)
         if pairs[index].local.ip.isUnspecified { pairs[index].local = path.local }
         pairs[index].isVerified = true
         if configuration.isLite {
             pairs[index].state = .succeeded
-        } else if !isPrevious, pairs[index].state != .succeeded {
+        } else if pairs[index].state != .succeeded || pairs[index].isDoubted {
             trigger(index)
         }
         if selected == nil || !isCurrent(selected) { provide(index, now) }
-        if message.usesCandidate, role == .controlled {
-            pairs[index].isNominated = true
-            pairs[index].lastPreferred = now
-            // RFC 8445 section 7.3.1.5: a pair that is valid already is selected now, another one
-            // when its triggered check succeeds.
-            if pairs[index].state == .succeeded { follow(index, now) }
+        guard role == .controlled else { return }
+        let renomination = generation(number)?.usesRenomination == true ? message.nomination ?? 0 : 0
+        guard message.usesCandidate || renomination > 0 else { return }
+        pairs[index].isNominated = true
+        pairs[index].lastPreferred = now
+        pairs[index].nomination = max(pairs[index].nomination, renomination)
+        // RFC 8445 section 7.3.1.5: a pair that is valid already is selected now, another one
+        // when its triggered check succeeds.
+        if pairs[index].state == .succeeded, !pairs[index].isDoubted {
+            follow(index, now)
+        } else {
+            pairs[index].followsWhenValid = true
         }
     }
 
     /// A request came from where no candidate of the other side is (RFC 8445 section 7.3.1.3).
-    private func newPair(_ message: borrowing Message, _ path: Path, _ now: Instant) -> Int? {
+    private func newPair(_ message: borrowing Message, _ path: Path, _ number: UInt32) -> Int? {
         let priority = message.priority ?? Candidate.priority(.peerReflexive, localPreference: .max)
-        let known = remoteCandidates.first { $0.address == path.remote }
+        let known = generation(number)?.remoteCandidates.first {
+            $0.address == path.remote && $0.transport == path.transport
+        }
         if known == nil {
             statistics.peerReflexiveRemote &+= 1
             forgetPeerReflexive()
@@ -138,28 +155,35 @@ extension Agent {
             statistics.candidatesRefused &+= 1
             return nil
         }
-        let local = localCandidate(for: path.local, path.remote)
+        let local = localCandidate(for: path)
         pairs.append(
             Pair(
-                id: takePairID(), generation: generation.number, local: path.local, remote: path.remote,
+                id: takePairID(), generation: number, local: path.local, remote: path.remote,
+                transport: path.transport,
                 localPriority: local?.priority ?? Candidate.priority(.host, localPreference: 0),
                 remotePriority: known?.priority ?? priority, localFoundation: local?.foundationHash ?? 0,
                 // RFC 8445 section 7.3.1.3: a foundation different from all others.
                 remoteFoundation: known?.foundationHash ?? UInt64(nextPairID),
+                hasRelay: local?.kind == .relayed || known?.kind == .relayed,
                 state: configuration.isLite ? .succeeded : .waiting))
         return pairs.count - 1
     }
 
     /// Our candidate that a local address belongs to, as far as that can be told.
-    private func localCandidate(for local: SocketAddress, _ remote: SocketAddress) -> Candidate? {
-        let family = localCandidates.filter { $0.address.ip.isIPv4 == remote.ip.isIPv4 }
-        return family.first { ($0.base ?? $0.address).ip == local.ip } ?? family.max { $0.priority < $1.priority }
+    private func localCandidate(for path: Path) -> Candidate? {
+        let family = localCandidates.filter {
+            $0.transport == path.transport && $0.address.ip.isIPv4 == path.remote.ip.isIPv4 && isAllowed($0)
+        }
+        return family.first { ($0.base ?? $0.address) == path.local }
+            ?? family.first { ($0.base ?? $0.address).ip == path.local.ip } ?? family.max { $0.priority < $1.priority }
     }
 
     /// Learned addresses have a limit: beyond it the one that was silent longest is forgotten.
     private func forgetPeerReflexive() {
         let learned = pairs.indices.filter { index in
-            !remoteCandidates.contains { $0.address == pairs[index].remote }
+            !generation.remoteCandidates.contains {
+                $0.address == pairs[index].remote && $0.transport == pairs[index].transport
+            }
         }
         guard learned.count >= configuration.maximumPeerReflexive else { return }
         let silent = learned.filter { pairs[$0].id != selected && pairs[$0].id != provisional }
@@ -175,13 +199,13 @@ extension Agent {
         let id = message.transactionID
         guard let position = transactions.firstIndex(where: { $0.id == id }) else { return .ignored(.unmatched) }
         let transaction = transactions[position]
-        let signer = transaction.generation == generation.number ? generation.remote : previous?.remote
+        let signer = remote(of: transaction.generation)
         // RFC 8489 section 9.1.4: a response that cannot be verified is as if it never came.
         guard let key = signer?.key, message.isAuthentic(key) else { return .ignored(.badIntegrity) }
         transactions.remove(at: position)
         guard let index = index(of: transaction.pair) else { return .ignored(.unmatched) }
         // RFC 8445 section 7.2.5.2.1: the response must come back the way the request went.
-        guard path.remote == pairs[index].remote, pairs[index].local.isSameSource(as: path.local) else {
+        guard pairs[index].isOn(path) else {
             if !transaction.isConsent { failCheck(index, now) }
             return .ignored(.unexpected)
         }
@@ -216,11 +240,19 @@ extension Agent {
         pairs[index].lastResponse = now
         // Which transmission was answered is known only if there was one (RFC 6298 section 3).
         if transaction.transmissions == 1 { sample(index, now - transaction.sentAt) }
-        if !localCandidates.contains(where: { $0.address == mapped }), pairs[index].reflexive != mapped {
+        pairs[index].mapped = mapped
+        if pairs[index].transport == .udp, pairs[index].reflexive != mapped,
+            !localCandidates.contains(where: { $0.address == mapped })
+        {
             // RFC 8445 section 7.2.5.3.1: a NAT in between; the base stays what is sent from.
             statistics.peerReflexiveLocal &+= 1
             pairs[index].reflexive = mapped
         }
+        let wasDoubted = pairs[index].isDoubted
+        pairs[index].isDoubted = false
+        pairs[index].isLate = false
+        pairs[index].misses = 0
+        pairs[index].streak = min(pairs[index].streak &+ 1, 100)
         if index == activePair { answered(now) }
 
         let wasValid = pairs[index].state == .succeeded
@@ -231,13 +263,18 @@ extension Agent {
         }
         if !wasValid { unfreeze(like: pairs[index]) }
         if selected == nil || !isCurrent(selected) { provide(index, now) }
+        if suspicion != nil, index != activePair, !transaction.usesCandidate { considerFailover(now) }
+        guard let index = self.index(of: transaction.pair) else { return }
+        if wasDoubted || !wasValid, standby == nil, selected != nil, let active = activePair { chooseStandby(active) }
         switch role {
         case .controlling where transaction.usesCandidate && transaction.role == .controlling:
             pairs[index].isNominated = true
             pairs[index].nominatesNext = false
             select(index, now)
-        case .controlling: considerNomination(now)
-        case .controlled where pairs[index].isNominated: follow(index, now)
+        case .controlling:
+            considerNomination(now)
+            considerUpgrade(index)
+        case .controlled where pairs[index].followsWhenValid: follow(index, now)
         case .controlled: break
         }
     }
@@ -256,6 +293,8 @@ extension Agent {
         let pair = pairs[index]
         pairs[index].nominatesNext = false
         pairs[index].state = .failed
+        pairs[index].isLate = false
+        pairs[index].streak = 0
         mayHaveWaiting = true
         guard role == .controlling, selected != pair.id else { return }
         considerNomination(now)

@@ -12,13 +12,13 @@ extension Agent {
     func provide(_ index: Int, _ now: Instant) {
         let pair = pairs[index]
         guard pair.generation == generation.number else { return }
-        if !reportedVerified {
-            reportedVerified = true
+        if !generation.reportedVerified {
+            generation.reportedVerified = true
             timers[.establish] = nil
             events.append(.verified(pair.path))
         }
         if selected != nil { return }
-        if let current = self.index(of: provisional), !configuration.isLite,
+        if let current = self.index(of: provisional), !pairs[current].isGone, !configuration.isLite,
             pairs[current].generation == generation.number
         {
             let (old, new) = (pairs[current].state == .succeeded, pair.state == .succeeded)
@@ -35,12 +35,22 @@ extension Agent {
     /// sends; but a late or replayed check does that too. So a worse pair is taken when the path in use
     /// has been silent for a moment, or at once when the other side's data comes that way.
     func follow(_ index: Int, _ now: Instant) {
-        guard let current = self.index(of: selected), pairs[current].generation == generation.number else {
-            return select(index, now)
-        }
+        pairs[index].followsWhenValid = false
+        guard let current = self.index(of: selected) else { return select(index, now) }
         guard current != index else { return }
-        if pairs[index].priority(role) > pairs[current].priority(role) { return select(index, now) }
-        let confirmedAt = lastPreference(current) + configuration.moveConfirmation
+        let (old, new) = (pairs[current], pairs[index])
+        // A pair of a generation that is over is no better than any of the new one.
+        if old.generation != new.generation {
+            if new.generation == generation.number { select(index, now) }
+            return
+        }
+        // With renomination the highest number counts, whatever the pairs are.
+        if old.nomination != new.nomination {
+            if new.nomination > old.nomination { select(index, now) }
+            return
+        }
+        if new.priority(role) > old.priority(role) { return select(index, now) }
+        let confirmedAt = lastPreference(current) + durations.moveConfirmation
         if confirmedAt <= now { return select(index, now) }
         timers[.move] = min(timers[.move] ?? .distantFuture, confirmedAt)
     }
@@ -63,31 +73,49 @@ extension Agent {
         if let newest { follow(newest, now) }
     }
 
-    func select(_ index: Int, _ now: Instant) {
+    func select(_ index: Int, _ now: Instant, _ reason: PathChange? = nil) {
         let id = pairs[index].id
         timers[.settle] = nil
         timers[.move] = nil
         guard selected != id else { return }
-        if selected != nil { statistics.pathChanges &+= 1 }
-        let wasActive = activePair.map { pairs[$0].id } == id
+        let old = self.index(of: selected).map { pairs[$0] }
+        if old != nil { statistics.pathChanges &+= 1 }
+        selectionReason = reason ?? self.reason(from: old, to: pairs[index])
+        if selectionReason == .failover { statistics.failovers &+= 1 }
+        let wasActive = activePair == index
         selected = id
         provisional = nil
-        if isCurrent(id) { leavePrevious() }
-        if let position = self.index(of: id) { events.append(.selected(pairs[position].path)) }
+        let isRestart = isRestarting && isCurrent(id)
+        if isCurrent(id) {
+            isRestarting = false
+            leavePrevious(now)
+        }
+        for index in pairs.indices.reversed() where pairs[index].isGone && pairs[index].id != id { remove(index) }
+        guard let position = self.index(of: id) else { return }
+        events.append(.selected(pairs[position].path))
+        if isRestart { events.append(.restarted(pairs[position].path)) }
         reconnect()
         if wasActive { observe(now) } else { enterPath(now) }
+        guard let interval = durations.standbyInterval, !configuration.isLite else { return }
+        // Checks that are under way may show more paths.
+        timers[.standby] = min(timers[.standby] ?? .distantFuture, now + min(interval, .milliseconds(500)))
+        chooseStandby(position)
     }
 
-    /// The new generation has a path: what was kept of the old one is done with.
-    private func leavePrevious() {
-        guard previous != nil else { return }
-        previous = nil
-        for index in pairs.indices.reversed() where pairs[index].generation != generation.number { remove(index) }
+    private func reason(from old: Pair?, to new: Pair) -> PathChange {
+        if isRestarting, new.generation == generation.number { return .restarted }
+        guard let old else { return .first }
+        if suspicion != nil || isSuspect || isDisconnected || old.isGone { return .failover }
+        return new.priority(role) > old.priority(role) ? .better : .moved
     }
 
     private func enterPath(_ now: Instant) {
         unanswered = 0
         isSuspect = false
+        suspicion = nil
+        silence = Silence()
+        timers[.failover] = nil
+        timers[.doubt] = nil
         consentCheckAt = nil
         observe(now)
     }
@@ -104,8 +132,8 @@ extension Agent {
             pair.generation == generation.number && pair.priority(role) > pairs[valid].priority(role)
                 && (pair.state == .waiting || pair.state == .inProgress || pair.state == .frozen)
         }
-        if isSettled || isDisconnected { return nominate(valid) }
-        if timers[.settle] == nil { timers[.settle] = now + configuration.settleTime }
+        if isSettled || isDisconnected || suspicion != nil { return nominate(valid) }
+        if timers[.settle] == nil { timers[.settle] = now + durations.settleTime }
     }
 
     /// The best pair that answered; when the path in use is silent, one that answered since.
@@ -129,9 +157,23 @@ extension Agent {
         nominate(valid)
     }
 
-    private func nominate(_ index: Int) {
+    func nominate(_ index: Int) {
         timers[.settle] = nil
+        pairs[index].nomination = takeNomination(pairs[index].generation)
         pairs[index].nominatesNext = true
         trigger(index)
+    }
+
+    /// The number of the next nomination; 0 without renomination.
+    func takeNomination(_ number: UInt32) -> UInt32 {
+        func next(_ generation: inout Generation) -> UInt32 {
+            guard generation.usesRenomination else { return 0 }
+            generation.nomination = max((generation.nomination &+ 1) & 0xFF_FFFF, 1)
+            return generation.nomination
+        }
+        if number == generation.number { return next(&generation) }
+        guard var old = previous, old.number == number else { return 0 }
+        defer { previous = old }
+        return next(&old)
     }
 }

@@ -16,6 +16,12 @@ public final class Agent {
         case move
         case patience
         case establish
+        /// The path in use may have become too silent.
+        case doubt
+        /// Another path takes over unless the one in use answers.
+        case failover
+        case standby
+        case retire
     }
 
     enum Phase {
@@ -24,11 +30,13 @@ public final class Agent {
         case closed
     }
 
-    let configuration: Configuration
-    /// What was offered, all on the socket whose datagrams are handed in.
-    public let localCandidates: [Candidate]
-    /// Those of this generation; change with ``restart(_:now:)``.
-    public internal(set) var credentials: Credentials
+    var configuration: Configuration
+    var durations: Timers
+    /// What may be offered now.
+    public internal(set) var localCandidates: [Candidate]
+    var localIsComplete: Bool
+    /// Those of this generation; change with ``restart(_:localCandidates:now:)``.
+    public var credentials: Credentials { generation.credentials }
     let tieBreaker: UInt64
     var random: any RandomNumberGenerator
     public internal(set) var role: Role
@@ -39,12 +47,21 @@ public final class Agent {
     var generation: Generation
     /// The generation before a restart, until the new one has a path of its own.
     var previous: Generation?
-    var remoteIsLite = false
-    var remoteIsComplete = false
-    var remoteCandidates: [Candidate] = []
+    /// The one before that, whose checks are still answered for a moment.
+    var retired: Generation?
+    /// A restart has begun, and its generation has no path yet.
+    public internal(set) var isRestarting = false
+    /// Counts generations; abandoned ones keep their numbers.
+    var generationCount: UInt32 = 0
+    /// Candidates with the ufrag of a description that has not come yet.
+    var early: [(ufrag: [UInt8], candidate: Candidate)] = []
+    /// The other side's ufrags of descriptions that are over.
+    var retiredUfrags: [[UInt8]] = []
 
     var pairs: [Pair] = []
     var nextPairID: Pair.ID = 0
+    /// Where the pair last looked for was.
+    var lastIndex = 0
     /// Pairs to check at once (RFC 8445 section 6.1.4.1), first come, first served.
     var triggered: [Pair.ID] = []
     /// False: surely no pair is waiting or frozen.
@@ -58,12 +75,28 @@ public final class Agent {
     var selected: Pair.ID?
     /// What is used until then: the latest verified pair.
     var provisional: Pair.ID?
-    var reportedVerified = false
     var isDisconnected = false
     /// Checks on the path in use since its last response.
     var unanswered = 0
     /// The path in use seems dead, and another one is looked for.
     var isSuspect = false
+    /// The path in use is doubtful.
+    var suspicion: Suspicion?
+    /// Data sent since anything was received.
+    var silence = Silence()
+    /// The pair that is kept warm, to take over.
+    var standby: Pair.ID?
+    var standbyEpoch = Instant(nanoseconds: 0)
+    var standbyTicks: UInt32 = 0
+    var lastExplored: Pair.ID = 0
+    /// Pairs to check once.
+    var probes: [Pair.ID] = []
+    /// When the path in use was checked last.
+    var askedAt = Instant(nanoseconds: .min)
+    /// The family of the latest ordinary check.
+    var lastFamilyWasIPv4: Bool?
+    /// Why the latest ``Event/selected(_:)`` came.
+    public internal(set) var selectionReason = PathChange.first
     /// When the next check on the path in use is due.
     var consentCheckAt: Instant?
     /// When consent must be asked for again, whatever else arrives.
@@ -77,47 +110,63 @@ public final class Agent {
     public init(_ configuration: Configuration, localCandidates: [Candidate], random: any RandomNumberGenerator) {
         var random = random
         self.configuration = configuration
+        durations = configuration.timers
         self.localCandidates = localCandidates
+        localIsComplete = !configuration.tricklesCandidates && !localCandidates.isEmpty
         role = configuration.isLite ? .controlled : configuration.role
         tieBreaker = configuration.tieBreaker ?? random.next()
-        credentials = configuration.credentials
         generation = Generation(0, configuration.credentials)
         self.random = random
     }
 
     /// The other side's credentials and kind, from its description. May come before or after the
-    /// first checks; a Lite agent does without.
-    public func setRemote(_ credentials: Credentials, isLite: Bool) {
+    /// first checks; a Lite agent does without. `renomination`: both descriptions have that ICE option.
+    public func setRemote(_ credentials: Credentials, isLite: Bool, renomination: Bool = false) {
+        if let ufrag = generation.remote?.ufrag { retire(ufrag) }
         generation.setRemote(credentials, checks: !configuration.isLite)
-        remoteIsLite = isLite
+        generation.remoteIsLite = isLite
+        generation.usesRenomination = renomination
         // RFC 8445 section 6.1.1: if one side is Lite, the full one controls.
         if isLite, !configuration.isLite { role = .controlling }
-        if isLite, configuration.isLite { fail(.bothLite) }
+        if isLite, configuration.isLite { return fail(.bothLite) }
+        takeEarlyCandidates()
     }
 
-    /// One of the other side's candidates, from its description or trickled (RFC 8838). A Lite agent
-    /// has no use for them.
-    public func addRemoteCandidate(_ candidate: Candidate) {
+    /// One of the other side's candidates, from its description or trickled (RFC 8838), there with the ufrag
+    /// it came with: those of older descriptions are dropped, those of one that has not come yet wait for it.
+    /// A Lite agent has no use for candidates.
+    public func addRemoteCandidate(_ candidate: Candidate, ufrag: String? = nil) {
         guard !configuration.isLite, phase != .closed else { return }
         guard candidate.address.isReachable else {
             statistics.candidatesRefused &+= 1
             return
         }
+        if let ufrag, !isCurrent(ufrag: ufrag) { return keep(candidate, Array(ufrag.utf8)) }
         learn(candidate)
     }
 
     /// The other side has no more candidates (RFC 8838 section 14): failure may be found out.
     public func remoteCandidatesComplete() {
-        remoteIsComplete = true
+        generation.remoteIsComplete = true
         despair()
+    }
+
+    /// Other durations from now on. What is under way keeps its own until it is set anew.
+    public func setTimers(_ timers: Timers) {
+        durations = timers
+        if let due = self.timers[.standby], let interval = timers.standbyInterval {
+            self.timers[.standby] = min(due, standbyEpoch + interval)
+        } else if timers.standbyInterval == nil {
+            self.timers[.standby] = nil
+        }
     }
 
     /// Checks begin. Requests are answered before that too.
     public func start(now: Instant) {
         guard phase == .new else { return }
         phase = .running
-        timers[.patience] = now + configuration.patience
-        if let limit = configuration.establishTimeout { timers[.establish] = now + limit }
+        timers[.patience] = now + durations.patience
+        if let limit = durations.establishTimeout { timers[.establish] = now + limit }
     }
 
     /// No more checks, answers or events.
@@ -129,37 +178,22 @@ public final class Agent {
         triggered.removeAll()
         transactions.removeAll()
         responses.removeAll()
+        early.removeAll()
         timers.removeAll()
+        probes.removeAll()
+        suspicion = nil
+        standby = nil
+        retired = nil
+        previous = nil
+        isRestarting = false
         consentCheckAt = nil
-    }
-
-    /// New local credentials (RFC 8445 section 9). The path in use stays in use until the new
-    /// generation, for which ``setRemote(_:isLite:)`` and candidates must come, has selected one.
-    public func restart(_ credentials: Credentials, now: Instant) {
-        statistics.restarts &+= 1
-        let kept = activePair.map { pairs[$0] }
-        // The credentials that go with the kept pair: these, unless they never had a path.
-        if kept == nil { previous = nil } else if kept?.generation == generation.number { previous = generation }
-        self.credentials = credentials
-        generation = Generation(generation.number &+ 1, credentials)
-        pairs = kept.map { [$0] } ?? []
-        selected = selected == kept?.id ? selected : nil
-        provisional = provisional == kept?.id ? provisional : nil
-        remoteCandidates.removeAll()
-        remoteIsComplete = false
-        triggered.removeAll()
-        transactions.removeAll()
-        mayHaveWaiting = false
-        reportedVerified = false
-        timers[.settle] = nil
-        timers[.move] = nil
-        timers[.establish] = nil
-        phase = .new
-        start(now: now)
     }
 
     /// Where to send right now: the selected path, before nomination the latest verified one.
     public var selectedPath: Path? { activePair.map { pairs[$0].path } }
+
+    /// The path that takes over when the one in use is silent, if there is one.
+    public var standbyPath: Path? { index(of: standby).map { pairs[$0].path } }
 
     /// Whether this agent answers checks and makes none.
     public var isLite: Bool { configuration.isLite }

@@ -3,15 +3,17 @@ import Wire
 /// What a `candidate` attribute says.
 public enum CandidateText: Hashable, Sendable {
     case candidate(Candidate)
-    /// A host name in place of an address, as browsers hide their addresses behind mDNS names. The
-    /// other side's checks reach us all the same and show where it is.
-    case unresolvable(name: String)
+    /// A host name in place of an address, as browsers hide their addresses behind mDNS names, and the
+    /// candidate as it is but for its IP, which is unspecified: see ``Candidate/resolved(_:)``. The other
+    /// side's checks reach us all the same and show where it is.
+    case name(String, Candidate)
     /// Well-formed, and of no use here.
     case ignored(Reason)
     case malformed
 
     public enum Reason: Hashable, Sendable {
-        /// TCP or something newer (RFC 8839 section 5.1: unknown transports are ignored).
+        /// RFC 8839 section 5.1: unknown transports are ignored. So is TCP without a type (RFC 6544
+        /// section 4.5).
         case otherTransport
         /// RTCP's own, which multiplexed media and data do not have.
         case otherComponent
@@ -43,16 +45,37 @@ public enum CandidateText: Hashable, Sendable {
             let port = UInt16(decimal: fields[5]),
             fields[6] == "typ"
         else { return nil }
-        guard fields[2].lowercased() == "udp" else { return .ignored(.otherTransport) }
+        guard let tcpType = transport(fields) else { return .ignored(.otherTransport) }
         guard component == 1 else { return .ignored(.otherComponent) }
         guard let kind = Candidate.Kind(rawValue: String(fields[7])) else { return .ignored(.otherType) }
-        guard let ip = IPAddress(String(fields[4])) else { return name(fields[4]).map { .unresolvable(name: $0) } }
-        let address = SocketAddress(ip: ip, port: port)
-        guard address.isReachable else { return .ignored(.unusableAddress) }
-        return .candidate(
-            Candidate(
-                kind: kind, address: address, priority: priority, foundation: String(foundation),
-                relatedAddress: related(fields[8...])))
+        let ip = IPAddress(String(fields[4]))
+        guard let hostName = ip == nil ? name(fields[4]) : "" else { return nil }
+        var candidate = Candidate(
+            kind: kind, address: SocketAddress(ip: ip ?? .anyIPv6, port: port), priority: priority,
+            foundation: String(foundation), relatedAddress: related(fields[8...]), tcpType: tcpType)
+        // RFC 6544 section 4.5: nobody sends to an active candidate; it says port 9, and some say 0.
+        if tcpType == .active, port == 0 { candidate.address.port = Candidate.discardPort }
+        guard ip == nil ? candidate.address.port != 0 : candidate.address.isReachable else {
+            return .ignored(.unusableAddress)
+        }
+        return ip == nil ? .name(hostName, candidate) : .candidate(candidate)
+    }
+
+    /// Nil for unknown transports, else nil inside for UDP.
+    private static func transport(_ fields: [Substring]) -> Candidate.TCPType?? {
+        switch fields[2].lowercased() {
+        case "udp": return .some(nil)
+        case "tcp":
+            var position = 8
+            while position + 1 < fields.count {
+                if fields[position] == "tcptype" {
+                    return Candidate.TCPType(rawValue: fields[position + 1].lowercased()).map { .some($0) } ?? nil
+                }
+                position += 2
+            }
+            return nil
+        default: return nil
+        }
     }
 
     /// `raddr` and `rport`, then extensions in pairs of name and value.
@@ -80,9 +103,20 @@ public enum CandidateText: Hashable, Sendable {
 extension Candidate {
     /// The attribute's text (RFC 8839 section 5.1), "candidate:" included and "a=" not.
     public var text: String {
-        var text = "candidate:\(foundation) 1 udp \(priority) \(address.ip) \(address.port) typ \(kind.rawValue)"
+        let transport = tcpType == nil ? "udp" : "tcp"
+        var text =
+            "candidate:\(foundation) 1 \(transport) \(priority) \(address.ip) \(address.port) typ \(kind.rawValue)"
         if let related = relatedAddress { text += " raddr \(related.ip) rport \(related.port)" }
+        // RFC 6544 section 4.5.
+        if let tcpType { text += " tcptype \(tcpType.rawValue)" }
         return text
+    }
+
+    /// The candidate that a host name stood for, now that its address is known.
+    public func resolved(_ ip: IPAddress) -> Candidate? {
+        var candidate = self
+        candidate.address.ip = ip
+        return candidate.address.isReachable ? candidate : nil
     }
 }
 

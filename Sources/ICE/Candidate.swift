@@ -50,7 +50,7 @@ public struct Candidate: Hashable, Sendable {
         self.base = base
         self.priority = priority
         self.relatedAddress = relatedAddress
-        self.foundation = foundation ?? Candidate.foundation(kind, (base ?? address).ip)
+        self.foundation = foundation ?? Candidate.foundation(kind, (base ?? address).ip, isTCP: tcpType != nil)
     }
 
     public var transport: Transport { tcpType == nil ? .udp : .tcp }
@@ -58,6 +58,42 @@ public struct Candidate: Hashable, Sendable {
     /// RFC 8445 section 5.1.2.1: type preference, local preference, component.
     public static func priority(_ kind: Kind, localPreference: UInt16, component: UInt8 = 1) -> UInt32 {
         kind.preference << 24 | UInt32(localPreference) << 8 | (256 &- UInt32(component))
+    }
+
+    /// The port of candidates from which connections are opened (RFC 6544 section 4.5).
+    public static let discardPort: UInt16 = 9
+
+    /// The priority of a candidate over TCP (RFC 6544 section 4.2): behind UDP's of the same kind and those of
+    /// reflexive kinds, before relays. `otherPreference`: 0 to 8191.
+    public static func priority(_ kind: Kind, _ tcpType: TCPType, otherPreference: UInt16) -> UInt32 {
+        let type: UInt32 =
+            switch kind {
+            case .host: 90
+            case .peerReflexive: 80
+            case .serverReflexive: 75
+            case .relayed: 0
+            }
+        // The direction that is more likely to get through is preferred.
+        let direction: UInt32 =
+            switch (tcpType, kind) {
+            case (.active, .host), (.active, .relayed), (.simultaneousOpen, .peerReflexive),
+                (.simultaneousOpen, .serverReflexive):
+                6
+            case (.passive, .host), (.passive, .relayed), (.active, _): 4
+            default: 2
+            }
+        return type << 24 | (direction << 13 | UInt32(min(otherPreference, 8191))) << 8 | 255
+    }
+
+    /// Host candidates over TCP. Those that open connections say port 9, whatever port is given.
+    public static func host(_ addresses: [SocketAddress], _ tcpType: TCPType) -> [Candidate] {
+        host(addresses).enumerated().map { index, candidate in
+            var address = candidate.address
+            if tcpType == .active { address.port = discardPort }
+            return Candidate(
+                kind: .host, address: address,
+                priority: priority(.host, tcpType, otherPreference: UInt16(clamping: 8191 - index)), tcpType: tcpType)
+        }
     }
 
     /// Host candidates for `addresses`, IPv6 before IPv4 and otherwise in the given order (RFC 8421
@@ -75,13 +111,14 @@ public struct Candidate: Hashable, Sendable {
 
     private static func rank(_ ip: IPAddress) -> Int { ip.isLinkLocal ? 2 : ip.isIPv6 ? 0 : 1 }
 
-    /// RFC 8445 section 5.1.1.3: equal for candidates of the same type, base address and server, and
+    /// RFC 8445 section 5.1.1.3: equal for candidates of the same type, base address, server and transport, and
     /// different otherwise. A hash does it, printed in decimal.
-    static func foundation(_ kind: Kind, _ ip: IPAddress) -> String {
+    static func foundation(_ kind: Kind, _ ip: IPAddress, isTCP: Bool = false) -> String {
         var hash = FNV()
         for word in [UInt64(kind.preference), ip.high, ip.low] {
             for shift in stride(from: UInt64(0), to: 64, by: 8) { hash.add(UInt8(truncatingIfNeeded: word >> shift)) }
         }
+        if isTCP { hash.add(6) }
         return String(UInt32(truncatingIfNeeded: hash.value ^ hash.value >> 32))
     }
 

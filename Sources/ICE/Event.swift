@@ -48,9 +48,9 @@ public enum Role: Hashable, Sendable {
 public enum Failure: Hashable, Sendable {
     /// Every pair was tried, for as long as RFC 8863 asks for.
     case noPath
-    /// Nothing was verified within ``Agent/Configuration/establishTimeout``.
+    /// Nothing was verified within ``Agent/Timers/establishTimeout``.
     case timeout
-    /// The path in use was silent for ``Agent/Configuration/failedAfter`` (RFC 7675 section 5.1).
+    /// The path in use was silent for ``Agent/Timers/failedAfter`` (RFC 7675 section 5.1).
     case consentExpired
     /// Both sides are Lite, so nobody checks.
     case bothLite
@@ -62,10 +62,33 @@ public enum Event: Hashable, Sendable {
     case verified(Path)
     /// The path to use from now on: nominated, or moved to because the other side moved.
     case selected(Path)
-    /// Nothing authenticated arrived on the path in use for ``Agent/Configuration/disconnectedAfter``.
+    /// The path in use is doubtful: it has been silent while traffic should have come, or its network has
+    /// changed. It is being asked, and others are. Ends with ``trusted``, ``selected(_:)`` or, if
+    /// ``disconnected`` came first, ``reconnected``.
+    case suspected
+    /// The path in use works after all.
+    case trusted
+    /// Nothing authenticated arrived on the path in use for ``Agent/Timers/disconnectedAfter``.
     case disconnected
     case reconnected
+    /// The generation that ``Agent/restart(_:localCandidates:now:)`` began has a path of its own, on which the
+    /// other side has proved itself and which is nominated. Comes after that path's ``selected(_:)``.
+    case restarted(Path)
     case failed(Failure)
+}
+
+/// Why the path in use is not the one before.
+public enum PathChange: Hashable, Sendable {
+    /// There was none.
+    case first
+    /// One of higher priority or a more direct one.
+    case better
+    /// The one before was silent.
+    case failover
+    /// A restart found it.
+    case restarted
+    /// The other side moved to it.
+    case moved
 }
 
 /// What became of a datagram.
@@ -88,6 +111,8 @@ public enum Disposition: Hashable, Sendable {
         case unmatched
         /// A transaction seen before, from another address.
         case replayed
+        /// It came on a path that the policy does not allow.
+        case forbidden
         /// The agent has failed or was closed.
         case closed
         /// More waits to be sent than is kept.

@@ -1,12 +1,21 @@
 import STUN
 import Wire
 
-/// Both sides' credentials between two restarts, prepared for use per packet.
+/// What belongs to both sides' credentials between two restarts, prepared for use per packet.
 struct Generation {
-    let number: UInt8
+    let number: UInt32
+    let credentials: Credentials
     let localUfrag: [UInt8]
     let localKey: IntegrityKey
     private(set) var remote: Remote?
+    var remoteIsLite = false
+    var remoteIsComplete = false
+    /// Both sides announced the ICE option "renomination".
+    var usesRenomination = false
+    var remoteCandidates: [Candidate] = []
+    var reportedVerified = false
+    /// The highest nomination heard, or made.
+    var nomination: UInt32 = 0
 
     struct Remote {
         let ufrag: [UInt8]
@@ -16,8 +25,9 @@ struct Generation {
         let key: IntegrityKey?
     }
 
-    init(_ number: UInt8, _ credentials: Credentials) {
+    init(_ number: UInt32, _ credentials: Credentials) {
         self.number = number
+        self.credentials = credentials
         localUfrag = Array(credentials.ufrag.utf8)
         localKey = IntegrityKey(password: credentials.password)
     }

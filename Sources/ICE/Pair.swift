@@ -13,15 +13,18 @@ struct Pair {
     }
 
     let id: ID
-    let generation: UInt8
+    let generation: UInt32
     /// The base: where datagrams on this pair are sent from.
     var local: SocketAddress
     let remote: SocketAddress
+    let transport: Transport
     var localPriority: UInt32
     var remotePriority: UInt32
     /// Hashes of the candidates' foundations, which are only ever compared.
     var localFoundation: UInt64
     var remoteFoundation: UInt64
+    /// Whether one of the candidates is a relay's.
+    var hasRelay: Bool
     var state: State
 
     /// The other side proved itself with a request that came this way.
@@ -40,7 +43,27 @@ struct Pair {
     /// Where the other side sees us, if that is none of our candidates.
     var reflexive: SocketAddress?
 
-    var path: Path { Path(local: local, remote: remote) }
+    /// What the other side sees us as.
+    var mapped: SocketAddress?
+    /// Another path took over because this one was silent; it has not answered since.
+    var isDoubted = false
+    /// Came after there was a path; checked all the same.
+    var isLate = false
+    /// Controlling: the number of our nomination. Controlled: of theirs. 0: without one.
+    var nomination: UInt32 = 0
+    /// Answers in a row.
+    var streak: UInt8 = 0
+    /// Probes in a row without an answer.
+    var misses: UInt8 = 0
+    /// Its local address is gone; kept only as long as there is no other to use.
+    var isGone = false
+    /// Controlled: nominated, and to be followed when it is valid.
+    var followsWhenValid = false
+
+    /// Whether this side can make it work again: connections are opened by one side.
+    var canBeOpened: Bool { transport == .udp || local.port == Candidate.discardPort }
+
+    var path: Path { Path(local: local, remote: remote, transport: transport) }
 
     /// RFC 8445 section 6.1.2.3, with G the controlling side's priority and D the controlled side's.
     func priority(_ role: Role) -> UInt64 {
@@ -50,8 +73,8 @@ struct Pair {
             &+ (controlling > controlled ? 1 : 0)
     }
 
-    func isOn(_ local: SocketAddress, _ remote: SocketAddress) -> Bool {
-        self.remote == remote && self.local.isSameSource(as: local)
+    func isOn(_ path: Path) -> Bool {
+        remote == path.remote && transport == path.transport && local.isSameSource(as: path.local)
     }
 
     func sharesFoundation(with other: Pair) -> Bool {

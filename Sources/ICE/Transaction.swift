@@ -6,11 +6,15 @@ import Wire
 struct Transaction {
     let id: TransactionID
     let pair: Pair.ID
-    let generation: UInt8
+    let generation: UInt32
     let role: Role
     let usesCandidate: Bool
     /// RFC 7675 section 5.1: consent checks are not retransmitted; the next one is a new transaction.
     let isConsent: Bool
+    /// RFC 8489 section 6.2.2: a request over TCP is sent once.
+    let isStream: Bool
+    /// The number of a renomination; 0: none.
+    let nomination: UInt32
     let sentAt: Instant
     var transmissions = 1
     var interval: Duration
@@ -19,7 +23,7 @@ struct Transaction {
     /// RFC 8445 section 7.3.1.4: replaced by a triggered check. Not sent again, still listened for.
     var isCancelled = false
 
-    func maySendAgain(_ limit: Int) -> Bool { !isConsent && !isCancelled && transmissions < limit }
+    func maySendAgain(_ limit: Int) -> Bool { !isConsent && !isStream && !isCancelled && transmissions < limit }
 }
 
 /// A response to a request that was verified, to be written when the caller asks for it.
@@ -33,9 +37,8 @@ struct Response {
     let id: TransactionID
     let kind: Kind
     let algorithm: IntegrityAlgorithm
-    let usesPreviousKey: Bool
-    let from: SocketAddress
-    let to: SocketAddress
+    let key: IntegrityKey
+    let path: Path
 }
 
 /// The last requests' transactions and where they came from. The same transaction from another

@@ -3,64 +3,55 @@ import ICE
 public import SDP
 import Wire
 
+/// Descriptions exchanged by the host, and what both ways of exchanging them share.
 extension Peer {
     /// Answers an offer; the connection may begin from now on. `origin` is a random number for `o=`.
     public func answer(_ offer: SessionDescription, now: Instant) throws(DescriptionError) -> String {
-        guard case .idle = negotiation, role == .answerer else {
+        guard isUndescribed, role == .answerer else {
             throw .wrongState("this peer has its description already")
         }
-        let answer: SDP.Answer
-        do throws(NegotiationError) {
-            answer = try offer.answer(
-                localTransport(), origin: Origin(id: random.next()),
-                preferring: configuration.prefersActive ? .active : .passive)
-        } catch {
-            throw .unacceptable("\(error)")
-        }
-        try take(answer.remote, isDTLSClient: answer.isDTLSClient, now: now)
+        let answer = try makeAnswer(to: offer, credentials)
+        try check(answer.remote)
+        adopt(answer.remote, generation: 0, credentials, isDTLSClient: answer.isDTLSClient, now: now)
         return answer.text
     }
 
     /// The offer to send, with all candidates in it.
     public func makeOffer() throws(DescriptionError) -> String {
-        guard case .idle = negotiation, role == .offerer else {
+        guard isUndescribed, role == .offerer else {
             throw .wrongState("this peer has its description already")
         }
-        do throws(NegotiationError) {
-            let offer = try SDP.Offer(localTransport(), origin: Origin(id: random.next()))
-            negotiation = .offered(offer)
-            return offer.text
-        } catch {
-            throw .unacceptable("\(error)")
-        }
+        let offer = try makeOffer(credentials)
+        signaling.open = OpenOffer(
+            offer: offer, generation: 0, credentials: credentials, isRestart: false, sent: created)
+        return offer.text
     }
 
     public func accept(_ answer: SessionDescription, now: Instant) throws(DescriptionError) {
-        guard case .offered(let offer) = negotiation else {
+        guard configuration.style == .manual, let open = signaling.open else {
             throw .wrongState("there is no offer that waits for an answer")
         }
-        let accepted: SDP.Offer.Accepted
-        do throws(NegotiationError) {
-            accepted = try offer.accept(answer)
-        } catch {
-            throw .unacceptable("\(error)")
-        }
-        try take(accepted.remote, isDTLSClient: accepted.isDTLSClient, now: now)
+        let accepted = try accept(answer, to: open)
+        try check(accepted.remote)
+        signaling.open = nil
+        adopt(accepted.remote, generation: 0, credentials, isDTLSClient: accepted.isDTLSClient, now: now)
     }
 
     /// A candidate of the other side that came after its description; nil: there are no more.
     public func addRemoteCandidate(_ text: String?) throws(DescriptionError) {
-        guard case .done = negotiation else { throw .wrongState("candidates come after the description") }
-        guard let text else { return agent.remoteCandidatesComplete() }
-        switch CandidateText(parsing: text) {
-        case .candidate(let candidate): add(candidate)
-        case .unresolvable, .ignored, .malformed: break
+        guard configuration.style == .manual, signaling.agreed != nil else {
+            throw .wrongState("candidates come after the description")
         }
+        takeCandidate(text)
+    }
+
+    private var isUndescribed: Bool {
+        configuration.style == .manual && signaling.open == nil && signaling.agreed == nil
     }
 
     /// The other side's fingerprints with the strongest hash it announced. DTLS proves one of them.
     public var announcedFingerprints: [DTLS.Fingerprint] {
-        guard case .done(let remote) = negotiation else { return [] }
+        guard let remote = signaling.agreed?.remote else { return [] }
         return remote.fingerprints.compactMap { DTLS.Fingerprint(announced: $0) }.strongest()
     }
 
@@ -74,46 +65,129 @@ extension Peer {
 
     /// The largest message the other side takes.
     public var remoteMessageLimit: Int? {
-        guard case .done(let remote) = negotiation else { return nil }
+        guard let remote = signaling.agreed?.remote else { return nil }
         // RFC 8841 section 6.1: zero means any size.
         return remote.maxMessageSize == 0 ? .max : Int(clamping: remote.maxMessageSize)
     }
 
-    private func localTransport() -> LocalTransport {
-        let own = provider.localFingerprint(.sha256)
-        let fingerprint = SDP.Fingerprint(hash: .sha256, digest: own.bytes)
+    // MARK: Texts
+
+    func makeOffer(_ own: Credentials) throws(DescriptionError) -> SDP.Offer {
+        let origin = nextOrigin()
+        do throws(NegotiationError) {
+            return try SDP.Offer(localTransport(own), origin: origin, layout: signaling.layout)
+        } catch {
+            throw .unacceptable("\(error)")
+        }
+    }
+
+    func makeAnswer(to offer: SessionDescription, _ own: Credentials) throws(DescriptionError) -> SDP.Answer {
+        // RFC 8842 section 5.5: an association that is there keeps its roles.
+        let isActive = transportRole.map { $0 == .client } ?? configuration.prefersActive
+        let origin = nextOrigin()
+        do throws(NegotiationError) {
+            return try offer.answer(localTransport(own), origin: origin, preferring: isActive ? .active : .passive)
+        } catch {
+            throw .unacceptable("\(error)")
+        }
+    }
+
+    func accept(_ answer: SessionDescription, to open: OpenOffer) throws(DescriptionError) -> SDP.Offer.Accepted {
+        do throws(NegotiationError) {
+            return try open.offer.accept(answer)
+        } catch {
+            throw .unacceptable("\(error)")
+        }
+    }
+
+    private func nextOrigin() -> Origin {
+        var generator = random
+        defer { random = generator }
+        return signaling.nextOrigin(&generator)
+    }
+
+    private func localTransport(_ own: Credentials) -> LocalTransport {
+        let certificate = provider.localFingerprint(.sha256)
+        let fingerprint = SDP.Fingerprint(hash: .sha256, digest: certificate.bytes)
         var local = LocalTransport(
-            iceUfrag: credentials.ufrag, icePwd: credentials.password, fingerprints: fingerprint.map { [$0] } ?? [])
+            iceUfrag: own.ufrag, icePwd: own.password, fingerprints: fingerprint.map { [$0] } ?? [])
         local.isLite = isLite
-        local.candidates = candidates.map(\.text)
-        local.hasEndOfCandidates = true
+        // Not a standard, and what libwebrtc calls it: the latest nomination counts, so that a path can be left at once.
+        if !isLite { local.iceOptions.append("renomination") }
+        local.candidates = candidates.map { text(of: $0) }
+        local.hasEndOfCandidates = configuration.style == .manual || candidatesAreComplete
         local.maxMessageSize = UInt64(configuration.maximumMessageSize)
         return local
     }
 
-    private func add(_ candidate: Candidate) {
-        if remoteCandidates.count < 32 { remoteCandidates.append(candidate) }
-        agent.addRemoteCandidate(candidate)
-    }
+    // MARK: Taking a description
 
-    func take(_ remote: DataTransport, isDTLSClient: Bool, now: Instant) throws(DescriptionError) {
-        guard let theirs = Credentials(ufrag: remote.iceUfrag, password: remote.icePwd) else {
+    /// Whether a connection can come of it, or the one there is can go on with it. Changes nothing.
+    func check(_ remote: DataTransport) throws(DescriptionError) {
+        guard Credentials(ufrag: remote.iceUfrag, password: remote.icePwd) != nil else {
             throw .unacceptable("the ICE credentials are malformed")
         }
         guard remote.fingerprints.contains(where: { DTLS.Fingerprint(announced: $0) != nil }) else {
             throw .unacceptable("no fingerprint with sha-256, sha-384 or sha-512")
         }
-        negotiation = .done(remote)
-        transportRole = isDTLSClient ? .client : .server
-        data.describe(remote: remote)
-        agent.setRemote(theirs, isLite: remote.isLite)
-        for text in remote.candidates {
-            if case .candidate(let candidate) = CandidateText(parsing: text) { add(candidate) }
+        guard let known = signaling.agreed?.remote else { return }
+        // RFC 8842 section 5.1: another certificate, or another port of SCTP, would be another association.
+        guard isSameCertificate(remote.fingerprints, as: known.fingerprints) else {
+            throw .unacceptable("another fingerprint: a new DTLS association is not supported")
         }
-        if remote.hasEndOfCandidates { agent.remoteCandidatesComplete() }
+        guard remote.sctpPort == known.sctpPort else {
+            throw .unacceptable("another SCTP port: a new SCTP association is not supported")
+        }
+    }
+
+    private func isSameCertificate(_ announced: [SDP.Fingerprint], as known: [SDP.Fingerprint]) -> Bool {
+        if Set(announced) == Set(known) { return true }
+        guard let proven = provenFingerprint else { return false }
+        return announced.contains { DTLS.Fingerprint(announced: $0) == proven }
+    }
+
+    /// Takes what both sides agree on now. The checks are done.
+    func adopt(
+        _ remote: DataTransport, generation: UInt32, _ own: Credentials, isDTLSClient: Bool, now: Instant
+    ) {
+        guard let theirs = Credentials(ufrag: remote.iceUfrag, password: remote.icePwd) else { return }
+        let known = signaling.agreed
+        var remote = remote
+        // What is authenticated stays what it was.
+        if let known { remote.fingerprints = known.remote.fingerprints }
+        signaling.agreed = Agreement(generation: generation, local: own, remote: remote)
+        signaling.highestGeneration = max(signaling.highestGeneration, generation)
+        if let known, known.remote.iceUfrag != remote.iceUfrag { signaling.forget(ufrag: known.remote.iceUfrag) }
+        signaling.remember(ufrag: remote.iceUfrag)
+        if transport == nil { transportRole = isDTLSClient ? .client : .server }
+        data.describe(remote: remote)
+        if known.map({ remote.restartsICE(since: $0.remote) }) ?? true {
+            remoteCandidates = []
+            agent.setRemote(theirs, isLite: remote.isLite, renomination: remote.iceOptions.contains("renomination"))
+        }
+        for text in remote.candidates { takeCandidate(text) }
+        if remote.hasEndOfCandidates { takeCandidate(nil) }
+        for candidate in signaling.takeEarly(remote.iceUfrag) { takeCandidate(candidate.line) }
+        guard known == nil else { return }
         agent.start(now: now)
         deadline = now + configuration.connectTimeout
         // An offerer's first check may be verified before the answer is there; DTLS has waited for it.
         if transportRole == .client { _ = startedTransport(now: now) }
+    }
+
+    /// Of the description that was taken last.
+    func takeCandidate(_ text: String?) {
+        guard let text, !text.isEmpty else { return agent.remoteCandidatesComplete() }
+        switch CandidateText(parsing: text) {
+        case .candidate(let candidate): takeCandidate(candidate)
+        case .name(let name, let candidate): resolve(name, for: candidate)
+        case .ignored: break
+        case .malformed: malformedCandidates &+= 1
+        }
+    }
+
+    func takeCandidate(_ candidate: Candidate) {
+        if remoteCandidates.count < 32, !remoteCandidates.contains(candidate) { remoteCandidates.append(candidate) }
+        agent.addRemoteCandidate(candidate)
     }
 }

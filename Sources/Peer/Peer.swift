@@ -14,13 +14,6 @@ public final class Peer {
         case offerer
     }
 
-    /// Where the signaling stands.
-    enum Negotiation {
-        case idle
-        case offered(SDP.Offer)
-        case done(DataTransport)
-    }
-
     /// Where the connection stands.
     enum Phase {
         case waiting
@@ -31,8 +24,8 @@ public final class Peer {
     }
 
     public let role: Role
-    public let configuration: Configuration
-    /// The user fragment by which checks for this peer are told apart.
+    public internal(set) var configuration: Configuration
+    /// The user fragment by which checks for this peer are told apart until ICE is restarted: ``localUfrags``.
     public var localUfrag: String { credentials.ufrag }
     public let created: Instant
     /// When something authentic arrived last.
@@ -46,6 +39,7 @@ public final class Peer {
         public var associated: Instant?
     }
 
+    /// Of the first generation.
     let credentials: Credentials
     let isLite: Bool
     let provider: any SecureTransportProvider
@@ -54,7 +48,8 @@ public final class Peer {
     var agent: Agent
     var transport: (any SecureTransport)?
     var transportRole: TransportRole?
-    var negotiation = Negotiation.idle
+    var signaling = SignalingState()
+    var restarts: RestartSchedule
     var phase = Phase.waiting
     /// Where authenticated checks came from: DTLS is taken from nowhere else.
     var verifiedRemotes: [SocketAddress] = []
@@ -69,9 +64,33 @@ public final class Peer {
     private var lastRecord = Instant(nanoseconds: 0)
     private var bytesSent: UInt64 = 0
     private var bytesReceived: UInt64 = 0
+    private var packetsSent: UInt64 = 0
+    private var packetsReceived: UInt64 = 0
     let data: DataPlane
     private var events: [Event] = []
     private var nextEvent = 0
+
+    /// All of ours have been gathered.
+    var candidatesAreComplete = false
+    /// Of the latest description of ours: what candidates that come later are told for.
+    var described: String?
+    var announcedUfrags: [String] = []
+    var malformedCandidates: UInt64 = 0
+    /// Names that candidates have in place of addresses, and the candidates.
+    var names: [NamedCandidate] = []
+    /// The address of the path in use is gone, and no other path took over.
+    var isOrphaned = false
+    /// The path in use has not answered yet, or was silent.
+    var isDoubtful = false
+    /// ``Event/disconnected`` was told.
+    var isSilent = false
+    /// When a path that is doubtful is a reason to restart.
+    var suspicion = Instant.distantFuture
+    var lastRestart = Instant(nanoseconds: .min)
+    var lastNeed = ""
+    /// There is no path any more, and this ends the connection if no restart brings one.
+    var failure: CloseReason?
+    var pathCount: UInt32 = 0
 
     /// - Parameters:
     ///   - packets: scratch space of at least 16 KiB, shared by all peers of one thread.
@@ -98,20 +117,36 @@ public final class Peer {
         }
         // A client that comes back expects a Lite agent: nobody has told it of checks from here.
         isLite = role == .answerer && (configuration.isLite || returning != nil)
-        var ice = Agent.Configuration(
-            role: role == .offerer ? .controlling : .controlled, isLite: isLite, credentials: credentials)
-        ice.disconnectedAfter = configuration.disconnectTimeout
-        ice.failedAfter = configuration.failedTimeout
-        agent = Agent(ice, localCandidates: candidates, random: self.random)
-        self.candidates = candidates
+        self.candidates = configuration.relayOnly ? candidates.filter { $0.kind == .relayed } : candidates
+        restarts = RestartSchedule(configuration.timers.restartSettings)
+        agent = Peer.makeAgent(
+            role == .offerer ? .controlling : .controlled, isLite: isLite, credentials, self.candidates, configuration,
+            self.random)
         data = DataPlane(configuration: configuration, random: self.random)
         if let returning { admit(returning, now: now) }
     }
 
     /// If set, only this one of the announced fingerprints is accepted. For sessions that are bound to a certificate.
     public var requiredDigest: [UInt8]?
-    let candidates: [Candidate]
+    /// Ours.
+    var candidates: [Candidate]
     var remoteCandidates: [Candidate] = []
+
+    private static func makeAgent(
+        _ role: ICE.Role, isLite: Bool, _ credentials: Credentials, _ candidates: [Candidate],
+        _ configuration: Configuration, _ random: any RandomNumberGenerator
+    ) -> Agent {
+        var ice = Agent.Configuration(role: role, isLite: isLite, credentials: credentials)
+        ice.relayOnly = configuration.relayOnly
+        ice.tricklesCandidates = configuration.style != .manual
+        ice.timers = configuration.timers.agent
+        return Agent(ice, localCandidates: candidates, random: random)
+    }
+
+    /// One that has not begun.
+    func makeAgent(_ role: ICE.Role) -> Agent {
+        Peer.makeAgent(role, isLite: isLite, credentials, candidates, configuration, random)
+    }
 
     // MARK: Feeding
 
@@ -123,6 +158,7 @@ public final class Peer {
         let path = Path(local: local, remote: remote, transport: transport)
         guard !isClosed else { return false }
         bytesReceived &+= UInt64(datagram.byteCount)
+        packetsReceived &+= 1
         // RFC 7983 section 7: the first byte tells the protocols apart.
         switch datagram.byte(0) {
         case 0...3 where datagram.byteCount >= 20:
@@ -185,6 +221,7 @@ public final class Peer {
             checkAssociation(now: now)
         }
         if idleCheck <= now { releaseIfIdle(now) }
+        if recoveryTimeout <= now { handleRecoveryTimeout(now: now) }
     }
 
     /// The transport has taken its buffers again for a record.
@@ -214,7 +251,7 @@ public final class Peer {
 
     public var nextTimeout: Instant? {
         guard !isClosed else { return nil }
-        var earliest = min(deadline, idleCheck)
+        var earliest = min(min(deadline, idleCheck), recoveryTimeout)
         if let due = agent.nextTimeout { earliest = min(earliest, due) }
         if let due = transport?.nextTimeout { earliest = min(earliest, due) }
         if let due = early?.nextTimeout { earliest = min(earliest, due) }
@@ -242,6 +279,7 @@ public final class Peer {
         let before = output.byteCount
         let transmit = nextTransmit(into: &output, now: now)
         bytesSent &+= UInt64(output.byteCount &- before)
+        if transmit != nil { packetsSent &+= 1 }
         return transmit
     }
 
@@ -260,7 +298,9 @@ public final class Peer {
         }
         noteRecord(now)
         let isSealed = packets.withBytes { transport.seal($0, into: &output) }
-        return isSealed ? Transmit(path) : nil
+        guard isSealed else { return nil }
+        agent.noteSent(now: now)
+        return Transmit(path)
     }
 
     /// After the association's ABORT comes the alert of close_notify.
@@ -316,6 +356,19 @@ public final class Peer {
         var figures = data.statistics
         figures.bytesSent = bytesSent
         figures.bytesReceived = bytesReceived
+        figures.packetsSent = packetsSent
+        figures.packetsReceived = packetsReceived
+        let ice = agent.statistics
+        figures.checksSent = ice.checksSent &+ ice.checksRetransmitted &+ ice.consentChecksSent
+        figures.checksReceived = ice.requestsReceived
+        figures.pathChanges = ice.pathChanges
+        figures.restarts = ice.restarts
+        figures.generation = signaling.agreed?.generation ?? 0
+        figures.hasStandby = agent.standbyPath != nil
+        let ends = agent.selectedPath.flatMap { agent.candidates(of: $0) }
+        figures.localKind = ends?.local.kind
+        figures.remoteKind = ends?.remote.kind
+        figures.candidatesRefused = ice.candidatesRefused &+ malformedCandidates
         return figures
     }
 
@@ -335,21 +388,37 @@ public final class Peer {
 
     func emit(_ event: Event) { events.append(event) }
 
-    private func drainAgent(now: Instant) {
+    func drainAgent(now: Instant) {
         while let event = agent.pollEvent() {
             guard !isClosed else { return }
             switch event {
-            case .verified(let path): begin(path, now: now)
-            case .selected(let path): trust(path.remote)
-            case .disconnected: if isConnected { emit(.disconnected) }
+            case .verified(let path):
+                if signaling.settled == nil { signaling.settled = signaling.agreed }
+                begin(path, now: now)
+            case .selected(let path): use(path, now: now)
+            case .suspected: suspect(now: now)
+            case .trusted: trust()
+            case .restarted: restartSucceeded(now: now)
+            case .disconnected:
+                fallSilent()
+                need("nothing was heard for too long", now: now)
             case .reconnected:
-                guard isConnected else { continue }
-                data.association?.pathRecovered(now: now)
-                emit(.reconnected)
-            case .failed(.consentExpired): end(.consentExpired, now: now)
-            case .failed(let failure): end(.noPath("ICE found no path: \(failure)"), now: now)
+                trust()
+                if isConnected { data.association?.pathRecovered(now: now) }
+                endSilence(now: now)
+            case .failed(.consentExpired): agentFailed(.consentExpired, now: now)
+            case .failed(let failure): agentFailed(.noPath("ICE found no path: \(failure)"), now: now)
             }
         }
+    }
+
+    private func use(_ path: Path, now: Instant) {
+        trust(path.remote)
+        isOrphaned = false
+        reportPath(path, PathReason(agent.selectionReason))
+        // What was on its way on a path that is dead is lost. On one that only gave way it still arrives.
+        if isDoubtful, isConnected { data.association?.pathRecovered(now: now) }
+        trust()
     }
 
     private func begin(_ path: Path, now: Instant) {
@@ -368,7 +437,9 @@ public final class Peer {
     /// The transport, made at its first use; nil before there is a path and a description.
     func startedTransport(now: Instant) -> (any SecureTransport)? {
         if let transport { return transport }
-        guard let since = handshakeMayStart, let transportRole, case .done(let remote) = negotiation else { return nil }
+        guard let since = handshakeMayStart, let transportRole, let remote = signaling.agreed?.remote else {
+            return nil
+        }
         let expected = remote.fingerprints.compactMap { DTLS.Fingerprint(announced: $0) }
             .filter { requiredDigest == nil || $0.bytes == requiredDigest }
         handshakeBegan = now

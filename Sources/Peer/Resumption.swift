@@ -66,7 +66,7 @@ extension Peer {
 
     /// Begins at once with the checks, as if the server had answered an offer.
     public func resume(_ server: ExpectedServer, now: Instant) throws(DescriptionError) {
-        guard case .idle = negotiation, role == .offerer else {
+        guard configuration.style == .manual, signaling.open == nil, signaling.agreed == nil, role == .offerer else {
             throw .wrongState("this peer has its description already")
         }
         guard let fingerprint = SDP.Fingerprint(parsing: server.fingerprint) else {
@@ -79,7 +79,8 @@ extension Peer {
             setup: .passive, sctpPort: server.sctpPort, maxMessageSize: server.maximumMessageSize)
         remote.candidates = server.candidates
         remote.hasEndOfCandidates = true
-        try take(remote, isDTLSClient: true, now: now)
+        try check(remote)
+        adopt(remote, generation: 0, credentials, isDTLSClient: true, now: now)
     }
 
     /// The first check is about to be handed in; there is no description, and none will come.
@@ -92,12 +93,7 @@ extension Peer {
             iceUfrag: client.clientUfrag, icePwd: theirs.password, fingerprints: [fingerprint], setup: .active,
             maxMessageSize: client.maximumMessageSize)
         data.derivedInits = client.derivedInits
-        negotiation = .done(remote)
-        transportRole = .server
-        data.describe(remote: remote)
-        agent.setRemote(theirs, isLite: false)
-        agent.start(now: now)
-        deadline = now + configuration.connectTimeout
+        adopt(remote, generation: 0, credentials, isDTLSClient: false, now: now)
     }
 }
 
@@ -112,7 +108,6 @@ struct EarlyFlight {
     fileprivate var clientHello: [UInt8] = []
     /// Something came back.
     var isAnswered = false
-    private var isRepeated = false
     private var repeats = Instant.distantFuture
 
     init(path: Path, began: Instant) {
@@ -122,10 +117,9 @@ struct EarlyFlight {
 
     var nextTimeout: Instant? { isAnswered || repeats == .distantFuture ? nil : repeats }
 
-    /// A check was answered. The server's flight was sent right behind the answer, unless the ClientHello went
+    /// The first check was answered, which happens once. The server's flight was sent right behind the answer, unless the ClientHello went
     /// elsewhere, or was lost as a check was: nothing measured tells that a check was sent more than once.
     mutating func verified(_ path: Path, roundTrip: Duration?, now: Instant) {
-        guard !isRepeated else { return }
         repeats = now
         if path.remote == self.path.remote, let roundTrip {
             repeats = now + (roundTrip / 2).clamped(.milliseconds(20), .milliseconds(200))
@@ -136,7 +130,6 @@ struct EarlyFlight {
     fileprivate mutating func takeRepetition(now: Instant) -> [UInt8]? {
         guard !isAnswered, repeats <= now else { return nil }
         repeats = .distantFuture
-        isRepeated = true
         return clientHello
     }
 }

@@ -49,6 +49,9 @@ public struct AttributeType: RawRepresentable, Hashable, Sendable {
     public static let iceControlled = AttributeType(rawValue: 0x8029)
     public static let iceControlling = AttributeType(rawValue: 0x802A)
 
+    /// The number of a nomination (draft-thatcher-ice-renomination); the highest one counts.
+    public static let nomination = AttributeType(rawValue: 0xC001)
+
     // DTLS inside STUN: one DTLS datagram, and what of the other side's has arrived.
     public static let dtlsInSTUN = AttributeType(rawValue: 0xC070)
     public static let dtlsInSTUNAcknowledgement = AttributeType(rawValue: 0xC071)

@@ -26,6 +26,8 @@ extension Message {
 
     public var priority: UInt32? { integer(.priority) }
     public var usesCandidate: Bool { value(of: .useCandidate) != nil }
+    /// The number of a nomination, of which only 24 bits count.
+    public var nomination: UInt32? { (integer(.nomination) as UInt32?).map { $0 & 0xFF_FFFF } }
     /// The tie-breaker of a sender in the controlled role.
     public var iceControlled: UInt64? { integer(.iceControlled) }
     /// The tie-breaker of a sender in the controlling role.

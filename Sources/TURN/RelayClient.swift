@@ -181,7 +181,6 @@ public final class RelayClient {
     /// gives back what this user's allocation there is, left by an earlier run perhaps, and asks for another.
     public func reclaim(now: Instant) {
         guard case .awaitingConnection = phase else { return }
-        guard authentication != nil || credentials == nil else { return fail(.mismatch) }
         phase = .allocating
         begin(.reclaim, now)
     }

@@ -45,6 +45,9 @@ private func refusal(_ variables: [String: String]) -> Failure? {
     @Test(arguments: [
         "redis://cache", "redis://:secret@cache:6379/3", "rediss://user:p%40ss@cache.example.org", "redis://cache/",
         "redis://[2001:db8::1]:6379", "redis://[::1]/15", "redis+unix:/run/redis.sock", "redis://user:a@b@cache",
+        "redis+sentinel://watch/main", "redis+sentinel://:secret@[2001:db8::1]:26380,watch:26379/main/3",
+        "redis+sentinel://watch/main?sentinel_user=a&sentinel_password=b", "rediss://cache?ca=/etc/ca.pem",
+        "redis+unix:/run/redis.sock?db=3",
     ])
     func nameTheStore(_ url: String) throws {
         #expect(try read(["REDIS_URL": " \(url)\n"]).sessionStore == url)
@@ -138,6 +141,11 @@ private func refusal(_ variables: [String: String]) -> Failure? {
         ("TURN_URLS", "turn:a?transport=sctp"), ("TURN_URLS", "turn:a\u{1B}[2J"),
         ("TURN_URLS", (0..<33).map { "turn:a\($0)" }.joined(separator: ",")),
         ("TURN_URLS", "turn:" + String(repeating: "a", count: 600)),
+        ("REDIS_URL", "redis+sentinel://"), ("REDIS_URL", "redis+sentinel://watch"),
+        ("REDIS_URL", "redis+sentinel://watch/"), ("REDIS_URL", "redis+sentinel:///main"),
+        ("REDIS_URL", "redis+sentinel://watch,/main"), ("REDIS_URL", "redis+sentinel://watch:0/main"),
+        ("REDIS_URL", "redis+sentinel://watch/main/x"), ("REDIS_URL", "redis+sentinel://watch/main?ca=/a"),
+        ("REDIS_URL", "redis://cache?ca=/a"), ("REDIS_URL", "redis://%zz@cache"),
     ])
     func sayWhichOfThemCannotBeUsed(_ name: String, _ value: String) throws {
         let failure = try #require(refusal([name: value]), "\(value)")
@@ -151,7 +159,10 @@ private func refusal(_ variables: [String: String]) -> Failure? {
     }
 
     @Test func keepPasswordsToThemselves() throws {
-        for url in ["redis://user:hunter2@", "redis:/user:hunter2@host", "redis://user:hunter2@host:x", "hunter2"] {
+        for url in [
+            "redis://user:hunter2@", "redis:/user:hunter2@host", "redis://user:hunter2@host:x", "hunter2",
+            "redis+sentinel://user:hunter2@watch",
+        ] {
             let detail = try #require(refusal(["REDIS_URL": url])).detail
             #expect(!detail.contains("hunter2") && !detail.contains("user:h"))
         }

@@ -35,7 +35,7 @@ import Wire
     @Test func doesNotChangeItsOrder() throws {
         let before = try parsed()
         metrics.answered(mode: .fast)
-        metrics.connected(mode: .fast, isIPv6: true, candidateType: .host, duration: .milliseconds(1))
+        metrics.connected(mode: .fast, isIPv6: true, candidateType: .host, isRelayed: false, duration: .milliseconds(1))
         let after = try parsed()
         #expect(before.names == after.names)
         for name in before.names {
@@ -51,9 +51,12 @@ import Wire
         metrics.answered(mode: .fast)
         metrics.answered(mode: .normal, reason: .otherFingerprint)
         metrics.answered(mode: .zeroSignaling)
-        metrics.connected(mode: .fast, isIPv6: true, candidateType: .host, duration: .milliseconds(287))
-        metrics.connected(mode: .fast, isIPv6: true, candidateType: .relay, duration: .milliseconds(300))
-        metrics.connected(mode: .normal, isIPv6: false, candidateType: .peerReflexive, duration: .seconds(100))
+        metrics.connected(
+            mode: .fast, isIPv6: true, candidateType: .host, isRelayed: false, duration: .milliseconds(287))
+        metrics.connected(
+            mode: .fast, isIPv6: true, candidateType: .relay, isRelayed: true, duration: .milliseconds(300))
+        metrics.connected(
+            mode: .normal, isIPv6: false, candidateType: .peerReflexive, isRelayed: false, duration: .seconds(100))
         metrics.returned()
         metrics.failed(mode: .normal, iceFailure: true)
         metrics.failed(mode: .fast, iceFailure: false)
@@ -189,10 +192,10 @@ import Wire
 
     @Test func survivesOddDurations() throws {
         for duration in [Duration(nanoseconds: .min), .zero, .forever, .nanoseconds(-1)] {
-            metrics.connected(mode: .fast, isIPv6: true, candidateType: .host, duration: duration)
+            metrics.connected(mode: .fast, isIPv6: true, candidateType: .host, isRelayed: false, duration: duration)
         }
-        metrics.connected(mode: .fast, isIPv6: true, candidateType: .host, duration: .forever)
-        metrics.connected(mode: .fast, isIPv6: true, candidateType: .host, duration: .forever)
+        metrics.connected(mode: .fast, isIPv6: true, candidateType: .host, isRelayed: false, duration: .forever)
+        metrics.connected(mode: .fast, isIPv6: true, candidateType: .host, isRelayed: false, duration: .forever)
         #expect(try parsed().value("reconnect_connections_total", ["mode": "fast", "protocol": "ipv6"]) == 6)
     }
 
@@ -202,7 +205,8 @@ import Wire
             for round in 0..<2000 {
                 metrics.answered(mode: .normal, reason: .unknown)
                 metrics.connected(
-                    mode: .normal, isIPv6: index % 2 == 0, candidateType: .host, duration: .milliseconds(Int64(round)))
+                    mode: .normal, isIPv6: index % 2 == 0, candidateType: .host, isRelayed: false,
+                    duration: .milliseconds(Int64(round)))
                 metrics.client.fallback(isIPv6: true, reason: .timeout)
                 // A reading in between fits itself.
                 if round % 500 == 0 { #expect(throws: Never.self) { try Prometheus(metrics.text(EngineStatistics())) } }

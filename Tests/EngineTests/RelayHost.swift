@@ -23,11 +23,20 @@ extension RealServer {
     }
 }
 
+/// What the system says of ways.
+final class Ways {
+    /// Instead of its answer, and where datagrams come from then.
+    var other: IPAddress?
+
+    func source(_ address: SocketAddress) -> IPAddress? { other ?? RelayEnvironment.systemSource(address) }
+}
+
 /// What the loop is to relays: one port, its environment, its groups, and what they tell.
 final class RelayHost: DescriptorWatch {
     private(set) var environment: RelayEnvironment! = nil
     private(set) var group: RelayGroup! = nil
     let port: Port
+    private let ways: Ways
     private(set) var events: [RelayEvent] = []
     private(set) var delivered: [(peer: SocketAddress, relayed: SocketAddress, data: [UInt8])] = []
     /// Datagrams on the port that were no server's.
@@ -39,19 +48,27 @@ final class RelayHost: DescriptorWatch {
     /// `names`: what they resolve to; others have no address.
     init(
         _ servers: [TURNServer] = [], names: [String: [String]] = [:], bind: String = "::",
-        unixSeconds: @escaping () -> Int64 = { cs_unix_ns() / 1_000_000_000 },
+        ways: Ways = Ways(),
         _ adjust: (inout RelayEnvironment.Settings) -> Void = { _ in }
     ) throws {
+        self.ways = ways
         port = try Port.open(SocketAddress(ip: IPAddress(bind)!, port: 0))
         var settings = RelayEnvironment.Settings()
         settings.families = .ipv4
         adjust(&settings)
         let found: @Sendable (String) -> [IPAddress] = { name in (names[name] ?? []).compactMap { IPAddress($0) } }
-        environment = RelayEnvironment(settings, watch: self, unixSeconds: unixSeconds, lookUp: found)
-        group = RelayGroup(environment, port: port, now: monotonicTime())
-        group.deliver = { [unowned self] in delivered.append(($0, $1, $2.copied())) }
+        environment = RelayEnvironment(settings, watch: self, source: ways.source, lookUp: found)
+        startGroup()
         environment.setServers(servers, now: monotonicTime())
     }
+
+    /// Another one on the same port; the one before, if any, is forgotten as in a crash.
+    func startGroup() {
+        group = RelayGroup(environment, port: port, now: monotonicTime())
+        group.deliver = { [unowned self] in delivered.append(($0, $1, $2.copied())) }
+    }
+
+    func setServers(_ servers: [TURNServer]) { environment.setServers(servers, now: monotonicTime()) }
 
     deinit { cs_receiver_destroy(receiver) }
 
@@ -85,7 +102,7 @@ final class RelayHost: DescriptorWatch {
         guard let room = cs_sender_next(sender), bytes.count <= CS_PACKET_ROOM else { return }
         for (index, byte) in bytes.enumerated() { room[index] = byte }
         var to = to.system
-        var from = SocketAddress(ip: .anyIPv6, port: 0).system
+        var from = SocketAddress(ip: ways.other ?? .anyIPv6, port: 0).system
         cs_sender_commit(sender, port.descriptor, port.isIPv4 ? 1 : 0, UInt32(bytes.count), &to, &from)
         var sent: UInt64 = 0
         var refused: UInt64 = 0
@@ -154,8 +171,12 @@ final class RelayHost: DescriptorWatch {
     }
 
     func send(_ data: [UInt8], from relayed: SocketAddress, to peer: SocketAddress) {
-        group.send(data.span.bytes, from: relayed, to: peer, now: monotonicTime())
+        _ = sends(data, from: relayed, to: peer)
         flush()
+    }
+
+    func sends(_ data: [UInt8], from relayed: SocketAddress, to peer: SocketAddress) -> Bool {
+        group.send(data.span.bytes, from: relayed, to: peer, now: monotonicTime())
     }
 
     var failures: [(url: String, status: Status)] {
@@ -170,7 +191,7 @@ final class RelayHost: DescriptorWatch {
         events.compactMap { if case .allocated(let url, _, _) = $0 { url } else { nil } }
     }
 
-    func forgetEvents() { events = [] }
+    func forgetDelivered() { delivered = [] }
 
     /// Data both ways between two relays, until channels are used.
     func exchange(with other: RelayHost, rounds: Int = 20) throws {
@@ -186,7 +207,12 @@ final class RelayHost: DescriptorWatch {
             // What comes before the other side's permission is lost, as on any network.
             let limit = monotonicTime() + patience
             while !isHere() || !isThere() {
-                guard monotonicTime() < limit else { throw Overdue(what: "data of round \(round)") }
+                guard monotonicTime() < limit else {
+                    throw Overdue(
+                        what:
+                            "data of round \(round), \(mine) \(theirs) \(group.dropped) \(environment.statistics()) \(group.legs.map(\.client.statistics)) \(other.environment.statistics()) \(other.group.legs.map(\.client.statistics))"
+                    )
+                }
                 if !isThere() { send(data, from: mine, to: theirs) }
                 if !isHere() { other.send(data, from: theirs, to: mine) }
                 turn(.milliseconds(5))

@@ -43,10 +43,17 @@ import Wire
 
     @Test func uselessCandidatesAreToldApart() {
         let name = "4a2e8b3c-0d5f-4f37-9c6b-6f5d8f1c2b3a.local"
+        func nameless(_ priority: UInt32) -> Candidate {
+            Candidate(
+                kind: .host, address: SocketAddress(ip: .anyIPv6, port: 51472), priority: priority, foundation: "1")
+        }
         let cases: [(String, CandidateText)] = [
-            ("candidate:1 1 udp 2113937151 \(name) 51472 typ host", .unresolvable(name: name)),
-            ("candidate:1 1 udp 1 stun.example.org 51472 typ host", .unresolvable(name: "stun.example.org")),
-            ("candidate:1 1 tcp 1518280447 192.0.2.1 9 typ host tcptype active", .ignored(.otherTransport)),
+            ("candidate:1 1 udp 2113937151 \(name) 51472 typ host", .name(name, nameless(2_113_937_151))),
+            ("candidate:1 1 udp 1 stun.example.org 51472 typ host", .name("stun.example.org", nameless(1))),
+            ("candidate:1 1 tcp 1518280447 192.0.2.1 9 typ host", .ignored(.otherTransport)),
+            ("candidate:1 1 tcp 1518280447 192.0.2.1 9 typ host tcptype both", .ignored(.otherTransport)),
+            ("candidate:1 1 tcp 1518280447 192.0.2.1 0 typ host tcptype passive", .ignored(.unusableAddress)),
+            ("candidate:1 1 udp 1 \(name) 0 typ host", .ignored(.unusableAddress)),
             ("candidate:1 1 ssltcp 1518280447 192.0.2.1 443 typ host", .ignored(.otherTransport)),
             ("candidate:1 2 udp 2113937151 192.0.2.1 51472 typ host", .ignored(.otherComponent)),
             ("candidate:1 1 udp 2113937151 192.0.2.1 51472 typ token", .ignored(.otherType)),

@@ -125,7 +125,7 @@ let b6 = address("2001:db8:2::2", 2000)
         let start = network.now
         network.run(for: .seconds(1)) { !answerer.selected.isEmpty }
         // The second check begins one interval later, is answered, settles, and the nomination travels.
-        #expect(network.now - start == .milliseconds(50 + 20 + 100 + 10))
+        #expect(network.now - start == .milliseconds(20 + 20 + 100 + 10))
         #expect(offerer.agent.selectedPath?.remote == b4)
     }
 
@@ -243,7 +243,7 @@ let b6 = address("2001:db8:2::2", 2000)
     /// RFC 8445 section 6.1.4.2: one pair of a foundation at a time, until one works.
     @Test func pairsOfOneFoundationWaitForEachOther() {
         let network = Network(seed: 17)
-        let offerer = network.agent(.controlling, on: [a4])
+        let offerer = network.agent(.controlling, on: [a4]) { $0.checkInterval = .milliseconds(50) }
         let answerer = network.agent(.controlled, on: [b4])
         var tried: [UInt16] = []
         network.filter = { datagram in
@@ -281,6 +281,6 @@ let b6 = address("2001:db8:2::2", 2000)
         network.flush(offerer)
         network.run(for: .seconds(1))
         #expect(times.count == 10)
-        #expect(zip(times, times.dropFirst()).allSatisfy { $1 - $0 == .milliseconds(50) })
+        #expect(zip(times, times.dropFirst()).allSatisfy { $1 - $0 == .milliseconds(20) })
     }
 }

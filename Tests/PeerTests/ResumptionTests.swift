@@ -61,9 +61,10 @@ import Wire
 
     /// Round trips of 100 ms until both are connected, with a datagram lost.
     private func connect(
-        losing: [Set<Int>], dead: [SocketAddress] = [], sourceLocation: SourceLocation = #_sourceLocation
+        losing: [Set<Int>], dead: [SocketAddress] = [], delay: Duration = .milliseconds(50),
+        sourceLocation: SourceLocation = #_sourceLocation
     ) throws -> (Simulation, Duration) {
-        let simulation = Simulation(seed: 34, weather: Weather(delay: .milliseconds(50)))
+        let simulation = Simulation(seed: 34, weather: Weather(delay: delay))
         simulation.swallowed = losing
         try simulation.resume(derivesInits: true, dead: dead)
         let start = simulation.now
@@ -76,12 +77,55 @@ import Wire
         let (simulation, took) = try connect(losing: [[], []])
         #expect(took == .milliseconds(150))
         #expect(simulation.events[0] == [.connecting, .connected])
+        #expect(simulation.offerer.early == nil, "nothing is kept")
     }
 
     /// Half a round trip after the check's response, behind which the server's flight would have been.
     @Test func repeatsALostClientHelloWhenThePathIsKnown() throws {
         let (_, took) = try connect(losing: [[1], []])
         #expect(took == .milliseconds(100 + 50 + 150))
+    }
+
+    /// ... but never sooner than a server needs for its flight.
+    @Test(arguments: [(1, 20), (17, 20), (31, 31)])
+    func waitsForTheServersFlight(delay: Int64, wait: Int64) throws {
+        let (_, took) = try connect(losing: [[1], []], delay: .milliseconds(delay))
+        #expect(took == .milliseconds(2 * delay + wait + 3 * delay))
+    }
+
+    /// Where a check was repeated, its round trip may be any.
+    @Test(arguments: [(100, 50), (400, 200), (9_000, 200), (0, 20), (nil, 0)] as [(Int64?, Int64)])
+    func waitsNotLongForTheServersFlight(roundTrip: Int64?, wait: Int64) throws {
+        let (here, there) = (Simulation(seed: 38).addresses[0], Simulation(seed: 38).addresses[1])
+        let path = Path(local: here, remote: there)
+        let now = Instant(nanoseconds: 1)
+        var early = EarlyFlight(path: path, began: now)
+        #expect(early.nextTimeout == nil)
+        early.verified(path, roundTrip: roundTrip.map { .milliseconds($0) }, now: now)
+        #expect(early.nextTimeout == now + .milliseconds(wait))
+    }
+
+    /// What the server has begun to say needs no second ClientHello.
+    @Test(arguments: [false, true])
+    func repeatsOnlyAClientHelloThatNobodyAnswered(isAnswered: Bool) throws {
+        let simulation = Simulation(seed: 37, weather: Weather(delay: .milliseconds(50)))
+        simulation.swallowed = [[1], []]
+        try simulation.resume(derivesInits: true)
+        let start = simulation.now
+        simulation.run(for: .milliseconds(110))
+        #expect(simulation.offerer.early?.nextTimeout == start + .milliseconds(150))
+        let sent = simulation.sent[0]
+        if isAnswered {
+            // A record of a handshake, cut short.
+            let record: [UInt8] = [22, 254, 253] + [UInt8](repeating: 0, count: 10)
+            _ = simulation.offerer.handle(
+                datagram: record.span.bytes, from: simulation.shown[1], to: simulation.addresses[0],
+                now: simulation.now)
+            #expect(simulation.offerer.early?.nextTimeout == nil)
+        }
+        simulation.run(for: .milliseconds(80))
+        #expect(simulation.sent[0] - sent == (isAnswered ? 0 : 1))
+        #expect(simulation.offerer.early?.nextTimeout == nil)
     }
 
     /// A ClientHello without its check is from a stranger; the check that comes again tells that it was lost as well.
@@ -112,7 +156,7 @@ import Wire
         let dead = SocketAddress(ip: try #require(IPAddress("2001:db8::dead")), port: 9)
         let (simulation, took) = try connect(losing: [[], []], dead: [dead])
         // The check on the other address and its response, then the handshake as ever; checks are paced.
-        #expect(took < .milliseconds(300 + 60))
+        #expect(took <= .milliseconds(300 + 20))
         #expect(simulation.offerer.selectedPath?.remote == simulation.shown[1])
     }
 

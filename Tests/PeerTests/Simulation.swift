@@ -43,6 +43,7 @@ final class Simulation {
     var addresses: [SocketAddress]
     var shown: [SocketAddress]
     var events: [[Peer.Event]] = [[], []]
+    var paths: [[Peer.PathReport]] = [[], []]
     var channelEvents: [[ChannelEvent]] = [[], []]
     /// False: the host does not take messages.
     var takesMessages = [true, true]
@@ -128,7 +129,9 @@ final class Simulation {
     func drain() {
         for index in 0..<2 {
             let peer = peers[index]
-            while let event = peer.pollEvent() { events[index].append(event) }
+            while let event = peer.pollEvent() {
+                if case .path(let report) = event { paths[index].append(report) } else { events[index].append(event) }
+            }
             while takesMessages[index], let event = peer.pollChannelEvent(now: now) {
                 channelEvents[index].append(event)
             }

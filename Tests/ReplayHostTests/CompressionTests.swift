@@ -3,6 +3,7 @@ import Engine
 import Foundation
 import Glibc
 import Replay
+import Storage
 import Testing
 
 @testable import ReplayHost
@@ -122,59 +123,33 @@ private let messages: [Seen.Message] =
 private final class Place {
     enum Kind: String, CaseIterable { case memory, sqlite, redis }
 
-    let directory: URL
     let store: String?
-    private var server: pid_t = 0
+    private let scratch: Scratch
+    private var server: RedisServer?
+    private var connected: Connected?
 
     init(_ kind: Kind) throws {
-        directory = URL(fileURLWithPath: "/tmp/replay-compression-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        scratch = try Scratch()
         switch kind {
         case .memory: store = nil
-        case .sqlite: store = "sqlite:" + directory.path + "/rooms.db"
+        case .sqlite: store = "sqlite:" + scratch.file("rooms.db")
         case .redis:
-            let socket = directory.path + "/s"
-            store = "redis+unix:" + socket
-            let path: String = directory.path
-            let texts: [String] = [
-                "redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no", "--dir",
-                path,
-                "--logfile", path + "/log",
-            ]
-            let words: [UnsafeMutablePointer<CChar>?] = texts.map { strdup($0) } + [nil]
-            defer { for word in words { free(word) } }
-            try #require(posix_spawnp(&server, "redis-server", nil, nil, words, environ) == 0)
-            for _ in 0..<3_000 {
-                if try redis("PING") == "PONG" { break }
-                usleep(10_000)
-            }
+            let address = "redis+unix:" + scratch.file("socket")
+            store = address
+            server = try RedisServer(["--unixsocket", scratch.file("socket")], scratch: scratch)
+            let connected = Connected(try RedisAddress(parsing: address))
+            try connected.waitUntilUp()
+            self.connected = connected
         }
     }
 
-    deinit {
-        if server > 0 {
-            kill(server, SIGKILL)
-            waitpid(server, nil, 0)
-        }
-        try? FileManager.default.removeItem(at: directory)
-    }
-
-    func redis(_ words: String...) throws -> String {
-        let quoted = words.map { "'" + $0.replacingOccurrences(of: "'", with: "'\\''") + "'" }
-        let command = "redis-cli -s \(directory.path)/s \(quoted.joined(separator: " ")) 2>&1 </dev/null"
-        let output = try #require(popen(command, "r"))
-        defer { pclose(output) }
-        var buffer = [CChar](repeating: 0, count: 200)
-        guard fgets(&buffer, 200, output) != nil else { return "" }
-        let text = buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
-        return String(decoding: text, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
-    }
+    deinit { connected?.client.close() }
 
     /// Of the first row and column.
     func sqlite(_ statement: String) throws -> Int {
         var connection: OpaquePointer?
         defer { sqlite3_close(connection) }
-        try #require(sqlite3_open(directory.path + "/rooms.db", &connection) == SQLITE_OK)
+        try #require(sqlite3_open(scratch.file("rooms.db"), &connection) == SQLITE_OK)
         sqlite3_busy_timeout(connection, 30_000)
         var prepared: OpaquePointer?
         try #require(sqlite3_prepare_v2(connection, statement, -1, &prepared, nil) == SQLITE_OK)
@@ -191,9 +166,8 @@ private final class Place {
         case .sqlite:
             _ = try sqlite("UPDATE messages SET payload = \(sql)")
         case .redis:
-            let answer = try redis(
-                "EVAL",
-                """
+            let redis = try #require(connected)
+            let script = """
                 local all = redis.call('XRANGE', KEYS[1], '-', '+')
                 redis.call('DEL', KEYS[1])
                 for _, item in ipairs(all) do
@@ -201,8 +175,9 @@ private final class Place {
                     redis.call('XADD', KEYS[1], item[1], item[2][1], head .. \(lua))
                 end
                 return #all
-                """, "1", "webrtc:reconnect:buffer:{room}")
-            #expect(answer == "1")
+                """
+            let reply = try redis.reply("EVAL", .text(script), "1", "webrtc:reconnect:buffer:{room}")
+            #expect(reply == .success(.integer(1)))
         }
     }
 }

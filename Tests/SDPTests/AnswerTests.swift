@@ -228,6 +228,30 @@ import Wire
         #expect(try error(without) == .missing(.iceUfrag, line: 6))
     }
 
+    /// RFC 3264 section 8, RFC 8829 section 5.2.2: sections stay where they are, whoever offers next.
+    @Test(arguments: Vectors.offers)
+    func keepTheSectionsOfEarlierOffers(name: String) throws {
+        let first = try Vectors.parse(name)
+        let data = try first.dataTransport()
+        let layout = Layout(first, data: data)
+        #expect(layout.mid == data.mid && layout.mediaIndex == data.mediaIndex)
+        let later = try Offer(Sample.local, origin: Sample.origin, layout: layout)
+        let parsed = try SessionDescription(parsing: later.text)
+        #expect(parsed.media.map(\.kind) == first.media.map(\.kind))
+        #expect(parsed.media.map(\.protocol) == first.media.map(\.protocol))
+        #expect(parsed.media.map(\.mid) == first.media.map(\.mid))
+        #expect(parsed.media.filter { !$0.isRejected }.count == 1)
+        let transport = try parsed.dataTransport()
+        #expect(transport.mediaIndex == data.mediaIndex && transport.setup == .actpass)
+        let answer = try parsed.answer(Sample.local, origin: Sample.origin)
+        let accepted = try later.accept(SessionDescription(parsing: answer.text))
+        #expect(accepted.isDTLSClient)
+        // One section more or less is no answer.
+        #expect(throws: NegotiationError.self) {
+            try later.accept(SessionDescription(parsing: answer.text + "m=audio 0 RTP/AVP 0\r\n"))
+        }
+    }
+
     @Test func takeASilentAnswererForActive() throws {
         let answer = Sample.offer().replacingOccurrences(of: "a=setup:actpass\r\n", with: "")
         #expect(try !accept(answer).get().isDTLSClient)

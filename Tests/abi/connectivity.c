@@ -524,6 +524,173 @@ static void signals(void) {
     check(reconnect_peer_restart(polite) == RECONNECT_INVALID_HANDLE, "a restart of it");
 }
 
+/* Two peers that negotiate by themselves; the test carries their messages. Numbered ones run both ways meanwhile. */
+enum { MESSAGES = 400 };
+
+typedef struct side {
+    reconnect_engine_t engine;
+    reconnect_peer_t peer, other;
+    reconnect_channel_t channel;
+    int sent, received, disorder, signals, offers, paths, started, recovered, closed, refused;
+    char type[8];
+} side_t;
+
+static void take(side_t *side, const reconnect_event_t *event) {
+    char text[32] = "", expected[32];
+    reconnect_status_t status;
+    switch (event->type) {
+    case RECONNECT_EVENT_PEER_SIGNAL:
+        side->signals++;
+        side->offers += memmem(event->data, event->size, "\"offer\"", 7) != NULL;
+        if (event->peer.id != side->peer.id || event->tag != 77) {
+            check(0, "the message is of the peer, with its tag");
+        }
+        status = reconnect_peer_signal(side->other, (const char *)event->data, event->size, NULL, 0);
+        if (status != RECONNECT_OK) {
+            check(0, "%s: %.*s", reconnect_status_name(status), (int)event->size, (const char *)event->data);
+        }
+        break;
+    case RECONNECT_EVENT_CHANNEL_OPEN: side->channel = event->channel; break;
+    case RECONNECT_EVENT_MESSAGE:
+        memcpy(text, event->data, event->size < sizeof text ? event->size : sizeof text - 1);
+        snprintf(expected, sizeof expected, "%d", side->received++);
+        side->disorder += strcmp(text, expected) != 0;
+        break;
+    case RECONNECT_EVENT_PATH:
+        side->paths++;
+        if (event->number != side->paths || event->peer.id != side->peer.id || event->tag != 77 ||
+            memmem(event->data, event->size, " typ ", 5) == NULL ||
+            memmem(event->extra, event->extra_size, " typ ", 5) == NULL) {
+            check(0, "a path has a number and two candidates");
+        }
+        break;
+    case RECONNECT_EVENT_RESTART:
+        side->started += event->number == RECONNECT_RESTART_STARTED;
+        side->recovered += event->number == RECONNECT_RESTART_RECOVERED;
+        printf("# restart %lld, attempt %u: %.*s\n", (long long)event->number, (unsigned)event->kind, (int)event->size,
+               (const char *)event->data);
+        break;
+    case RECONNECT_EVENT_RESULT: side->refused += event->status != RECONNECT_OK; break;
+    case RECONNECT_EVENT_PEER_STATE: side->closed += event->number == RECONNECT_PEER_CLOSED; break;
+    default: break;
+    }
+}
+
+/* Serves both sides until a number of messages has arrived at each, and so many restarts have recovered. */
+static int serve(side_t sides[2], int received, int recovered) {
+    const int64_t end = exchange_milliseconds() + 30000;
+    reconnect_event_t events[32];
+    size_t count, index;
+    int each;
+    while (sides[0].received < received || sides[1].received < received || sides[0].channel.id == 0 ||
+           sides[1].channel.id == 0 || sides[0].recovered < recovered || sides[1].recovered < recovered) {
+        for (each = 0; each < 2; each++) {
+            if (reconnect_poll(sides[each].engine, events, 32, 2, &count) != RECONNECT_OK || count == 0) {
+                continue;
+            }
+            for (index = 0; index < count; index++) {
+                take(&sides[each], &events[index]);
+            }
+            reconnect_release(sides[each].engine, events[0].batch);
+        }
+        if (sides[0].closed != 0 || sides[1].closed != 0 || exchange_milliseconds() > end) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static void send_up_to(side_t sides[2], int number) {
+    char text[32];
+    int each;
+    for (each = 0; each < 2; each++) {
+        while (sides[each].sent < number) {
+            snprintf(text, sizeof text, "%d", sides[each].sent++);
+            if (reconnect_send(sides[each].channel, RECONNECT_TEXT, text, strlen(text)) != RECONNECT_OK) {
+                check(0, "message %s of side %d is taken", text, each);
+            }
+        }
+    }
+}
+
+static void negotiation(void) {
+    side_t sides[2];
+    reconnect_channel_config_t channel;
+    reconnect_peer_config_t config;
+    exchange_wait_t wait;
+    int each, begin;
+    if (getenv("NEGOTIATION") == NULL) {
+        check(1, "peers that negotiate by themselves # SKIP not yet");
+        return;
+    }
+    for (begin = 1; begin <= 3; begin++) { /* the polite one, the other one, both at once */
+        memset(sides, 0, sizeof sides);
+        memset(&channel, 0, sizeof channel);
+        channel.struct_size = sizeof channel;
+        channel.negotiated = 1;
+        channel.id = 1;
+        memset(&config, 0, sizeof config);
+        config.struct_size = sizeof config;
+        config.channels = &channel;
+        config.channel_count = 1;
+        config.tag = 77;
+        for (each = 0; each < 2; each++) {
+            config.negotiation = each == 0 ? RECONNECT_NEGOTIATION_POLITE : RECONNECT_NEGOTIATION_IMPOLITE;
+            if (!check(exchange_engine("127.0.0.1", 0, &sides[each].engine) == RECONNECT_OK &&
+                           reconnect_peer_create(sides[each].engine, &config, &sides[each].peer) == RECONNECT_OK,
+                       "an engine with a peer of negotiation %u", (unsigned)config.negotiation)) {
+                return;
+            }
+        }
+        sides[0].other = sides[1].peer;
+        sides[1].other = sides[0].peer;
+        for (each = 0; each < 2; each++) {
+            if ((begin & (1 << each)) != 0) {
+                check(reconnect_peer_restart(sides[each].peer) == RECONNECT_OK, "side %d begins", each);
+            }
+        }
+        if (!check(serve(sides, 0, 0), "they connect")) {
+            return;
+        }
+        send_up_to(sides, MESSAGES / 4);
+        check(reconnect_peer_restart(sides[0].peer) == RECONNECT_OK, "a restart by one side");
+        send_up_to(sides, MESSAGES / 2);
+        check(serve(sides, MESSAGES / 4, 1), "it succeeds, and both know it");
+        check(reconnect_peer_restart(sides[0].peer) == RECONNECT_OK &&
+                  reconnect_peer_restart(sides[1].peer) == RECONNECT_OK,
+              "a restart by both at once");
+        send_up_to(sides, MESSAGES);
+        check(serve(sides, MESSAGES, 2), "it succeeds");
+        for (each = 0; each < 2; each++) {
+            check(sides[each].received == MESSAGES && sides[each].disorder == 0,
+                  "side %d got %d messages, %d out of order", each, sides[each].received, sides[each].disorder);
+            check(sides[each].refused == 0 && sides[each].paths >= 1, "nothing was refused; %d paths, %d messages",
+                  sides[each].paths, sides[each].signals);
+            if (check(reconnect_peer_query_statistics(sides[each].peer, 5) == RECONNECT_OK &&
+                          exchange_expect(sides[each].engine, RECONNECT_EVENT_STATISTICS, 5, 0, &wait),
+                      "its figures")) {
+                reconnect_peer_statistics_t figures;
+                memset(&figures, 0, sizeof figures);
+                memcpy(&figures, wait.data, wait.event.size < sizeof figures ? wait.event.size : sizeof figures);
+                check(figures.generation >= 2 && figures.restarts >= 2 && strcmp(figures.transport, "udp") == 0 &&
+                          figures.local_type[0] != 0 && figures.remote_type[0] != 0 && figures.relay_address[0] == 0,
+                      "generation %u, %llu restarts, %s from %s to %s", (unsigned)figures.generation,
+                      (unsigned long long)figures.restarts, figures.transport, figures.local_type, figures.remote_type);
+                check(figures.packets_sent > 0 && figures.packets_received > 0 && figures.checks_sent > 0 &&
+                          figures.checks_received > 0 && figures.path_changes >= 1,
+                      "%llu packets sent, %llu received; %llu checks sent, %llu received; %llu paths",
+                      (unsigned long long)figures.packets_sent, (unsigned long long)figures.packets_received,
+                      (unsigned long long)figures.checks_sent, (unsigned long long)figures.checks_received,
+                      (unsigned long long)figures.path_changes);
+                free(wait.data);
+            }
+        }
+        for (each = 0; each < 2; each++) {
+            check(reconnect_engine_destroy(sides[each].engine) == RECONNECT_OK, "the end");
+        }
+    }
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -534,6 +701,7 @@ static const struct {
     {"credentials", credentials},
     {"older-hosts", older_hosts},
     {"signals", signals},
+    {"negotiation", negotiation},
 };
 
 int main(int count, char **arguments) {

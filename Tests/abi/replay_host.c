@@ -22,9 +22,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { MOST = 64, EVENTS = 256 };
+enum { MOST = 64, EVENTS = 256, PATIENCE_MS = 20000 };
 
 static reconnect_replay_t replay;
 static const char *room, *user;
@@ -105,29 +104,34 @@ static void handle(const reconnect_replay_event_t *event) {
     }
 }
 
-/* Takes events, each outcome at once told, up to the first outcome if `waits`. */
-static void take(int waits) {
+/* Takes the events that are there, or the first that come in time, and tells each at once. Returns how many they were,
+ * and adds the outcomes among them to `outcomes`. */
+static size_t take_events(int timeout_ms, size_t *outcomes) {
     static reconnect_replay_event_t events[EVENTS];
-    int outcomes = 0;
-    do {
-        size_t count = 0, index;
-        reconnect_status_t status = reconnect_replay_poll(replay, events, sizeof *events, EVENTS, waits ? 20000 : 0, &count);
-        if (status != RECONNECT_OK) {
-            fail("poll", status, "");
-        }
-        if (count == 0) {
-            if (waits) {
-                fail("poll", status, "nothing came");
-            }
-            return;
-        }
-        for (index = 0; index < count; index++) {
-            handle(&events[index]);
-            outcomes += events[index].type < RECONNECT_REPLAY_EVENT_MESSAGE;
-        }
+    size_t count = 0, index;
+    reconnect_status_t status = reconnect_replay_poll(replay, events, sizeof *events, EVENTS, timeout_ms, &count);
+    if (status != RECONNECT_OK) {
+        fail("poll", status, "");
+    }
+    for (index = 0; index < count; index++) {
+        handle(&events[index]);
+        *outcomes += events[index].type < RECONNECT_REPLAY_EVENT_MESSAGE;
+    }
+    if (count > 0) {
         fflush(stdout); /* from here on the outcome counts as taken */
         reconnect_replay_release(replay, events[0].batch);
-    } while (waits && outcomes == 0);
+    }
+    return count;
+}
+
+/* Takes events up to the first outcome. */
+static void take(void) {
+    size_t outcomes = 0;
+    while (outcomes == 0) {
+        if (take_events(PATIENCE_MS, &outcomes) == 0) {
+            fail("poll", RECONNECT_OK, "nothing came");
+        }
+    }
 }
 
 static reconnect_replay_operation_t operation_of(uint32_t type) {
@@ -155,7 +159,7 @@ static void submit(const reconnect_replay_operation_t *operations, size_t count)
         operations += taken;
         count -= taken;
         if (count > 0) {
-            take(1);
+            take();
         }
     }
 }
@@ -170,7 +174,7 @@ static void join(const char *at, const char *with) {
         operation.token_size = strlen(with);
     }
     submit(&operation, 1);
-    take(1);
+    take();
 }
 
 /* Publishes `count` numbered messages, from `first`, with one call. */
@@ -198,7 +202,7 @@ static void run_publish(unsigned long count) {
     const unsigned ahead = 1 + (unsigned)(next() % 500);
     reconnect_replay_operation_t operation = operation_of(RECONNECT_REPLAY_SUBSCRIBE);
     submit(&operation, 1);
-    take(1);
+    take();
     join(NULL, NULL);
     if (fgets(line, sizeof line, stdin) == NULL) { /* all others are there too */
         return;
@@ -212,18 +216,13 @@ static void run_publish(unsigned long count) {
             publish(sent, batch, 0);
             sent += batch;
         } else {
-            take(1);
+            take();
         }
     }
     /* Live messages of the others may still be on their way. */
     while (live < strtoul(line, NULL, 10)) {
-        const unsigned long before = live;
-        int patience;
-        for (patience = 0; patience < 20000 && live == before; patience++) {
-            take(0);
-            usleep(1000);
-        }
-        if (live == before) {
+        size_t outcomes = 0;
+        if (take_events(PATIENCE_MS, &outcomes) == 0) {
             fail("poll", RECONNECT_OK, "no live message came");
         }
     }
@@ -236,7 +235,7 @@ _Noreturn static void run_durable(unsigned long first) {
         publish(first + sent, batch, 1);
         sent += batch;
         while (stored < sent && (next() % 4 != 0 || stored + 64 < sent)) {
-            take(1);
+            take();
         }
         if (position_size > 0 && next() % 4 == 0) {
             reconnect_replay_operation_t operation = operation_of(RECONNECT_REPLAY_ACKNOWLEDGE);
@@ -289,7 +288,7 @@ int main(int count, char **arguments) {
             user = arguments[7];
             operation = operation_of(RECONNECT_REPLAY_STATE);
             submit(&operation, 1);
-            take(1);
+            take();
         }
     }
     fflush(stdout);

@@ -652,7 +652,7 @@ def test_the_option_is_stronger_than_the_environment(name, setting, monkeypatch)
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_environment_is_read(name, monkeypatch):
-    for variable in ["ENABLE_FAST_RELOAD", "STUN_URLS", "REDIS_URL"]:
+    for variable in ["ENABLE_FAST_RELOAD", "STUN_URLS", "REDIS_URL", "ICE_MODE", "TURN_URLS"]:
         with monkeypatch.context() as changed:
             changed.setenv(variable, "nonsense:x")
             status, output, errors = run(name, "--http", "127.0.0.1:0")

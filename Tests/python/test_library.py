@@ -126,6 +126,8 @@ def test_structs_have_the_sizes_of_the_header(tmp_path):
         "reconnect_peer_config_t": _abi.PeerConfig,
         "reconnect_connector_config_t": _abi.ConnectorConfig,
         "reconnect_peer_statistics_t": _abi.PeerStatistics,
+        "reconnect_turn_server_t": _abi.TURNServer,
+        "reconnect_timers_t": _abi.Timers,
     }
     lines = []
     expected = []
@@ -166,6 +168,12 @@ def test_numbers_are_those_of_the_header(tmp_path):
         libreconnect.AttemptState: "ATTEMPT",
         libreconnect.ConnectorState: "CONNECTOR",
         libreconnect.Switch: "SWITCH",
+        libreconnect.ICEPolicy: "ICE_POLICY",
+        libreconnect.TCP: "TCP",
+        libreconnect.Negotiation: "NEGOTIATION",
+        libreconnect.TURNState: "TURN",
+        libreconnect.PathChange: "PATH",
+        libreconnect.RestartState: "RESTART",
     }
     expected = {
         "_".join(filter(None, ["RECONNECT", prefix, name])): int(value)
@@ -176,7 +184,8 @@ def test_numbers_are_those_of_the_header(tmp_path):
     expected |= {
         f"RECONNECT_{name}": value
         for name, value in vars(_abi).items()
-        if name.startswith(("EVENT_", "FLAG_", "INTERFACES_", "ICE_")) or name in ("TEXT", "BINARY", "RELIABLE")
+        if name.startswith(("EVENT_", "FLAG_", "INTERFACES_", "ICE_", "TCP_", "NEGOTIATION_", "NETWORK_"))
+        or name in ("TEXT", "BINARY", "RELIABLE")
     }
     assert len(expected) > 60
     lines = "".join(f'printf("%lld\\n", (long long){name});' for name in expected)
@@ -256,11 +265,11 @@ def blocks(path, language):
 
 
 def test_examples_of_the_readme_run_as_written(library):
-    first, second, third, fourth = blocks(PACKAGE.parent / "README.md", "python")
+    first, second, third, _, fifth = blocks(PACKAGE.parent / "README.md", "python")
     assert python(first, LIBRECONNECT_LIBRARY=str(library)) == "hello NORMAL"
     assert python(second, LIBRECONNECT_LIBRARY=str(library)) == "hello"
     assert python(third, LIBRECONNECT_LIBRARY=str(library)) == "NORMAL\nZERO_SIGNALING"
-    assert python(fourth, LIBRECONNECT_LIBRARY=str(library)) == "RECOVERED ['hello']"
+    assert python(fifth, LIBRECONNECT_LIBRARY=str(library)) == "RECOVERED ['hello']"
 
 
 def test_example_of_the_go_readme_runs_as_written(library, tmp_path):

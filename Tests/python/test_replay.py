@@ -7,6 +7,7 @@ import copy
 import gc
 import os
 import pickle
+import queue
 import sqlite3
 import subprocess
 import sys
@@ -50,6 +51,19 @@ def come_back(buffer, joined, room="room", user="ben"):
 
 def missed(recovery):
     return [message.data for message in recovery.messages]
+
+
+def waits(buffer):
+    """A semaphore that rises by one with each thread that begins to wait. Such a thread holds the buffer's lock until it
+    waits: whoever gets the lock afterwards finds it waiting."""
+    begun, wait = threading.Semaphore(0), buffer._wait
+
+    def counted(deadline):
+        begun.release()
+        return wait(deadline)
+
+    buffer._wait = counted
+    return begun
 
 
 def pair(buffer, room="room"):
@@ -172,8 +186,9 @@ def test_what_has_outlived_itself_is_skipped(buffer):
     _, ben = pair(buffer)
     buffer.publish("room", "ring", "ada", lifetime=0.001)
     buffer.publish("room", "hello", "ada", priority=True)
-    time.sleep(0.02)
-    back = come_back(buffer, ben)
+    deadline = time.monotonic() + PATIENCE
+    while missed(back := come_back(buffer, ben)) == ["ring", "hello"]:
+        assert time.monotonic() < deadline
     assert missed(back) == ["hello"] and back.skipped == 1 and back.recovered
 
 
@@ -254,13 +269,12 @@ def test_lost_trimmed():
 
 
 def test_lost_expired():
-    with ReplayBuffer(ReplayConfig(message_ttl=0.05)) as buffer:
+    with ReplayBuffer(ReplayConfig(message_ttl=0.01, state_ttl=60)) as buffer:
         _, ben = pair(buffer)
         buffer.publish("room", "old", "ada")
         deadline = time.monotonic() + PATIENCE
         while (back := come_back(buffer, ben)).verdict is not Verdict.LOST:
             assert missed(back) == ["old"] and time.monotonic() < deadline
-            time.sleep(0.02)
         assert back.reason is LossReason.EXPIRED
 
 
@@ -362,16 +376,14 @@ def test_live_messages_of_rooms_that_are_subscribed(buffer):
 def test_poll_waits_for_what_another_thread_publishes(buffer):
     buffer.subscribe("room")
     buffer.join("room", "ada")
-    started = threading.Event()
+    waiting = waits(buffer)
 
     def publish():
-        started.wait()
-        time.sleep(0.05)
-        buffer.publish("room", "from afar", "ada")
+        if waiting.acquire(timeout=PATIENCE):
+            buffer.publish("room", "from afar", "ada")
 
     thread = threading.Thread(target=publish)
     thread.start()
-    started.set()
     assert [event.data for event in buffer.poll(PATIENCE)] == ["from afar"]
     thread.join()
     assert buffer.poll(0.01) == []
@@ -381,32 +393,28 @@ def test_the_iterator_of_events_ends_with_the_buffer():
     buffer = ReplayBuffer()
     buffer.subscribe("room")
     buffer.join("room", "ada")
-    seen = []
+    seen = queue.Queue()
 
     def read():
         for event in buffer.events():
-            seen.append(event.data)
+            seen.put(event.data)
 
     thread = threading.Thread(target=read)
     thread.start()
     for index in range(10):
         buffer.publish("room", str(index), "ada")
-    deadline = time.monotonic() + PATIENCE
-    while len(seen) < 10 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert [seen.get(timeout=PATIENCE) for _ in range(10)] == [str(index) for index in range(10)]
     buffer.close()
     thread.join(PATIENCE)
-    assert not thread.is_alive() and seen == [str(index) for index in range(10)]
+    assert not thread.is_alive() and seen.empty()
 
 
 def test_what_one_thread_takes_wakes_the_one_that_waits(buffer, monkeypatch):
     """The descriptor does not show it any more."""
-    got = []
+    got, waiting = [], waits(buffer)
     thread = threading.Thread(target=lambda: got.extend(buffer.poll(PATIENCE)))
     thread.start()
-    deadline = time.monotonic() + PATIENCE
-    while buffer._waiting is None and time.monotonic() < deadline:
-        time.sleep(0.001)
+    assert waiting.acquire(timeout=PATIENCE)
     event, begun = GapEvent("room", None), time.monotonic()
     with buffer._turn:
         with monkeypatch.context() as patch:
@@ -596,6 +604,7 @@ def test_nothing_works_after_close():
 
 def test_a_thread_that_waits_is_woken_by_close():
     buffer, outcome = ReplayBuffer(), []
+    waiting = waits(buffer)
 
     def wait():
         try:
@@ -606,7 +615,7 @@ def test_a_thread_that_waits_is_woken_by_close():
     threads = [threading.Thread(target=wait) for _ in range(3)]
     for thread in threads:
         thread.start()
-    time.sleep(0.05)
+    assert all(waiting.acquire(timeout=PATIENCE) for _ in threads)
     buffer.close()
     for thread in threads:
         thread.join(PATIENCE)

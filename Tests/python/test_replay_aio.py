@@ -430,7 +430,7 @@ async def test_a_buffer_that_is_forgotten_is_closed():
         gc.collect()
     assert reference() is None
     assert any(issubclass(each.category, ResourceWarning) for each in caught)
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)  # what the collector has asked of the loop
     assert core.library.reconnect_replay_destroy(core.handle) == libreconnect.Status.INVALID_HANDLE
     assert asyncio.get_running_loop().remove_reader(descriptor) is False
 

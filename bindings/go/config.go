@@ -127,6 +127,26 @@ type Config struct {
 	// Trip is when fast reload switches itself off.
 	Trip Trip
 
+	// TURNServers are as in [Engine.SetTURNServers].
+	TURNServers []TURNServer
+	// TURNCAPath is a PEM file of the authorities that sign certificates of "turns:" servers; empty: the system's.
+	TURNCAPath string
+	// AllowedInterfaces: if there are any, only these interfaces' addresses are used: names as "eth0", beginnings of names
+	// as "wlan*", networks as "192.0.2.0/24"; at most 32.
+	AllowedInterfaces []string
+	// DeniedInterfaces: likewise, never these; stronger than AllowedInterfaces.
+	DeniedInterfaces []string
+	// ICEPolicy is for peers that do not say otherwise.
+	ICEPolicy ICEPolicy
+	// TCP adds candidates over TCP (RFC 6544).
+	TCP TCP
+	// TCPPort is of the listening socket, one for all peers; 0: the UDP port's number, or any free one if that is taken.
+	TCPPort uint16
+	// DisableMDNS: names of the other side that end in ".local" are not looked up (RFC 6762).
+	DisableMDNS bool
+	// Timers say when what is done.
+	Timers Timers
+
 	// EventCapacity is the capacity of the channel of events; default 64. At most this many messages wait in
 	// memory of Go; everything beyond waits in the library, within ReceiveWindow.
 	EventCapacity int
@@ -313,7 +333,7 @@ func (c *Config) fill(out *C.reconnect_engine_config_t, memory *arena) error {
 	out.trip_unstable_percent = C.uint32_t(c.Trip.UnstablePercent)
 	out.trip_min_attempts = C.uint32_t(c.Trip.MinAttempts)
 	out.disable_trip = flag(c.Trip.Disabled)
-	return nil
+	return c.fillConnectivity(out, memory)
 }
 
 // ChannelConfig describes a data channel (RFC 8831, RFC 8832). The zero value is an ordered reliable channel
@@ -377,6 +397,13 @@ type PeerConfig struct {
 	DTLSActive bool
 	// Channels are negotiated channels to open with the peer. They are in Peer.Channels, in this order.
 	Channels []ChannelConfig
+	// ICEPolicy is what may be used as a path.
+	ICEPolicy ICEPolicy
+	// Negotiation says who exchanges descriptions; default: the program.
+	Negotiation Negotiation
+	// OnSignal, if not nil, gets what a peer that negotiates by itself has for the other side, in order, instead of the
+	// PeerSignalEvents. It is called in the engine's goroutine: it must not block, nor call what waits for an event.
+	OnSignal func(peer *Peer, message []byte)
 }
 
 // fill writes the configuration as the library takes it, with a new tag for each channel, which it returns.
@@ -384,6 +411,8 @@ func (c *PeerConfig) fill(out *C.reconnect_peer_config_t, memory *arena, tag uin
 	out.struct_size = C.uint32_t(unsafe.Sizeof(*out))
 	out.dtls_active = flag(c.DTLSActive)
 	out.tag = C.uint64_t(tag)
+	out.ice_policy = C.uint32_t(c.ICEPolicy)
+	out.negotiation = C.uint32_t(c.Negotiation)
 	count := len(c.Channels)
 	if count == 0 {
 		return nil, nil

@@ -65,8 +65,10 @@ type outcome struct {
 func NewEngine(config *Config) (*Engine, error) { return newEngine(config, false) }
 
 // NewEngineFromEnv makes an engine as NewEngine, and what config leaves at its default is taken from the
-// environment: ENABLE_FAST_RELOAD ("false", "0", "no" or "off"; "partial"), STUN_URLS (separated by commas) and
-// REDIS_URL (the SessionStore). A value that cannot be used gives ErrInvalidArgument with its name in the detail.
+// environment: ENABLE_FAST_RELOAD ("false", "0", "no" or "off"; "partial"), STUN_URLS (separated by commas), REDIS_URL
+// (the SessionStore), ICE_MODE ("turn-only" or "relay": ICEPolicyRelay; "all"), and TURN_URLS (separated by commas) with
+// TURN_USERNAME and TURN_PASSWORD, or with TURN_SECRET. A value that cannot be used gives ErrInvalidArgument with its
+// name in the detail.
 func NewEngineFromEnv(config *Config) (*Engine, error) { return newEngine(config, true) }
 
 func newEngine(config *Config, fromEnvironment bool) (*Engine, error) {
@@ -432,7 +434,10 @@ func (e *Engine) addTemplate(config *PeerConfig, memory *arena) (*template, erro
 
 // newPeer makes the Go side of a peer. tags are those of its channels.
 func newPeer(e *Engine, tag uint64, config *PeerConfig, tags []uint64) *Peer {
-	p := &Peer{engine: e, tag: tag, opened: make(map[uint64]*Channel), remote: make(map[uint64]*Channel)}
+	p := &Peer{
+		engine: e, tag: tag, negotiates: config.Negotiation != NegotiationManual, onSignal: config.OnSignal,
+		opened: make(map[uint64]*Channel), remote: make(map[uint64]*Channel),
+	}
 	for i := range tags {
 		c := newChannel(p, &config.Channels[i], tags[i])
 		p.negotiated = append(p.negotiated, c)

@@ -59,6 +59,14 @@ const (
 	StatusStale               Status = C.RECONNECT_STALE
 	StatusThrottled           Status = C.RECONNECT_THROTTLED
 	StatusUnavailable         Status = C.RECONNECT_UNAVAILABLE
+	StatusTURNUnreachable     Status = C.RECONNECT_TURN_UNREACHABLE
+	StatusTURNUnauthorized    Status = C.RECONNECT_TURN_UNAUTHORIZED
+	StatusTURNForbidden       Status = C.RECONNECT_TURN_FORBIDDEN
+	StatusTURNQuota           Status = C.RECONNECT_TURN_QUOTA
+	StatusTURNTLSFailed       Status = C.RECONNECT_TURN_TLS_FAILED
+	StatusTURNLost            Status = C.RECONNECT_TURN_LOST
+	StatusTURNMalformed       Status = C.RECONNECT_TURN_MALFORMED
+	StatusTURNRefused         Status = C.RECONNECT_TURN_REFUSED
 )
 
 // String is the name of the status, for example "INVALID_HANDLE"; "UNKNOWN" for a number that the library
@@ -190,6 +198,26 @@ var (
 	ErrSignalingFailed error = &Error{Status: StatusSignalingFailed}
 	// ErrTicketRefused: the other side refused the ticket, which has expired or is of keys that it no longer has.
 	ErrTicketRefused error = &Error{Status: StatusTicketRefused}
+)
+
+// Why a TURN server gives no relay, in [TURNEvent], for [errors.Is].
+var (
+	// ErrTURNUnreachable: its name is not known, it refuses connections, or it does not answer.
+	ErrTURNUnreachable error = &Error{Status: StatusTURNUnreachable}
+	// ErrTURNUnauthorized: it does not take the credentials, or there are none.
+	ErrTURNUnauthorized error = &Error{Status: StatusTURNUnauthorized}
+	// ErrTURNForbidden: not for this user or this address.
+	ErrTURNForbidden error = &Error{Status: StatusTURNForbidden}
+	// ErrTURNQuota: too many allocations; tried again later.
+	ErrTURNQuota error = &Error{Status: StatusTURNQuota}
+	// ErrTURNTLSFailed: the handshake failed, or the certificate is not the server's.
+	ErrTURNTLSFailed error = &Error{Status: StatusTURNTLSFailed}
+	// ErrTURNLost: it was there, and the server or the connection to it is gone.
+	ErrTURNLost error = &Error{Status: StatusTURNLost}
+	// ErrTURNMalformed: what it answers is not TURN.
+	ErrTURNMalformed error = &Error{Status: StatusTURNMalformed}
+	// ErrTURNRefused: another error code, which the detail names.
+	ErrTURNRefused error = &Error{Status: StatusTURNRefused}
 )
 
 // Why an operation of a replay buffer did nothing, for [errors.Is].

@@ -282,6 +282,172 @@ type StoreEvent struct {
 	Detail string
 }
 
+// PeerSignalEvent: a peer that negotiates by itself has a message for the other side, to be carried there in order. What
+// comes back goes to [Peer.Signal].
+type PeerSignalEvent struct {
+	Peer *Peer
+	// Message is JSON: an offer, an answer or a candidate.
+	Message []byte
+}
+
+// SignalRefusedEvent: a message of the other side that was well-formed, or a restart, could not be taken by a peer that
+// negotiates by itself, and has changed nothing.
+type SignalRefusedEvent struct {
+	Peer *Peer
+	// Reason is why, an *Error.
+	Reason error
+}
+
+// NetworkEvent: the machine's network is another. Peers have been told already.
+type NetworkEvent struct {
+	// Online: there is a network.
+	Online bool
+	// AddressesChanged, RouteChanged and OnlineChanged say what is not as it was.
+	AddressesChanged bool
+	RouteChanged     bool
+	OnlineChanged    bool
+	// Detail is a sentence.
+	Detail string
+}
+
+// TURNState is what a TURN server is to an engine.
+type TURNState int
+
+// The states of a TURN server.
+const (
+	// TURNAllocated: there is a relay.
+	TURNAllocated TURNState = C.RECONNECT_TURN_ALLOCATED
+	// TURNFailed: there is none. It is tried again by itself where that makes sense.
+	TURNFailed TURNState = C.RECONNECT_TURN_FAILED
+	// TURNCredentialsNeeded: the credentials end soon, or were refused. Engine.SetTURNServers takes new ones.
+	TURNCredentialsNeeded TURNState = C.RECONNECT_TURN_CREDENTIALS
+)
+
+// String is "allocated", "failed" or "credentials".
+func (s TURNState) String() string {
+	switch s {
+	case TURNAllocated:
+		return "allocated"
+	case TURNFailed:
+		return "failed"
+	case TURNCredentialsNeeded:
+		return "credentials"
+	}
+	return "unknown"
+}
+
+// TURNEvent tells what a TURN server is to the engine.
+type TURNEvent struct {
+	// URL is the server's, as it was given.
+	URL   string
+	State TURNState
+	// Addresses are the relayed addresses, with TURNAllocated.
+	Addresses []string
+	// Reason is why it failed, an *Error; nil if there is nothing to say.
+	Reason error
+	// Detail is a sentence, possibly empty.
+	Detail string
+	// Elapsed is how long the allocation took, with TURNAllocated.
+	Elapsed time.Duration
+	// Remaining is how long the credentials are good, with TURNCredentialsNeeded.
+	Remaining time.Duration
+}
+
+// PathChange is what a path is in relation to the one before.
+type PathChange int
+
+// The changes of paths.
+const (
+	// PathFirst: there was none before.
+	PathFirst PathChange = C.RECONNECT_PATH_FIRST
+	// PathBetter: another one of a higher priority.
+	PathBetter PathChange = C.RECONNECT_PATH_BETTER
+	// PathFailover: the earlier one was silent.
+	PathFailover PathChange = C.RECONNECT_PATH_FAILOVER
+	// PathRestarted: found by an ICE restart.
+	PathRestarted PathChange = C.RECONNECT_PATH_RESTARTED
+	// PathMoved: the other side moved.
+	PathMoved PathChange = C.RECONNECT_PATH_MOVED
+)
+
+// String is the change's name, for example "failover".
+func (c PathChange) String() string {
+	switch c {
+	case PathFirst:
+		return "first"
+	case PathBetter:
+		return "better"
+	case PathFailover:
+		return "failover"
+	case PathRestarted:
+		return "restarted"
+	case PathMoved:
+		return "moved"
+	}
+	return "unknown"
+}
+
+// PathEvent: the path that a peer uses is another, or is the first.
+type PathEvent struct {
+	Peer *Peer
+	// Local and Remote are the texts of the path's candidates (RFC 8839 section 5.1).
+	Local  string
+	Remote string
+	Change PathChange
+	// Paths is how many paths the peer has had, this one included.
+	Paths int64
+	// RoundTrip is the path's; 0: not measured.
+	RoundTrip time.Duration
+}
+
+// RestartState is where an ICE restart stands.
+type RestartState int
+
+// The states of an ICE restart.
+const (
+	// RestartStarted: an attempt has begun.
+	RestartStarted RestartState = C.RECONNECT_RESTART_STARTED
+	// RestartRecovered: authenticated bytes arrived on a path of the new generation.
+	RestartRecovered RestartState = C.RECONNECT_RESTART_RECOVERED
+	// RestartFailed: this attempt. The path there was, if there was one, is still used.
+	RestartFailed RestartState = C.RECONNECT_RESTART_FAILED
+	// RestartPaused: offline. It goes on when the network is back.
+	RestartPaused RestartState = C.RECONNECT_RESTART_PAUSED
+	// RestartGivenUp: Timers.RestartAttempts failed. Peer.Restart begins again.
+	RestartGivenUp RestartState = C.RECONNECT_RESTART_GIVEN_UP
+)
+
+// String is the state's name, for example "recovered".
+func (s RestartState) String() string {
+	switch s {
+	case RestartStarted:
+		return "started"
+	case RestartRecovered:
+		return "recovered"
+	case RestartFailed:
+		return "failed"
+	case RestartPaused:
+		return "paused"
+	case RestartGivenUp:
+		return "given up"
+	}
+	return "unknown"
+}
+
+// RestartEvent tells how an ICE restart goes.
+type RestartEvent struct {
+	Peer  *Peer
+	State RestartState
+	// Attempt counts from 1.
+	Attempt uint32
+	// Reason is why it failed, an *Error; nil if there is nothing to say.
+	Reason error
+	// Detail is a sentence, possibly empty.
+	Detail string
+	// Elapsed is the time since the first attempt began.
+	Elapsed time.Duration
+}
+
 func (LogEvent) event()           {}
 func (PeerStateEvent) event()     {}
 func (SessionEvent) event()       {}
@@ -296,3 +462,9 @@ func (ConnectorEvent) event()     {}
 func (FastReloadEvent) event()    {}
 func (CertificateEvent) event()   {}
 func (StoreEvent) event()         {}
+func (PeerSignalEvent) event()    {}
+func (SignalRefusedEvent) event() {}
+func (NetworkEvent) event()       {}
+func (TURNEvent) event()          {}
+func (PathEvent) event()          {}
+func (RestartEvent) event()       {}

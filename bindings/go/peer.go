@@ -19,7 +19,9 @@ type Peer struct {
 	negotiated []*Channel
 	opened     map[uint64]*Channel // opened here, by tag; under the engine's mutex
 	remote     map[uint64]*Channel // opened by the other side, by handle; the reader's
-	connector  *Connector          // whose connect ends when the channels are open; the reader's
+	negotiates bool                // by itself
+	onSignal   func(*Peer, []byte)
+	connector  *Connector // whose connect ends when the channels are open; the reader's
 }
 
 func (p *Peer) native() C.reconnect_peer_t {
@@ -65,7 +67,8 @@ func (p *Peer) OpenChannel(config *ChannelConfig) (*Channel, error) {
 	return c, nil
 }
 
-// Offer makes the offer, JSON {"type":"offer","sdp":...}, with all candidates in it.
+// Offer makes the offer, JSON {"type":"offer","sdp":...}, with all candidates in it. Not for a peer that negotiates by
+// itself.
 //
 // Waits for it, usually less than a millisecond. Fails with ErrWrongState, ErrNoAddress, ErrInvalidHandle, or
 // the context's error.
@@ -125,20 +128,34 @@ func (p *Peer) Close() error {
 
 // PeerStatistics are the figures of a peer.
 type PeerStatistics struct {
-	Channels         uint32        // open now
-	ICE              time.Duration // from the peer's making to its first verified check; 0: not yet
-	DTLS             time.Duration // to the finished handshake; 0: not yet
-	SCTP             time.Duration // to the association; 0: not yet
-	RoundTrip        time.Duration // smoothed; 0: not measured
-	BytesSent        uint64        // UDP payload
-	BytesReceived    uint64
-	MessagesSent     uint64
-	MessagesReceived uint64
-	Retransmissions  uint64 // SCTP chunks sent again
-	CongestionWindow uint64 // bytes
-	Buffered         uint64 // bytes waiting in all channels
-	LocalAddress     string // of the path in use, as "[::1]:9" or "127.0.0.1:9"
-	RemoteAddress    string
+	Channels          uint32        // open now
+	ICE               time.Duration // from the peer's making to its first verified check; 0: not yet
+	DTLS              time.Duration // to the finished handshake; 0: not yet
+	SCTP              time.Duration // to the association; 0: not yet
+	RoundTrip         time.Duration // smoothed; 0: not measured
+	BytesSent         uint64        // UDP payload
+	BytesReceived     uint64
+	MessagesSent      uint64
+	MessagesReceived  uint64
+	Retransmissions   uint64 // SCTP chunks sent again
+	CongestionWindow  uint64 // bytes
+	Buffered          uint64 // bytes waiting in all channels
+	LocalAddress      string // of the path in use, as "[::1]:9" or "127.0.0.1:9"
+	RemoteAddress     string
+	LocalType         string // of the path's candidates: "host", "srflx", "prflx" or "relay"
+	RemoteType        string
+	Transport         string // "udp" or "tcp"
+	RelayTransport    string // to our TURN server: "udp", "tcp" or "tls"; empty without one
+	RelayAddress      string // of our TURN server; empty without one
+	PacketsSent       uint64
+	PacketsReceived   uint64
+	ChecksSent        uint64 // STUN requests, consent included
+	ChecksReceived    uint64
+	PathChanges       uint64
+	Restarts          uint64 // ICE restarts begun by either side
+	Generation        uint32 // of ICE: 0 until the first restart
+	Standby           bool   // a second path is valid and kept warm
+	CandidatesRefused uint64 // of the other side: malformed, unusable or beyond a limit
 }
 
 // Statistics asks for the peer's figures and waits for them. Fails with ErrInvalidHandle or the context's
@@ -159,22 +176,46 @@ func (p *Peer) Statistics(ctx context.Context) (PeerStatistics, error) {
 	// A library that knows fewer members than this package leaves the others zero.
 	var native C.reconnect_peer_statistics_t
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&native)), unsafe.Sizeof(native)), out.data)
-	native.local_address[len(native.local_address)-1] = 0
-	native.remote_address[len(native.remote_address)-1] = 0
 	return PeerStatistics{
-		Channels:         uint32(native.channels),
-		ICE:              time.Duration(native.ice_ns),
-		DTLS:             time.Duration(native.dtls_ns),
-		SCTP:             time.Duration(native.sctp_ns),
-		RoundTrip:        time.Duration(native.round_trip_ns),
-		BytesSent:        uint64(native.bytes_sent),
-		BytesReceived:    uint64(native.bytes_received),
-		MessagesSent:     uint64(native.messages_sent),
-		MessagesReceived: uint64(native.messages_received),
-		Retransmissions:  uint64(native.retransmissions),
-		CongestionWindow: uint64(native.congestion_window),
-		Buffered:         uint64(native.buffered),
-		LocalAddress:     C.GoString(&native.local_address[0]),
-		RemoteAddress:    C.GoString(&native.remote_address[0]),
+		Channels:          uint32(native.channels),
+		ICE:               time.Duration(native.ice_ns),
+		DTLS:              time.Duration(native.dtls_ns),
+		SCTP:              time.Duration(native.sctp_ns),
+		RoundTrip:         time.Duration(native.round_trip_ns),
+		BytesSent:         uint64(native.bytes_sent),
+		BytesReceived:     uint64(native.bytes_received),
+		MessagesSent:      uint64(native.messages_sent),
+		MessagesReceived:  uint64(native.messages_received),
+		Retransmissions:   uint64(native.retransmissions),
+		CongestionWindow:  uint64(native.congestion_window),
+		Buffered:          uint64(native.buffered),
+		LocalAddress:      arrayText(native.local_address[:]),
+		RemoteAddress:     arrayText(native.remote_address[:]),
+		LocalType:         arrayText(native.local_type[:]),
+		RemoteType:        arrayText(native.remote_type[:]),
+		Transport:         arrayText(native.transport[:]),
+		RelayTransport:    arrayText(native.relay_transport[:]),
+		RelayAddress:      arrayText(native.relay_address[:]),
+		PacketsSent:       uint64(native.packets_sent),
+		PacketsReceived:   uint64(native.packets_received),
+		ChecksSent:        uint64(native.checks_sent),
+		ChecksReceived:    uint64(native.checks_received),
+		PathChanges:       uint64(native.path_changes),
+		Restarts:          uint64(native.restarts),
+		Generation:        uint32(native.generation),
+		Standby:           native.standby != 0,
+		CandidatesRefused: uint64(native.candidates_refused),
 	}, nil
+}
+
+// arrayText is the text of an array that ends with its first zero, or with the array.
+func arrayText(characters []C.char) string {
+	text := make([]byte, 0, len(characters))
+	for _, each := range characters {
+		if each == 0 {
+			break
+		}
+		text = append(text, byte(each))
+	}
+	return string(text)
 }

@@ -151,7 +151,7 @@ func (e *Engine) dispatch(event *C.reconnect_event_t) bool {
 	case C.RECONNECT_EVENT_SESSION:
 		return e.session(event)
 	case C.RECONNECT_EVENT_ANSWER, C.RECONNECT_EVENT_OFFER, C.RECONNECT_EVENT_RESULT, C.RECONNECT_EVENT_STATISTICS:
-		e.finish(event)
+		return e.finish(event)
 	case C.RECONNECT_EVENT_LOG:
 		return e.deliver(LogEvent{Level: LogLevel(event.number), Line: text(event.data, event.size)})
 	case C.RECONNECT_EVENT_ADDRESSES:
@@ -170,12 +170,23 @@ func (e *Engine) dispatch(event *C.reconnect_event_t) bool {
 		return e.deliver(CertificateEvent{Fingerprint: text(event.data, event.size)})
 	case C.RECONNECT_EVENT_STORE:
 		return e.deliver(StoreEvent{Available: event.number != 0, Detail: text(event.data, event.size)})
+	case C.RECONNECT_EVENT_PEER_SIGNAL:
+		return e.signaled(event)
+	case C.RECONNECT_EVENT_NETWORK:
+		return e.deliver(networkChanged(event))
+	case C.RECONNECT_EVENT_TURN:
+		return e.deliver(turnChanged(event))
+	case C.RECONNECT_EVENT_PATH:
+		return e.pathChanged(event)
+	case C.RECONNECT_EVENT_RESTART:
+		return e.restarted(event)
 	}
 	return true // what this package does not know is ignored
 }
 
-// finish hands the result of a call to the goroutine that waits for it.
-func (e *Engine) finish(event *C.reconnect_event_t) {
+// finish hands the result of a call to the goroutine that waits for it. A result with the tag of a peer is one that
+// nobody waits for.
+func (e *Engine) finish(event *C.reconnect_event_t) bool {
 	tag := uint64(event.tag)
 	e.mutex.Lock()
 	result := e.pending[tag]
@@ -186,7 +197,15 @@ func (e *Engine) finish(event *C.reconnect_event_t) {
 			status: event.status, data: bytes(event.data, event.size), mode: Mode(event.number),
 			duration: time.Duration(event.duration_ns),
 		}
+		return true
 	}
+	if event._type != C.RECONNECT_EVENT_RESULT || event.status == C.RECONNECT_OK {
+		return true
+	}
+	if p := e.peer(event); p != nil && p.negotiates {
+		return e.deliver(SignalRefusedEvent{Peer: p, Reason: failure(event.status, text(event.data, event.size))})
+	}
+	return true
 }
 
 // peer is the peer of an event with a peer's tag. One that the library made by itself is new with its first event.

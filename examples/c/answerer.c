@@ -54,7 +54,8 @@ static const char usage[] =
     "  --help                    this text\n"
     "\n"
     "Environment, for what no option says: ENABLE_FAST_RELOAD (true, false, partial), STUN_URLS and ALLOWED_ORIGINS (both\n"
-    "separated by commas; the latter adds to --cors), REDIS_URL.\n"
+    "separated by commas; the latter adds to --cors), REDIS_URL, ICE_MODE (turn-only, all), TURN_URLS with TURN_USERNAME and\n"
+    "TURN_PASSWORD, or with TURN_SECRET.\n"
     "Paths: /, /reconnect.js, /ping, /metrics, POST /offer.\n"
     "Signals: SIGHUP replaces the certificate, SIGUSR1 switches fast reload off, SIGUSR2 on.\n";
 

@@ -284,7 +284,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         prog="answerer.py",
         description="Serves the example page, answers WebRTC offers and echoes every message.",
         epilog="Environment, for what no option says: ENABLE_FAST_RELOAD (true, false, partial), STUN_URLS and "
-        "ALLOWED_ORIGINS (both separated by commas; the latter adds to --cors), REDIS_URL. "
+        "ALLOWED_ORIGINS (both separated by commas; the latter adds to --cors), REDIS_URL, ICE_MODE (turn-only, all), "
+        "TURN_URLS with TURN_USERNAME and TURN_PASSWORD, or with TURN_SECRET. "
         "Paths: /, /reconnect.js, /ping, /metrics, POST /offer. "
         "Signals: SIGHUP replaces the certificate, SIGUSR1 switches fast reload off, SIGUSR2 on.",
         allow_abbrev=False,

@@ -8,3 +8,4 @@
 #include "seal.h"
 #include "stun_hmac.h"
 #include "tls_client.h"
+#include "tls_stream.h"

@@ -68,6 +68,8 @@ int cs_sender_queued(const cs_sender *sender);
 
 int cs_epoll_create(void);
 int cs_epoll_add(int epoll, int fd, uint64_t token);
+/* From now on also when it is writable, or no more. */
+int cs_epoll_modify(int epoll, int fd, uint64_t token, int writable);
 int cs_epoll_remove(int epoll, int fd);
 /* Waits for at most `nanoseconds` (-1: without limit). Writes up to `max` tokens. Answers how many. */
 int cs_epoll_wait(int epoll, uint64_t *tokens, int max, int64_t nanoseconds);
@@ -126,6 +128,7 @@ const char *cs_environment(const char *name);
 int cs_resolve(const char *name, cs_address *addresses, int max);
 
 #include "netlink_table.h"
+#include "tcp.h"
 
 /* The name of an errno, for example "EADDRINUSE", and its sentence; static. */
 const char *cs_error_text(int error);

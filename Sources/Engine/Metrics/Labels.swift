@@ -132,6 +132,24 @@ enum LookupResult: String, CaseIterable, MetricLabel {
     case unavailable
 }
 
+/// Why a path came into use.
+enum PathChange: String, CaseIterable, MetricLabel {
+    case first
+    case better
+    case failover
+    case restarted
+    case moved
+}
+
+/// How far ICE restarts came.
+enum RestartStage: String, CaseIterable, MetricLabel {
+    case started
+    case recovered
+    case failed
+    case paused
+    case givenUp
+}
+
 /// Why a connection did not come about.
 enum ConnectFailure: String, CaseIterable, MetricLabel {
     case ice

@@ -11,6 +11,7 @@ extension Metrics {
         writeFastReload(&text)
         writeCertificate(&text, reading)
         writeNetwork(&text, reading)
+        writePaths(&text)
         client.write(&text)
         return text.text
     }
@@ -55,7 +56,7 @@ extension Metrics {
         for type in CandidateType.all { text.sample(candidateTypes[type].reading, ("type", type.label)) }
         text.single(
             "reconnect_relay_ratio", .gauge, "Share of the connections that run over a relay.",
-            ratio(candidateTypes[.relay].reading, made))
+            ratio(relayed.reading, made))
         let returned = returns.reading
         text.single("reconnect_reconnections_total", .counter, "Connections that came back to their session.", returned)
         text.single(
@@ -133,6 +134,19 @@ extension Metrics {
         text.single(
             "reconnect_mapped_addresses", .gauge, "Addresses outside that STUN servers tell now.",
             mappedAddresses.reading)
+    }
+
+    private func writePaths(_ text: inout Exposition) {
+        text.family("reconnect_paths_total", .counter, "Paths that peers have used, by why they came into use.")
+        for change in PathChange.all { text.sample(paths[change].reading, ("reason", change.label)) }
+        text.family("reconnect_ice_restarts_total", .counter, "ICE restarts, by how far they came.")
+        for stage in RestartStage.all { text.sample(restarts[stage].reading, ("stage", stage.label)) }
+        text.single(
+            "reconnect_relay_allocations_total", .counter, "Allocations that TURN servers gave the shared port.",
+            relayAllocations.reading)
+        text.single(
+            "reconnect_relay_failures_total", .counter, "Allocations that TURN servers refused or lost.",
+            relayFailures.reading)
     }
 }
 

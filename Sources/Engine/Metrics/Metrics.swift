@@ -11,7 +11,12 @@ final class Metrics: Sendable {
     let connections = ConnectionTimes()
     let failures: [CounterFamily<ConnectFailure>] = ConnectionMode.all.map { _ in CounterFamily() }
     let candidateTypes = CounterFamily<CandidateType>()
+    let relayed = Counter()
     let returns = Counter()
+    let paths = CounterFamily<PathChange>()
+    let restarts = CounterFamily<RestartStage>()
+    let relayAllocations = Counter()
+    let relayFailures = Counter()
     let lookups = CounterFamily<LookupResult>()
     let ticketsIssued = Counter()
     let ticketsAccepted = Counter()
@@ -34,9 +39,13 @@ final class Metrics: Sendable {
     }
 
     /// A peer is authenticated. `duration` is the time since it was made.
-    func connected(mode: ConnectionMode, isIPv6: Bool, candidateType: CandidateType, duration: Duration) {
+    /// `isRelayed`: over a relay of either side.
+    func connected(
+        mode: ConnectionMode, isIPv6: Bool, candidateType: CandidateType, isRelayed: Bool, duration: Duration
+    ) {
         connections.observe(mode, isIPv6: isIPv6, duration)
         candidateTypes.count(candidateType)
+        if isRelayed { relayed.count() }
     }
 
     /// A peer ended before it was authenticated. `iceFailure`: no path was found.
@@ -46,6 +55,13 @@ final class Metrics: Sendable {
 
     /// A connection came back to its session.
     func returned() { returns.count() }
+
+    // MARK: Paths
+
+    /// A peer has another path, or its first.
+    func path(_ change: PathChange) { paths.count(change) }
+
+    func restart(_ stage: RestartStage) { restarts.count(stage) }
 
     // MARK: Sessions and tickets
 

@@ -19,8 +19,6 @@ final class RelayEnvironment {
         /// How long servers over UDP are preferred before connections are opened to others, as long as nothing was
         /// measured; then three round trips.
         var streamDelay = Duration.milliseconds(300)
-        /// How long it may take until a connection is open.
-        var connectTimeout = Duration.seconds(10)
         /// A server that holds an allocation and says nothing for so long is asked.
         var idleProbe = Duration.seconds(25)
         /// How long its answer is waited for before the relay counts as lost, at least; and until it is given up.
@@ -59,6 +57,12 @@ final class RelayEnvironment {
     private(set) var servers: [TURNServer] = []
     var choice: RelayChoice<RelayEndpoint>
 
+    /// Servers that gave an allocation without a ticket: asking for one again costs a round trip.
+    private(set) var lacksMobility = Set<RelayServer>()
+    /// Where messages for connections are written first.
+    let scratch = PacketBuffer(capacity: 70_000)
+
+    private var knownTrust: TLSTrust?
     private let lookUp: @Sendable (String) -> [IPAddress]
     private let unixSeconds: () -> Int64
     private let makeRandom: () -> any RandomNumberGenerator
@@ -96,6 +100,8 @@ final class RelayEnvironment {
         self.choice = RelayChoice(choice)
     }
 
+    deinit { close() }
+
     // MARK: Servers
 
     /// Replaces them. Allocations of those that stay are kept, with new credentials from the next request on; those of
@@ -113,6 +119,7 @@ final class RelayEnvironment {
             credentials[key] = nil
             renewed.append(key)
         }
+        lacksMobility.formIntersection(seen)
         credentials = credentials.filter { seen.contains($0.key) }
         totals = totals.filter { seen.contains($0.key) }
         resolve(now)
@@ -123,11 +130,12 @@ final class RelayEnvironment {
 
     func server(_ key: RelayServer) -> TURNServer? { servers.first { RelayServer($0) == key } }
 
-    /// What requests to this server are made with now; those of a secret are made anew when they are about to end.
-    func credentials(of key: RelayServer, now: Instant) -> RelayCredentials? {
+    /// What requests to this server are made with now; those of a secret are made anew when they are about to end, or
+    /// were refused to this user.
+    func credentials(of key: RelayServer, unlike refused: String? = nil, now: Instant) -> RelayCredentials? {
         if let known = credentials[key] {
             guard case .secret? = server(key)?.credentials, let end = known.expires,
-                end - settings.client.credentialMargin <= now
+                end - settings.client.credentialMargin <= now || known.username == refused
             else { return known }
         }
         let made: RelayCredentials
@@ -152,6 +160,14 @@ final class RelayEnvironment {
 
     /// What the system sends from to get there; nil: there is no way.
     let source: (SocketAddress) -> IPAddress?
+
+    /// Whose certificates are accepted; read when it is needed first.
+    func trust() throws(Failure) -> TLSTrust {
+        if let knownTrust { return knownTrust }
+        let trust = try TLSTrust(authorityPath: settings.authorityPath)
+        knownTrust = trust
+        return trust
+    }
 
     func random() -> any RandomNumberGenerator { makeRandom() }
 
@@ -222,16 +238,20 @@ final class RelayEnvironment {
 
     // MARK: What is known of servers
 
-    func allocated(_ endpoint: RelayEndpoint, roundTrip: Duration?) {
-        choice.succeeded(endpoint, roundTrip: roundTrip)
+    func allocated(_ endpoint: RelayEndpoint, _ client: RelayClient) {
+        choice.succeeded(endpoint, roundTrip: client.roundTrip)
+        if endpoint.server.transport == .udp, client.allocation?.isMobile == false {
+            lacksMobility.insert(endpoint.server)
+        }
         count(endpoint.server) { $0.allocations &+= 1 }
     }
 
-    func failed(_ endpoint: RelayEndpoint, _ failure: RelayFailure, now: Instant) {
+    /// - Parameter life: how long it had held an allocation; nil: it had none.
+    func failed(_ endpoint: RelayEndpoint, _ failure: RelayFailure, after life: Duration?, now: Instant) {
         count(endpoint.server) { $0.failures &+= 1 }
         // Several groups that hear the same of a server count once.
         guard choice.pausedUntil(endpoint, now: now) == nil else { return }
-        let pause = failure.pause
+        let pause = failure.pause(after: life)
         choice.failed(endpoint, pause: pause.first, limit: pause.limit, now: now)
     }
 

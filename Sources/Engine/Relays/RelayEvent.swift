@@ -55,14 +55,12 @@ struct RelayEndpoint: Hashable, Sendable {
 }
 
 /// Why there is no relay, before the protocol or in it.
-enum RelayFailure: Equatable {
+enum RelayFailure {
     case turn(RelayClient.Failure)
     /// The name has no address.
     case unknownName
-    /// The connection was refused, did not come about in time, or ended.
-    case unreachable(String)
-    /// The handshake, or the certificate.
-    case tls(String)
+    /// There is no connection, or no TLS on it.
+    case stream(Failure)
     /// Nothing was heard of the server any more.
     case silent
 
@@ -72,28 +70,32 @@ enum RelayFailure: Equatable {
         switch self {
         case .unknownName:
             return (.turnUnreachable, "the name \(server.host) has no address: check the URL and the name server")
-        case .unreachable(let reason): return (.turnUnreachable, "no connection to TURN server \(name): \(reason)")
-        case .tls(let reason):
-            return (
-                .turnTLSFailed,
-                "TLS with TURN server \(name) failed: \(reason); check turn_ca_path and the name in the URL"
-            )
+        case .stream(let failure):
+            let advice =
+                failure.status == .turnTLSFailed
+                ? "check turn_ca_path and the name in the URL" : "is it up, and does a firewall let it through?"
+            return (failure.status, "TURN server \(name): \(failure.detail); \(advice)")
         case .silent:
-            return (.turnLost, "TURN server \(name) does not answer any more: another allocation is asked for")
+            return (.turnLost, "TURN server \(name) does not answer any more: it is tried again, and others are")
         case .turn(let failure): return failure.describe(name)
         }
     }
 
-    /// How long the server is left alone, doubled with each failure in a row up to the limit.
-    var pause: (first: Duration, limit: Duration) {
+    /// How long the server is left alone, doubled with each failure in a row up to the limit. `life`: how long it had
+    /// held the allocation, if it did.
+    func pause(after life: Duration?) -> (first: Duration, limit: Duration) {
+        let soon = (first: Duration.seconds(1), limit: Duration.seconds(60))
         switch self {
-        case .unknownName, .unreachable, .silent: (.seconds(1), .seconds(60))
-        case .tls: (.seconds(10), .seconds(600))
+        case .unknownName, .silent: return soon
+        case .stream(let failure): return failure.status == .turnTLSFailed ? (.seconds(10), .seconds(600)) : soon
         case .turn(let failure):
             switch failure {
-            case .timeout: (.seconds(1), .seconds(60))
-            case .allocationLost, .connectionClosed: (.milliseconds(250), .seconds(60))
-            default: (failure.advice.sameServerAfter ?? .seconds(600), .seconds(600))
+            case .timeout: return soon
+            case .mismatch: return (.milliseconds(500), .seconds(60))
+            // At once, if it was not only a moment.
+            case .allocationLost, .connectionClosed:
+                return life.map { $0 >= .seconds(10) } ?? false ? (.zero, soon.limit) : soon
+            default: return (failure.advice.sameServerAfter ?? .seconds(600), .seconds(600))
             }
         }
     }

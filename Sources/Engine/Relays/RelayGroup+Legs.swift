@@ -28,11 +28,19 @@ extension RelayGroup {
         guard leg.state != .closing else { return }
         let usable = allocation.relayed.filter { isUsable($0, of: leg) }
         guard !usable.isEmpty else { return end(leg, .turn(.malformedAnswer), now) }
+        environment.allocated(leg.endpoint, leg.client)
+        offer(leg, allocation, usable, now)
+    }
+
+    private func offer(
+        _ leg: RelayLeg, _ allocation: RelayClient.Allocation, _ usable: [SocketAddress], _ now: Instant
+    ) {
         let wasOffered = leg.isHeld
         withdraw(leg, except: usable)
-        leg.relayed = usable
-        for address in usable { legByRelayed[address] = leg }
         if !wasOffered { leg.preference = freePreference(leg.endpoint.server.transport) }
+        for address in usable { legByRelayed[address] = leg }
+        leg.relayed = usable
+        leg.mapped = allocation.mapped
         leg.state = .held
         leg.isOutdated = false
         leg.probe = nil
@@ -40,7 +48,6 @@ extension RelayGroup {
         leg.source = environment.source(leg.client.server)
         hasChanged = true
         needsArranging = true
-        environment.allocated(leg.endpoint, roundTrip: leg.client.roundTrip)
         guard let server = environment.server(leg.endpoint.server) else { return }
         events.append(.allocated(url: server.url, addresses: usable, duration: now - leg.begun))
     }
@@ -81,16 +88,15 @@ extension RelayGroup {
             if !events.contains(event) { events.append(event) }
             return
         }
-        if let last = leg.lastRenewal, now - last < .seconds(30) { return }
+        let pause = min(.seconds(30), environment.settings.secretLifetime / 4)
+        if let last = leg.lastRenewal, now - last < pause { return }
         leg.lastRenewal = now
-        if let made = environment.credentials(of: leg.endpoint.server, now: now) {
+        if let made = environment.credentials(of: leg.endpoint.server, unlike: leg.client.username, now: now) {
             leg.client.setCredentials(made, now: now)
         }
     }
 
     private func redirected(_ leg: RelayLeg, to other: SocketAddress, _ now: Instant) {
-        if legByServer[leg.endpoint.address] === leg { legByServer[leg.endpoint.address] = nil }
-        for (address, known) in legByServer where known === leg { legByServer[address] = nil }
         // One allocation for a 5-tuple.
         guard legByServer[other] == nil, !isIPv4 || other.ip.isIPv4 else {
             return end(leg, .turn(.badRedirection), now)
@@ -113,16 +119,12 @@ extension RelayGroup {
 
     private func failed(_ leg: RelayLeg, _ failure: RelayClient.Failure, _ now: Instant) {
         guard leg.state != .closing else { return remove(leg) }
-        let wasThere = !leg.isAttempt
-        if failure == .wrongCredentials, let other = environment.credentials(of: leg.endpoint.server, now: now),
-            other.username != leg.client.username
-        {
-            // The server holds allocations to their first user; the next one is another's.
-            leg.client.setCredentials(other, now: now)
-            return startAgain(leg, failure, now)
+        switch failure {
+        case .allocationLost where !leg.isAttempt && !leg.isStream: startAgain(leg, failure, now)
+        // The server may hold an allocation to its first user; the next one is another's.
+        case .wrongCredentials where !leg.isAttempt: startAgain(leg, failure, now)
+        default: end(leg, .turn(failure), now)
         }
-        if wasThere, !leg.isStream, failure == .allocationLost { return startAgain(leg, failure, now) }
-        end(leg, .turn(failure), now)
     }
 
     /// The 5-tuple is good, only the allocation is gone.
@@ -133,6 +135,9 @@ extension RelayGroup {
         leg.begun = now
         leg.probe = nil
         needsArranging = true
+        if let credentials = environment.credentials(of: leg.endpoint.server, now: now) {
+            leg.client.setCredentials(credentials, now: now)
+        }
         leg.client.start(now: now)
     }
 
@@ -142,7 +147,7 @@ extension RelayGroup {
     func end(_ leg: RelayLeg, _ failure: RelayFailure, _ now: Instant) {
         guard leg.state != .closing else { return remove(leg) }
         let wasThere = !leg.isAttempt
-        environment.failed(leg.endpoint, failure, now: now)
+        environment.failed(leg.endpoint, failure, after: wasThere ? now - leg.begun : nil, now: now)
         giveBack(leg, now)
         guard !isClosing else { return }
         // Another of its addresses may do.
@@ -196,14 +201,15 @@ extension RelayGroup {
             leg.isOutdated = false
             needsArranging = true
         }
-        guard case .withdrawn = leg.state else { return }
-        leg.state = .held
-        if leg.client.allocation != nil, let allocation = leg.client.allocation { allocated(leg, allocation, now) }
+        guard case .withdrawn = leg.state, let allocation = leg.client.allocation else { return }
+        leg.begun = now
+        offer(leg, allocation, allocation.relayed.filter { isUsable($0, of: leg) }, now)
     }
 
     /// Asks it whether it is there.
     func ask(_ leg: RelayLeg, _ now: Instant) {
-        guard leg.isHeld, leg.probe == nil else { return }
+        guard leg.isHeld else { return leg.client.probe(now: now) }
+        guard leg.probe == nil else { return }
         let roundTrips = (leg.client.roundTrip ?? .zero) * 4
         // What is lost on a connection comes late.
         let least = environment.settings.probeTimeout * (leg.isStream ? 2 : 1)
@@ -223,10 +229,10 @@ extension RelayGroup {
                 ask(leg, now)
             }
         case .withdrawn(let until) where until <= now: end(leg, .silent, now)
-        case .connecting where leg.begun + environment.settings.connectTimeout <= now:
-            end(leg, .unreachable("it took too long"), now)
         case .connecting, .allocating, .withdrawn, .closing: break
         }
+        // The last: it may end the leg.
+        leg.stream?.handleTimeout(now: now)
     }
 
     /// No answer: others are asked now, and it may come back.
@@ -249,9 +255,9 @@ extension RelayGroup {
         switch leg.state {
         case .held: next = min(next, leg.probe?.until ?? leg.lastHeard + environment.settings.idleProbe)
         case .withdrawn(let until): next = min(next, until)
-        case .connecting: next = min(next, leg.begun + environment.settings.connectTimeout)
-        case .allocating, .closing: break
+        case .connecting, .allocating, .closing: break
         }
+        if let due = leg.stream?.nextTimeout { next = min(next, due) }
         return next
     }
 
@@ -274,7 +280,7 @@ extension RelayGroup {
                 if isElsewhere, source != nil, !leg.isStream {
                     move(leg, now)
                 } else {
-                    leg.probe = nil
+                    if leg.isHeld { leg.probe = nil }
                     ask(leg, now)
                 }
             default: break

@@ -64,20 +64,19 @@ extension RelayGroup {
         return held.first { !$0.peers.isUsed(since: now - .seconds(30)) } ?? held.first
     }
 
-    /// Whether that server is no standby for this one: it is the same machine. But an allocation over UDP is better
-    /// than one over a connection to the same server.
+    /// Whether that server is no standby for this one: it is the same. But an allocation over UDP is better than one over
+    /// a connection to the same server.
     private func isInstead(_ held: RelayLeg, of endpoint: RelayEndpoint) -> Bool {
-        guard
-            held.endpoint.server.host == endpoint.server.host || held.endpoint.address.ip == endpoint.address.ip
-        else { return false }
-        // Another port of one address may be another server.
-        if held.endpoint.server.host != endpoint.server.host || held.endpoint.server.transport == .udp,
-            held.endpoint.server.port != endpoint.server.port,
-            held.endpoint.server.transport == endpoint.server.transport
-        {
-            return false
-        }
-        return held.endpoint.server.transport == .udp || endpoint.server.transport != .udp
+        let there = held.endpoint.server
+        guard isNear(held, endpoint) else { return false }
+        // Two ports for the same are two servers of one machine.
+        if there.transport == endpoint.server.transport, there.port != endpoint.server.port { return false }
+        return there.transport == .udp || endpoint.server.transport != .udp
+    }
+
+    /// On the same machine.
+    private func isNear(_ held: RelayLeg, _ endpoint: RelayEndpoint) -> Bool {
+        held.endpoint.server.host == endpoint.server.host || held.endpoint.address.ip == endpoint.address.ip
     }
 
     /// Whether it could be asked, were it its turn.
@@ -87,10 +86,7 @@ extension RelayGroup {
             return legByServer[endpoint.address] == nil && (!isIPv4 || endpoint.address.ip.isIPv4)
         }
         // One that the network has left behind does not stand in the way of its own successor.
-        return opensConnections
-            && !legs.contains {
-                $0.endpoint == endpoint && $0.state != .closing && !$0.isOutdated
-            }
+        return !legs.contains { $0.endpoint == endpoint && $0.state != .closing && !$0.isOutdated }
     }
 
     /// When connections may be opened to servers: at once only if nothing is to be hoped for over UDP.
@@ -121,10 +117,16 @@ extension RelayGroup {
     private func nextStarter(_ proven: [RelayLeg], _ now: Instant) -> RelayEndpoint? {
         guard let race, race.next <= now, !isCrowded(proven, now) else { return nil }
         let streams = streamStart(proven, now)
-        return environment.choice.order(now: now).first { endpoint in
-            (endpoint.server.transport == .udp || streams <= now)
-                && environment.choice.pausedUntil(endpoint, now: now) == nil && isEligible(endpoint, proven)
+        var near: RelayEndpoint?
+        for endpoint in environment.choice.order(now: now) where endpoint.server.transport == .udp || streams <= now {
+            guard environment.choice.pausedUntil(endpoint, now: now) == nil, isEligible(endpoint, proven) else {
+                continue
+            }
+            // A standby is better on another machine.
+            guard proven.contains(where: { isNear($0, endpoint) }) else { return endpoint }
+            near = near ?? endpoint
         }
+        return near
     }
 
     /// When there may be somebody to ask; nil: nobody, until something happens.
@@ -150,7 +152,8 @@ extension RelayGroup {
         var configuration = environment.settings.client
         configuration.families = environment.settings.families
         // On a connection the ticket is no use: coturn 4.6.1 answers it with the end of a message.
-        configuration.wantsMobility = endpoint.server.transport == .udp && configuration.wantsMobility
+        configuration.wantsMobility =
+            endpoint.server.transport == .udp && !environment.lacksMobility.contains(endpoint.server)
         let client = RelayClient(
             configuration, server: endpoint.address, transport: endpoint.server.transport,
             credentials: environment.credentials(of: endpoint.server, now: now), random: environment.random())
@@ -158,10 +161,14 @@ extension RelayGroup {
             endpoint, client, endpoint.server.transport.isStream ? .connecting : .allocating,
             source: environment.source(endpoint.address), now: now)
         legs.append(leg)
+        guard leg.source != nil else {
+            return end(leg, .stream(Failure(.turnUnreachable, "there is no route to \(endpoint.address.ip)")), now)
+        }
         if leg.isStream {
             connect(leg, to: endpoint.address, name: endpoint.server.host, now)
         } else {
             legByServer[endpoint.address] = leg
+            leg.hasStarted = true
             client.start(now: now)
         }
     }

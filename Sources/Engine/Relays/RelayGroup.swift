@@ -39,6 +39,9 @@ final class RelayGroup {
     private(set) var isClosing = false
     var random: any RandomNumberGenerator
 
+    /// Who was heard of so lately need not be asked.
+    private static let recently = Duration.milliseconds(100)
+
     /// Some servers are being asked.
     struct Race {
         let begun: Instant
@@ -73,7 +76,7 @@ final class RelayGroup {
                 let priority = Candidate.priority(.relayed, localPreference: leg.preference &- UInt16(index))
                 return Candidate(
                     kind: .relayed, address: address, priority: priority,
-                    relatedAddress: leg.client.allocation?.mapped ?? SocketAddress(ip: .anyIPv4, port: 0))
+                    relatedAddress: leg.mapped ?? SocketAddress(ip: .anyIPv4, port: 0))
             }
         }
     }
@@ -81,7 +84,7 @@ final class RelayGroup {
     /// The UDP port as servers see it, each address once.
     var reflexive: [SocketAddress] {
         var seen = Set<SocketAddress>()
-        return legs.compactMap { $0.isHeld && !$0.isStream ? $0.client.allocation?.mapped : nil }
+        return legs.compactMap { $0.isHeld && !$0.isStream ? $0.mapped : nil }
             .filter { seen.insert($0).inserted }
     }
 
@@ -209,7 +212,7 @@ final class RelayGroup {
 
     /// A peer suspects a path over this address: asks the server at once whether it is there.
     func doubt(relayed: SocketAddress, now: Instant) {
-        guard let leg = legByRelayed[relayed] else { return }
+        guard let leg = legByRelayed[relayed], leg.lastHeard + RelayGroup.recently <= now else { return }
         ask(leg, now)
     }
 

@@ -21,6 +21,8 @@ final class RelayLeg {
     var begun: Instant
     /// What is offered of it, IPv6 first.
     var relayed: [SocketAddress] = []
+    /// The port as the server sees it.
+    var mapped: SocketAddress?
     /// Local preference of the first of them; stays the same.
     var preference: UInt16 = 0
     var peers = RelayPeers()
@@ -29,6 +31,11 @@ final class RelayLeg {
     /// The server was asked whether it is there: until when, and how much had been heard of it.
     var probe: (until: Instant, heard: UInt64)?
     var lastHeard: Instant
+    /// Over TCP and TLS, and where it leads.
+    var stream: Stream?
+    var target: SocketAddress?
+    /// The client was started: over another connection it goes on.
+    var hasStarted = false
     /// What the system sends from to get there.
     var source: IPAddress?
     /// When these were made by ourselves because the server refused others.
@@ -49,9 +56,9 @@ final class RelayLeg {
     var isHeld: Bool { state == .held }
     var isAttempt: Bool { state == .connecting || state == .allocating }
 
-    /// Counts what shows that the server is there.
+    /// Counts what shows that the server is there and holds the allocation.
     var heard: UInt64 {
-        client.statistics.responsesReceived &+ client.statistics.errorsReceived &+ client.statistics.received
+        client.statistics.responsesReceived &+ client.statistics.received
     }
 
     /// The one that a peer of this family sees.

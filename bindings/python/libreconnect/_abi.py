@@ -27,6 +27,10 @@ ICE_FULL, ICE_LITE = 0, 1
 RELIABLE, MAX_RETRANSMITS, MAX_LIFETIME = 0, 1, 2
 TEXT, BINARY = 1, 2
 FLAG_RETURNED, FLAG_REMOTE, FLAG_UNORDERED, FLAG_PARTIAL, FLAG_TICKET = 1, 2, 4, 8, 16
+ICE_POLICY_DEFAULT, ICE_POLICY_ALL, ICE_POLICY_RELAY = 0, 1, 2
+TCP_ACTIVE, TCP_PASSIVE = 1, 2
+NEGOTIATION_MANUAL, NEGOTIATION_POLITE, NEGOTIATION_IMPOLITE = 0, 1, 2
+NETWORK_ADDRESSES, NETWORK_ROUTE, NETWORK_ONLINE = 1, 2, 4
 INTERFACES_TEMPORARY, INTERFACES_DEPRECATED, INTERFACES_BRIDGES, INTERFACES_LOOPBACK = 1, 2, 4, 8
 
 (
@@ -48,7 +52,12 @@ INTERFACES_TEMPORARY, INTERFACES_DEPRECATED, INTERFACES_BRIDGES, INTERFACES_LOOP
     EVENT_FAST_RELOAD,
     EVENT_CERTIFICATE,
     EVENT_STORE,
-) = range(1, 19)
+    EVENT_PEER_SIGNAL,
+    EVENT_NETWORK,
+    EVENT_TURN,
+    EVENT_PATH,
+    EVENT_RESTART,
+) = range(1, 24)
 
 (
     REPLAY_PUBLISH,
@@ -117,6 +126,38 @@ class PeerConfig(ctypes.Structure):
         ("tag", c_uint64),
         ("channels", POINTER(ChannelConfig)),
         ("channel_count", c_size_t),
+        ("ice_policy", c_uint32),
+        ("negotiation", c_uint32),
+    ]
+
+
+class TURNServer(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("lifetime_ms", c_uint32),
+        ("url", c_char_p),
+        ("username", c_char_p),
+        ("password", c_char_p),
+        ("secret", c_char_p),
+    ]
+
+
+class Timers(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("check_interval_ms", c_uint32),
+        ("consent_interval_ms", c_uint32),
+        ("heartbeat_ms", c_uint32),
+        ("suspect_ms", c_uint32),
+        ("disconnect_timeout_ms", c_uint32),
+        ("failed_timeout_ms", c_uint32),
+        ("connect_timeout_ms", c_uint32),
+        ("standby_interval_ms", c_uint32),
+        ("restart_timeout_ms", c_uint32),
+        ("restart_attempts", c_uint32),
+        ("restart_min_ms", c_uint32),
+        ("restart_max_ms", c_uint32),
+        ("patience_ms", c_uint32),
     ]
 
 
@@ -165,6 +206,19 @@ class EngineConfig(ctypes.Structure):
         ("trip_rearm_ms", c_uint32),
         ("disable_trip", c_uint32),
         ("reserved1", c_uint32),
+        ("turn_servers", POINTER(TURNServer)),
+        ("turn_server_count", c_size_t),
+        ("turn_ca_path", c_char_p),
+        ("allowed_interfaces", POINTER(c_char_p)),
+        ("allowed_interface_count", c_size_t),
+        ("denied_interfaces", POINTER(c_char_p)),
+        ("denied_interface_count", c_size_t),
+        ("ice_policy", c_uint32),
+        ("tcp", c_uint32),
+        ("tcp_port", c_uint16),
+        ("reserved2", c_uint16),
+        ("disable_mdns", c_uint32),
+        ("timers", POINTER(Timers)),
     ]
 
 
@@ -242,6 +296,20 @@ class PeerStatistics(ctypes.Structure):
         ("buffered", c_uint64),
         ("local_address", c_char * 64),
         ("remote_address", c_char * 64),
+        ("local_type", c_char * 8),
+        ("remote_type", c_char * 8),
+        ("transport", c_char * 8),
+        ("relay_transport", c_char * 8),
+        ("relay_address", c_char * 64),
+        ("packets_sent", c_uint64),
+        ("packets_received", c_uint64),
+        ("checks_sent", c_uint64),
+        ("checks_received", c_uint64),
+        ("path_changes", c_uint64),
+        ("restarts", c_uint64),
+        ("generation", c_uint32),
+        ("standby", c_uint32),
+        ("candidates_refused", c_uint64),
     ]
 
 
@@ -345,6 +413,12 @@ SIGNATURES: dict[str, tuple[Sequence[Any], Any]] = {
     "reconnect_engine_port": ((EngineHandle, POINTER(c_uint16)), c_int32),
     "reconnect_engine_fingerprint": ((EngineHandle, c_uint32, c_char_p, c_size_t, POINTER(c_size_t)), c_int32),
     "reconnect_engine_set_addresses": ((EngineHandle, POINTER(c_char_p), c_size_t), c_int32),
+    "reconnect_engine_set_turn_servers": ((EngineHandle, POINTER(TURNServer), c_size_t, *_detail), c_int32),
+    "reconnect_engine_set_timers": ((EngineHandle, POINTER(Timers), *_detail), c_int32),
+    "reconnect_turn_credentials": (
+        (c_char_p, c_char_p, c_uint32, c_char_p, c_size_t, c_char_p, c_size_t),
+        c_int32,
+    ),
     "reconnect_engine_set_fast_reload": ((EngineHandle, c_uint32), c_int32),
     "reconnect_engine_rotate_certificate": ((EngineHandle, *_detail), c_int32),
     "reconnect_engine_revoke": ((EngineHandle, c_char_p), c_int32),
@@ -362,6 +436,8 @@ SIGNATURES: dict[str, tuple[Sequence[Any], Any]] = {
     "reconnect_peer_offer": ((PeerHandle, c_uint64), c_int32),
     "reconnect_peer_accept": ((PeerHandle, c_char_p, c_size_t, c_uint64, *_detail), c_int32),
     "reconnect_peer_add_candidate": ((PeerHandle, c_char_p, c_size_t, *_detail), c_int32),
+    "reconnect_peer_signal": ((PeerHandle, c_char_p, c_size_t, *_detail), c_int32),
+    "reconnect_peer_restart": ((PeerHandle,), c_int32),
     "reconnect_peer_close": ((PeerHandle,), c_int32),
     "reconnect_peer_query_statistics": ((PeerHandle, c_uint64), c_int32),
     "reconnect_channel_open": ((PeerHandle, POINTER(ChannelConfig), POINTER(ChannelHandle)), c_int32),

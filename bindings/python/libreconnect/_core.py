@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Generic, TypeVar, Union
+from typing import Any, Callable, Generic, NamedTuple, TypeVar, Union
 
 from . import _abi, _library
 from .config import (
@@ -19,13 +19,18 @@ from .config import (
     FastReload,
     LogLevel,
     PeerConfig,
+    Timers,
+    TURNServer,
     native_channel,
     native_connector,
     native_engine,
+    native_milliseconds,
     native_number,
     native_peer,
     native_text,
     native_texts,
+    native_timers,
+    native_turn_servers,
 )
 from .errors import InvalidHandleError, ReconnectError, Status, error_for, reason_for
 from .events import (
@@ -44,13 +49,22 @@ from .events import (
     Message,
     MessageEvent,
     Mode,
+    NetworkEvent,
+    PathChange,
+    PathEvent,
+    PeerSignalEvent,
     PeerState,
     PeerStateEvent,
     PeerStatistics,
+    RestartEvent,
+    RestartState,
     SessionEvent,
     SignalEvent,
+    SignalRefusedEvent,
     StoreEvent,
     Switch,
+    TURNEvent,
+    TURNState,
 )
 
 BATCH = 64
@@ -176,6 +190,20 @@ class BasePeer(Generic[ChannelT]):
         """Adds a candidate of the other side, JSON {"candidate":{...}}, or {"candidate":null} for the end of them."""
         text, detail = json_bytes(candidate), ctypes.create_string_buffer(DETAIL)
         check(self._core.library.reconnect_peer_add_candidate(self._handle, text, len(text), detail, DETAIL), detail)
+
+    def signal(self, message: str | bytes) -> None:
+        """Hands in a message of the other side for a peer that negotiates by itself: an offer, an answer or a candidate
+        as JSON, in the order in which they were sent. An answer to an offer that is no longer there, and a candidate of
+        an earlier generation, are ignored. Raises MalformedJSONError or MalformedSDPError, and then nothing has changed;
+        what cannot be accepted is a SignalRefusedEvent, and changes nothing either. WrongStateError if the peer's negotiation is manual."""
+        text, detail = json_bytes(message), ctypes.create_string_buffer(DETAIL)
+        check(self._core.library.reconnect_peer_signal(self._handle, text, len(text), detail, DETAIL), detail)
+
+    def restart(self) -> None:
+        """Restarts ICE (RFC 8445 section 9): a new path is looked for while the one there is stays in use until the new
+        one is proven; all channels and messages live on. With a peer that has not connected yet, it begins the
+        negotiation. RestartEvents tell how it goes. Raises WrongStateError if the peer's negotiation is manual."""
+        check(self._core.library.reconnect_peer_restart(self._handle))
 
     def close(self) -> None:
         """Closes the peer and its channels; the other side is told. Messages not yet sent are lost. A PeerStateEvent
@@ -341,7 +369,40 @@ def peer_statistics(result: Result) -> PeerStatistics:
         buffered=native.buffered,
         local_address=native.local_address.decode("ascii", "replace"),
         remote_address=native.remote_address.decode("ascii", "replace"),
+        local_type=native.local_type.decode("ascii", "replace"),
+        remote_type=native.remote_type.decode("ascii", "replace"),
+        transport=native.transport.decode("ascii", "replace"),
+        relay_transport=native.relay_transport.decode("ascii", "replace"),
+        relay_address=native.relay_address.decode("ascii", "replace"),
+        packets_sent=native.packets_sent,
+        packets_received=native.packets_received,
+        checks_sent=native.checks_sent,
+        checks_received=native.checks_received,
+        path_changes=native.path_changes,
+        restarts=native.restarts,
+        generation=native.generation,
+        standby=native.standby != 0,
+        candidates_refused=native.candidates_refused,
     )
+
+
+class TURNCredentials(NamedTuple):
+    """Time-limited credentials for a TURN server."""
+
+    username: str
+    password: str
+
+
+def turn_credentials(secret: str, user: str | None = None, lifetime: float = 0) -> TURNCredentials:
+    """Makes credentials for a server with a shared secret (coturn: use-auth-secret), good for `lifetime` seconds from now
+    on (0: a day), for programs that give them to pages. The user name is the Unix time of their end, with ":" and `user`
+    behind it. Raises InvalidArgumentError for a secret that is empty or longer than 512 bytes, a user longer than 495, and
+    control characters."""
+    name, word = ctypes.create_string_buffer(1024), ctypes.create_string_buffer(1024)
+    native_secret, native_user = native_text("secret", secret), native_text("user", user)
+    call = _library.load().reconnect_turn_credentials
+    check(call(native_secret, native_user, native_milliseconds("lifetime", lifetime), name, 1024, word, 1024))
+    return TURNCredentials(name.value.decode(), word.value.decode())
 
 
 @dataclass(frozen=True)
@@ -385,6 +446,18 @@ class BaseEngine(Generic[PeerT, ChannelT]):
     def set_addresses(self, addresses: Sequence[str]) -> None:
         """Replaces the IP addresses offered from now on. None at all: back to the machine's own."""
         self._core.set_addresses(addresses)
+
+    def set_turn_servers(self, servers: Sequence[TURNServer]) -> None:
+        """Replaces the TURN servers, at most 32, in order of preference between servers that are equally near; none at
+        all: no relays. Relays of servers that stay are kept, new credentials are used from the next request on, and a
+        server that is dead delays nothing. A TURNEvent tells what becomes of each. Raises InvalidArgumentError, which says
+        what is wrong with which, and then nothing has changed."""
+        self._core.set_turn_servers(servers)
+
+    def set_timers(self, timers: Timers) -> None:
+        """Changes the timers of all peers, those that are up included. What is 0 goes back to its default. Raises
+        InvalidArgumentError, which names what cannot be so, and then nothing has changed."""
+        self._core.set_timers(timers)
 
     def set_fast_reload(self, setting: FastReload | bool) -> None:
         """Throws the kill switch of fast reload while running; answers and connects under way are finished as they were
@@ -489,6 +562,15 @@ class Core(Generic[PeerT, ChannelT]):
     def set_addresses(self, addresses: Sequence[str]) -> None:
         native = native_texts("addresses", addresses)
         check(self.library.reconnect_engine_set_addresses(self.handle, native, len(addresses)))
+
+    def set_turn_servers(self, servers: Sequence[TURNServer]) -> None:
+        native, detail = native_turn_servers(servers), ctypes.create_string_buffer(DETAIL)
+        call = self.library.reconnect_engine_set_turn_servers
+        check(call(self.handle, native, len(servers), detail, DETAIL), detail)
+
+    def set_timers(self, timers: Timers) -> None:
+        native, detail = native_timers(timers), ctypes.create_string_buffer(DETAIL)
+        check(self.library.reconnect_engine_set_timers(self.handle, ctypes.byref(native), detail, DETAIL), detail)
 
     def set_fast_reload(self, setting: FastReload | bool) -> None:
         check(self.library.reconnect_engine_set_fast_reload(self.handle, native_number("setting", setting, 32)))
@@ -684,7 +766,7 @@ class Core(Generic[PeerT, ChannelT]):
         while self._poll(1):
             event = self._batch[0]
             count += self._note(event)
-            if event.type in RESULTS:
+            if event.type in RESULTS and self._refusing_peer(event) is None:
                 self._release(event)
             else:
                 self._backlog.append(_abi.Event.from_buffer_copy(event))
@@ -719,6 +801,12 @@ class Core(Generic[PeerT, ChannelT]):
         elif kind == _abi.EVENT_CONNECTOR:
             return self._connector_state(event)
         return False
+
+    def _refusing_peer(self, event: _abi.Event) -> PeerT | None:
+        """Who has refused a message: a result with the tag of a peer is one that no call waits for."""
+        if event.type != _abi.EVENT_RESULT or event.status == Status.OK or not event.peer.id:
+            return None
+        return self._peer(event) if event.tag in self._peers or event.tag in self._templates else None
 
     def _hold(self, event: _abi.Event) -> bool:
         """Keeps the message of a paused channel in the library, where it counts for the peer's receive window."""
@@ -783,6 +871,38 @@ class Core(Generic[PeerT, ChannelT]):
             out.append(CertificateEvent(_text(event.data, event.size)))
         elif kind == _abi.EVENT_STORE:
             out.append(StoreEvent(event.number != 0, _text(event.data, event.size)))
+        elif kind == _abi.EVENT_RESULT:
+            peer = self._refusing_peer(event)
+            if peer is not None:
+                out.append(SignalRefusedEvent(peer, error_for(event.status, _text(event.data, event.size))))
+        elif kind in (_abi.EVENT_PEER_SIGNAL, _abi.EVENT_PATH, _abi.EVENT_RESTART):
+            self._negotiation_event(event, out)
+        elif kind == _abi.EVENT_NETWORK:
+            out.append(
+                NetworkEvent(
+                    online=event.number != 0,
+                    addresses_changed=bool(event.kind & _abi.NETWORK_ADDRESSES),
+                    route_changed=bool(event.kind & _abi.NETWORK_ROUTE),
+                    online_changed=bool(event.kind & _abi.NETWORK_ONLINE),
+                    detail=_text(event.data, event.size),
+                )
+            )
+        elif kind == _abi.EVENT_TURN and 1 <= event.number <= TURNState.CREDENTIALS:
+            out.append(_turn_event(event))
+
+    def _negotiation_event(self, event: _abi.Event, out: list[Any]) -> None:
+        peer, detail = self._peer(event), _text(event.data, event.size)
+        if peer is None:
+            return
+        if event.type == _abi.EVENT_PEER_SIGNAL:
+            out.append(PeerSignalEvent(peer, detail))
+        elif event.type == _abi.EVENT_PATH:
+            if 1 <= event.kind <= PathChange.MOVED:
+                remote, change = _text(event.extra, event.extra_size), PathChange(event.kind)
+                out.append(PathEvent(peer, detail, remote, change, event.number, event.duration_ns / 1e9))
+        elif 1 <= event.number <= RestartState.GIVEN_UP:
+            state, reason = RestartState(event.number), reason_for(event.status, detail)
+            out.append(RestartEvent(peer, state, event.kind, reason, detail, event.duration_ns / 1e9))
 
     def _connector_state(self, event: _abi.Event) -> bool:
         """Whether the connect under way has ended."""
@@ -926,6 +1046,20 @@ class Core(Generic[PeerT, ChannelT]):
             self._take_held(channel, out, everything=True)
             self._forget_channel(channel)
             out.append(ChannelClosedEvent(channel, reason_for(event.status, _text(event.data, event.size))))
+
+
+def _turn_event(event: _abi.Event) -> TURNEvent:
+    state, words = TURNState(event.number), _text(event.extra, event.extra_size)
+    is_allocated, seconds = state == TURNState.ALLOCATED, event.duration_ns / 1e9
+    return TURNEvent(
+        url=_text(event.data, event.size),
+        state=state,
+        addresses=tuple(words.split()) if is_allocated else (),
+        reason=reason_for(event.status, words),
+        detail="" if is_allocated else words,
+        elapsed=seconds if is_allocated else 0,
+        remaining=seconds if state == TURNState.CREDENTIALS else 0,
+    )
 
 
 def _message(event: _abi.Event) -> Message:

@@ -2,7 +2,8 @@
 
 Messages come from their channels: `async for message in channel`. A channel whose messages nobody takes is paused
 once some of them have piled up: then the peer's receive window fills, and the other side stops sending. Nothing is
-dropped. Everything else that happens comes from `engine.events()`.
+dropped. What a peer that negotiates by itself has for the other side comes from the peer: `async for message in
+peer.signals()`. Everything else that happens comes from `engine.events()`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from ._core import (
     is_offer,
     peer_statistics,
 )
+from ._waiting import wait_in as _wait_in
+from ._waiting import wake_all as _wake_all
 from .config import ChannelConfig, Config, ConnectorConfig, PeerConfig
 from .errors import ClosedError, InvalidHandleError, PeerGoneError, ReconnectError, Status, error_for
 from .events import (
@@ -38,6 +41,7 @@ from .events import (
     Message,
     MessageEvent,
     Mode,
+    PeerSignalEvent,
     PeerState,
     PeerStateEvent,
     PeerStatistics,
@@ -52,20 +56,9 @@ EVENTS_LIMIT = 1024
 """When this many events wait in an iterator of events, the engine takes nothing more until half of them are gone."""
 
 
-def _wake_all(waiters: set[asyncio.Future[None]]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
-    waiters.clear()
-
-
-async def _wait_in(waiters: set[asyncio.Future[None]]) -> None:
-    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    waiters.add(waiter)
-    try:
-        await waiter
-    finally:
-        waiters.discard(waiter)
+SIGNALS_LIMIT = 1024
+"""As many messages for the other side wait in a peer; beyond that the oldest go, which only a program that does not
+carry them meets."""
 
 
 class Channel(BaseChannel["Peer"]):
@@ -183,9 +176,21 @@ class Peer(BasePeer[Channel]):
         """Where the peer stands, None before the first check came."""
         self._end: ReconnectError | None = None
         self._waiters: set[asyncio.Future[None]] = set()
+        self._signals: deque[str] = deque(maxlen=SIGNALS_LIMIT)
+
+    async def signals(self) -> AsyncIterator[str]:
+        """What a peer that negotiates by itself has for the other side, JSON, to be carried there in order; what comes
+        back goes to signal(). Nothing is lost before the iteration begins; it ends with the peer."""
+        while True:
+            while self._signals:
+                yield self._signals.popleft()
+            if self._end is not None:
+                return
+            await _wait_in(self._waiters)
 
     async def offer(self) -> str:
-        """Makes the offer, JSON {"type":"offer","sdp":...}, with all candidates in it."""
+        """Makes the offer, JSON {"type":"offer","sdp":...}, with all candidates in it. Raises WrongStateError if the peer
+        negotiates by itself."""
         return (await self.engine._result(self._start_offer())).data.decode()
 
     async def accept(self, answer: str | bytes) -> None:
@@ -209,6 +214,10 @@ class Peer(BasePeer[Channel]):
         while self._end is None:
             await _wait_in(self._waiters)
         return None if self._end.status == Status.OK else self._end
+
+    def _signaled(self, message: str) -> None:
+        self._signals.append(message)
+        _wake_all(self._waiters)
 
     def _become(self, state: PeerState, reason: ReconnectError | None) -> None:
         self.state = state
@@ -295,7 +304,7 @@ class Connector(BaseConnector[Peer]):
 
 
 Event = EngineEvent[Peer, Channel, Connector]
-"""Everything that can happen, except messages: those come from their channels."""
+"""Everything that can happen, except messages: those come from their channels and peers."""
 
 
 class Answer(BaseAnswer[Peer]):
@@ -356,8 +365,10 @@ class Engine(BaseEngine[Peer, Channel]):
     @classmethod
     def from_env(cls, config: Config | None = None) -> Engine:
         """An engine that takes from the environment, when it opens, what `config` leaves at its default:
-        ENABLE_FAST_RELOAD ("false", "0", "no" or "off"; "partial"), STUN_URLS (separated by commas) and REDIS_URL (the
-        session_store). A value that cannot be used raises InvalidArgumentError, with its name in the detail."""
+        ENABLE_FAST_RELOAD ("false", "0", "no" or "off"; "partial"), STUN_URLS (separated by commas), REDIS_URL (the
+        session_store), ICE_MODE ("turn-only" or "relay"; "all"), and TURN_URLS (separated by commas) with TURN_USERNAME
+        and TURN_PASSWORD, or with TURN_SECRET. A value that cannot be used raises InvalidArgumentError, with its name in
+        the detail."""
         engine = cls(config)
         engine._from_environment = True
         return engine
@@ -433,7 +444,8 @@ class Engine(BaseEngine[Peer, Channel]):
         return Answer(peer, result.data.decode(), Mode(result.number), result.duration_ns / 1e9)
 
     def create_peer(self, config: PeerConfig | None = None) -> Peer:
-        """Makes a peer that will offer. Open its channels, then await its offer()."""
+        """Makes a peer. Open its channels, then await its offer(); or with Negotiation.POLITE or IMPOLITE carry its
+        signals() to the other side, and begin with restart() if that does not."""
         return self._core.create_peer(config or PeerConfig())
 
     def connector(self, config: ConnectorConfig | None = None, signaling: Signaling | None = None) -> Connector:
@@ -491,6 +503,9 @@ class Engine(BaseEngine[Peer, Channel]):
     def _dispatch(self, event: Any) -> None:
         if isinstance(event, MessageEvent):
             event.channel._deliver(event.data)
+            return
+        if isinstance(event, PeerSignalEvent):
+            event.peer._signaled(event.message)
             return
         if isinstance(event, BufferedLowEvent):
             _wake_all(event.channel._low)

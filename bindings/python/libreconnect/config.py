@@ -54,6 +54,92 @@ class Interfaces(enum.IntFlag):
     LOOPBACK = _abi.INTERFACES_LOOPBACK
 
 
+class ICEPolicy(enum.IntEnum):
+    """What may be used as a path."""
+
+    DEFAULT = _abi.ICE_POLICY_DEFAULT
+    """The engine's; of an engine, ALL."""
+    ALL = _abi.ICE_POLICY_ALL
+    RELAY = _abi.ICE_POLICY_RELAY
+    """No candidate but a relay's is made, sent, checked or used."""
+
+
+class TCP(enum.IntFlag):
+    """Candidates over TCP (RFC 6544)."""
+
+    NONE = 0
+    ACTIVE = _abi.TCP_ACTIVE
+    """Connections are opened to passive candidates of the other side."""
+    PASSIVE = _abi.TCP_PASSIVE
+    """Listens, and offers passive candidates."""
+
+
+class Negotiation(enum.IntEnum):
+    """Who exchanges a peer's descriptions."""
+
+    MANUAL = _abi.NEGOTIATION_MANUAL
+    """The program, with one offer and one answer."""
+    POLITE = _abi.NEGOTIATION_POLITE
+    """The peer itself (W3C WebRTC section 10.7, "perfect negotiation"): it has messages for the other side, and those
+    of the other side go to peer.signal(). Either side may begin, both at once included: then the polite one gives way.
+    The peer restarts ICE when its path fails or its network changes, and keeps the connection through it."""
+    IMPOLITE = _abi.NEGOTIATION_IMPOLITE
+    """Likewise, for the other side of a polite peer."""
+
+
+@dataclass(frozen=True)
+class TURNServer:
+    """A TURN server (RFC 8656) and how to be let in. Without username, password and secret: it asks for none."""
+
+    url: str
+    """As in RFC 7065: "turn:HOST[:PORT][?transport=udp]", "turn:...?transport=tcp", or "turns:HOST[:PORT]" for TLS over
+    TCP; ports 3478 and 5349 if none is named. At most 512 bytes."""
+    username: str | None = None
+    """With the password, long-term credentials (RFC 8489 section 9.2); at most 508 and 512 bytes, without control
+    characters."""
+    password: str | None = field(default=None, repr=False)
+    secret: str | None = field(default=None, repr=False)
+    """Instead of the password: the one that the server shares (coturn: use-auth-secret). Credentials for the username,
+    which may be None, are made whenever they are needed."""
+    lifetime: float = 0
+    """For how many seconds the password is good from now on; a TURNEvent asks for another one before. 0: for ever."""
+
+
+@dataclass(frozen=True)
+class Timers:
+    """When what is done. Times are seconds (counted in milliseconds); 0: the default."""
+
+    check_interval: float = 0
+    """Between new checks of a peer (Ta, RFC 8445 section 14.2); default 0.02, at least 0.005."""
+    consent_interval: float = 0
+    """RFC 7675 section 5.1; default 5."""
+    heartbeat: float = 0
+    """A path that carries nothing is asked at least this often; default half of disconnect_timeout, and always less than
+    that."""
+    suspect: float = 0
+    """While data flows, a path that is silent for this long, or for two round trips and 0.05 if that is longer, is
+    probed; default 0.15."""
+    disconnect_timeout: float = 0
+    """This and the next two are as in Config, whose values are their defaults."""
+    failed_timeout: float = 0
+    connect_timeout: float = 0
+    standby_interval: float = 0
+    """How often a second path is kept warm; default 2.5."""
+    disable_standby: bool = False
+    """No second path is kept warm."""
+    restart_timeout: float = 0
+    """An ICE restart that has no path by then is tried again; default 5."""
+    restart_attempts: int = 0
+    """In a row, before it is left to failed_timeout; default 10."""
+    disable_restarts: bool = False
+    """Peers restart only when they are told to."""
+    restart_min: float = 0
+    """The pause between attempts is drawn between this and the next; defaults 0.25 and 3."""
+    restart_max: float = 0
+    patience: float = 0
+    """No path is given up earlier (RFC 8863); default 39.5."""
+
+
 CERTIFICATE_FOREVER = 0xFFFFFFFF
 """As certificate_days: the certificate is never replaced by itself."""
 
@@ -98,6 +184,10 @@ class PeerConfig:
     """Answering: take the DTLS client's part where the offer lets us choose."""
     channels: Sequence[ChannelConfig] = ()
     """Negotiated channels to open with the peer; they are in `peer.channels`, in this order."""
+    ice_policy: ICEPolicy = ICEPolicy.DEFAULT
+    """What may be used as a path."""
+    negotiation: Negotiation = Negotiation.MANUAL
+    """Who exchanges descriptions."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +271,25 @@ class Config:
     """How long it stays off before it is tried again; default 60, doubled at each further trip up to sixteenfold."""
     disable_trip: bool = False
     """It never switches itself off."""
+    turn_servers: Sequence[TURNServer] = ()
+    """As in set_turn_servers()."""
+    turn_ca_path: str | None = None
+    """PEM file of the authorities that sign certificates of "turns:" servers; None: the system's."""
+    allowed_interfaces: Sequence[str] = ()
+    """If there are any, only these interfaces' addresses are used: names as "eth0", beginnings of names as "wlan*",
+    networks as "192.0.2.0/24"; at most 32."""
+    denied_interfaces: Sequence[str] = ()
+    """Likewise: never these; stronger than allowed_interfaces."""
+    ice_policy: ICEPolicy = ICEPolicy.DEFAULT
+    """For peers that do not say otherwise."""
+    tcp: TCP = TCP.NONE
+    """Adds candidates over TCP."""
+    tcp_port: int = 0
+    """Of the listening socket, one for all peers; 0: the UDP port's number, or any free one if that is taken."""
+    disable_mdns: bool = False
+    """Names of the other side that end in ".local" are not looked up (RFC 6762)."""
+    timers: Timers = Timers()
+    """When what is done."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +312,10 @@ class ConnectorConfig:
     """Never without signaling."""
     peer: PeerConfig = PeerConfig()
     """For the peers that it makes: their negotiated channels."""
+
+
+UNLIMITED = 0xFFFFFFFF
+"""Stands for "none" in restart_attempts and standby_interval_ms."""
 
 
 def native_text(what: str, text: str | None) -> bytes | None:
@@ -289,6 +402,48 @@ def native_engine(config: Config, returning: _abi.PeerConfig) -> _abi.EngineConf
     native.trip_min_attempts = native_number("trip_min_attempts", config.trip_min_attempts, 32)
     native.trip_rearm_ms = native_milliseconds("trip_rearm", config.trip_rearm)
     native.disable_trip = bool(config.disable_trip)
+    native.turn_servers = native_turn_servers(config.turn_servers)
+    native.turn_server_count = len(config.turn_servers)
+    native.turn_ca_path = native_text("turn_ca_path", config.turn_ca_path)
+    native.allowed_interfaces = native_texts("allowed_interfaces", config.allowed_interfaces)
+    native.allowed_interface_count = len(config.allowed_interfaces)
+    native.denied_interfaces = native_texts("denied_interfaces", config.denied_interfaces)
+    native.denied_interface_count = len(config.denied_interfaces)
+    native.ice_policy = native_number("ice_policy", config.ice_policy, 32)
+    native.tcp = native_number("tcp", config.tcp, 32)
+    native.tcp_port = native_number("tcp_port", config.tcp_port, 16)
+    native.disable_mdns = bool(config.disable_mdns)
+    native.timers = ctypes.pointer(native_timers(config.timers))
+    return native
+
+
+def native_turn_servers(servers: Sequence[TURNServer]) -> Any:
+    """An array of servers, None if there are none."""
+    if not servers:
+        return None
+    native = (_abi.TURNServer * len(servers))()
+    for slot, server in zip(native, servers):
+        slot.struct_size = ctypes.sizeof(slot)
+        slot.lifetime_ms = native_milliseconds("lifetime", server.lifetime)
+        slot.url = native_text("url", server.url)
+        slot.username = native_text("username", server.username)
+        slot.password = native_text("password", server.password)
+        slot.secret = native_text("secret", server.secret)
+    return native
+
+
+def native_timers(timers: Timers) -> _abi.Timers:
+    native = _abi.Timers()
+    native.struct_size = ctypes.sizeof(native)
+    for name, _ in _abi.Timers._fields_[1:]:  # type: ignore[misc]
+        if name.endswith("_ms"):
+            own = name[: -len("_ms")]
+            setattr(native, name, native_milliseconds(own, getattr(timers, own)))
+    native.restart_attempts = native_number("restart_attempts", timers.restart_attempts, 32)
+    if timers.disable_standby:
+        native.standby_interval_ms = UNLIMITED
+    if timers.disable_restarts:
+        native.restart_attempts = UNLIMITED
     return native
 
 
@@ -333,6 +488,8 @@ def native_peer(config: PeerConfig, tag: int, channels: list[_abi.ChannelConfig]
     native.struct_size = ctypes.sizeof(native)
     native.dtls_active = bool(config.dtls_active)
     native.tag = tag
+    native.ice_policy = native_number("ice_policy", config.ice_policy, 32)
+    native.negotiation = native_number("negotiation", config.negotiation, 32)
     if channels:
         native.channels = (_abi.ChannelConfig * len(channels))(*channels)
         native.channel_count = len(channels)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import select
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,12 +23,14 @@ from ._core import (
     is_offer,
     peer_statistics,
 )
+from ._waiting import WaitingThreads
 from .config import ChannelConfig, Config, ConnectorConfig, PeerConfig
 from .errors import InvalidHandleError, PeerGoneError
 from .events import (
     EngineEvent,
     MessageEvent,
     Mode,
+    PeerSignalEvent,
     PeerStatistics,
 )
 
@@ -68,7 +68,8 @@ class Peer(BasePeer[Channel]):
     """The engine that the peer belongs to."""
 
     def offer(self, timeout: float | None = 10) -> str:
-        """Makes the offer, JSON {"type":"offer","sdp":...}, with all candidates in it. Waits for it."""
+        """Makes the offer, JSON {"type":"offer","sdp":...}, with all candidates in it. Waits for it. Raises
+        WrongStateError if the peer negotiates by itself."""
         return self.engine._wait_for(self._start_offer(), timeout).check().data.decode()
 
     def accept(self, answer: str | bytes, timeout: float | None = 10) -> None:
@@ -147,7 +148,7 @@ class Connector(BaseConnector[Peer]):
             self._answered(exchange, answer)
 
 
-Event = Union[EngineEvent[Peer, Channel, Connector], MessageEvent[Channel]]
+Event = Union[EngineEvent[Peer, Channel, Connector], MessageEvent[Channel], PeerSignalEvent[Peer]]
 """Everything that can happen."""
 
 
@@ -155,7 +156,7 @@ class Answer(BaseAnswer[Peer]):
     """An answered offer."""
 
 
-class Engine(BaseEngine[Peer, Channel]):
+class Engine(BaseEngine[Peer, Channel], WaitingThreads):
     """Owns one UDP port, one certificate and one thread, and all peers on that port.
 
     Making one blocks for the certificate's file and key only, and raises PortInUseError, NoPermissionError,
@@ -165,27 +166,22 @@ class Engine(BaseEngine[Peer, Channel]):
 
     def __init__(self, config: Config | None = None, *, _from_environment: bool = False) -> None:
         super().__init__()
-        self._open = False
-        self._turn = threading.Condition()
+        WaitingThreads.__init__(self)
         self._results: dict[int, Result] = {}
-        self._waiting: int | None = None  # the thread that waits for the descriptor
         self._native = Core(config or Config(), self._make_peer, Channel, self._keep_result, _from_environment)
-        self._descriptor = self._core.descriptor()
         self._port = self._core.port()
         try:
-            self._wake_in, self._wake_out = os.pipe()
+            self._begin(self._core.descriptor())
         except OSError:
             self._core.destroy()
             raise
-        os.set_blocking(self._wake_in, False)
-        os.set_blocking(self._wake_out, False)
-        self._open = True
 
     @classmethod
     def from_env(cls, config: Config | None = None) -> Engine:
         """Makes an engine, and what `config` leaves at its default is taken from the environment: ENABLE_FAST_RELOAD
-        ("false", "0", "no" or "off"; "partial"), STUN_URLS (separated by commas) and REDIS_URL (the session_store). A
-        value that cannot be used raises InvalidArgumentError, with its name in the detail."""
+        ("false", "0", "no" or "off"; "partial"), STUN_URLS (separated by commas), REDIS_URL (the session_store), ICE_MODE
+        ("turn-only" or "relay"; "all"), and TURN_URLS (separated by commas) with TURN_USERNAME and TURN_PASSWORD, or with
+        TURN_SECRET. A value that cannot be used raises InvalidArgumentError, with its name in the detail."""
         return cls(config, _from_environment=True)
 
     def _make_peer(self, core: Core[Peer, Channel], tag: int) -> Peer:
@@ -211,17 +207,8 @@ class Engine(BaseEngine[Peer, Channel]):
     def close(self) -> None:
         """Closes all peers (the other sides are told), stops the thread, closes the port. Calls that wait in other
         threads raise InvalidHandleError. A second close does nothing."""
-        with self._turn:
-            if not self._open:
-                return
-            self._open = False
-            os.write(self._wake_out, b"c")
-            while self._waiting not in (None, threading.get_ident()):
-                self._turn.wait()
-            self._turn.notify_all()
-            os.close(self._wake_in)
-            os.close(self._wake_out)
-        self._core.destroy()
+        if self._end():
+            self._core.destroy()
 
     def fileno(self) -> int:
         """The descriptor that polls readable while events wait, for select and its kin. Never read from it."""
@@ -244,7 +231,8 @@ class Engine(BaseEngine[Peer, Channel]):
         return Answer(peer, result.data.decode(), Mode(result.number), result.duration_ns / 1e9)
 
     def create_peer(self, config: PeerConfig | None = None) -> Peer:
-        """Makes a peer that will offer. Open its channels, then call its offer()."""
+        """Makes a peer. Open its channels, then call its offer(); or with Negotiation.POLITE or IMPOLITE carry its
+        PeerSignalEvents to the other side, and begin with restart() if that does not."""
         return self._core.create_peer(config or PeerConfig())
 
     def connector(self, config: ConnectorConfig | None = None, signaling: Signaling | None = None) -> Connector:
@@ -290,10 +278,7 @@ class Engine(BaseEngine[Peer, Channel]):
     def _wake(self) -> None:
         with self._turn:
             if self._open:
-                try:
-                    os.write(self._wake_out, b"r")
-                except BlockingIOError:
-                    pass  # there are enough wake-ups in the pipe
+                self._interrupt()
             self._turn.notify_all()
 
     def _keep_result(self, tag: int, result: Result) -> None:
@@ -318,30 +303,6 @@ class Engine(BaseEngine[Peer, Channel]):
             with self._turn:
                 self._core.forget_call(tag)
                 self._results.pop(tag, None)
-
-    def _wait(self, deadline: float | None) -> bool:
-        """Waits until something may have come; False if the deadline is over. One thread waits for the descriptor,
-        all others for that thread. Called with the lock, which is free while waiting."""
-        remaining = None if deadline is None else deadline - time.monotonic()
-        if remaining is not None and remaining <= 0:
-            return False
-        if self._waiting is not None:
-            self._turn.wait(remaining)
-            return True
-        self._waiting = threading.get_ident()
-        self._turn.release()
-        try:
-            poller = select.poll()
-            poller.register(self._descriptor, select.POLLIN)
-            poller.register(self._wake_in, select.POLLIN)
-            woken = poller.poll(None if remaining is None else remaining * 1000)
-        finally:
-            self._turn.acquire()
-            self._waiting = None
-            self._turn.notify_all()
-        if self._open and any(descriptor == self._wake_in for descriptor, _ in woken):
-            os.read(self._wake_in, 4096)
-        return True
 
 
 __all__ = ["Answer", "Channel", "ChannelConfig", "Connection", "Connector", "Engine", "Event", "Peer", "Signaling"]

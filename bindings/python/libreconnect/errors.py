@@ -54,6 +54,14 @@ class Status(enum.IntEnum):
     STALE = -73
     THROTTLED = -74
     UNAVAILABLE = -75
+    TURN_UNREACHABLE = -80
+    TURN_UNAUTHORIZED = -81
+    TURN_FORBIDDEN = -82
+    TURN_QUOTA = -83
+    TURN_TLS_FAILED = -84
+    TURN_LOST = -85
+    TURN_MALFORMED = -86
+    TURN_REFUSED = -87
 
 
 class ReconnectError(Exception):
@@ -347,6 +355,54 @@ class UnavailableError(ReconnectError):
     """The store did not answer, and nothing else could."""
 
     default_status = Status.UNAVAILABLE
+
+
+class TURNUnreachableError(ReconnectError):
+    """The TURN server's name is not known, it refuses connections, or it does not answer."""
+
+    default_status = Status.TURN_UNREACHABLE
+
+
+class TURNUnauthorizedError(ReconnectError):
+    """The TURN server does not take the credentials, or there are none."""
+
+    default_status = Status.TURN_UNAUTHORIZED
+
+
+class TURNForbiddenError(ReconnectError):
+    """The TURN server gives nothing to this user or this address."""
+
+    default_status = Status.TURN_FORBIDDEN
+
+
+class TURNQuotaError(ReconnectError):
+    """The TURN server has too many allocations; it is tried again later."""
+
+    default_status = Status.TURN_QUOTA
+
+
+class TURNTLSFailedError(ReconnectError):
+    """The handshake with the TURN server failed, or the certificate is not the server's."""
+
+    default_status = Status.TURN_TLS_FAILED
+
+
+class TURNLostError(ReconnectError):
+    """The relay was there, and the server or the connection to it is gone."""
+
+    default_status = Status.TURN_LOST
+
+
+class TURNMalformedError(ReconnectError):
+    """What the server answers is not TURN."""
+
+    default_status = Status.TURN_MALFORMED
+
+
+class TURNRefusedError(ReconnectError):
+    """The TURN server refused with another error code, which the detail names."""
+
+    default_status = Status.TURN_REFUSED
 
 
 class LibraryNotFoundError(ImportError):

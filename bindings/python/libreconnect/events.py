@@ -78,6 +78,45 @@ class Switch(enum.IntEnum):
     """It is tried again."""
 
 
+class TURNState(enum.IntEnum):
+    """What a TURN server is to an engine."""
+
+    ALLOCATED = 1
+    """There is a relay."""
+    FAILED = 2
+    """There is none. It is tried again by itself where that makes sense."""
+    CREDENTIALS = 3
+    """The credentials end soon, or were refused: set_turn_servers() takes new ones."""
+
+
+class PathChange(enum.IntEnum):
+    """What a path is in relation to the one before."""
+
+    FIRST = 1
+    BETTER = 2
+    """Another one of a higher priority."""
+    FAILOVER = 3
+    """The earlier one was silent."""
+    RESTARTED = 4
+    """Found by an ICE restart."""
+    MOVED = 5
+    """The other side moved."""
+
+
+class RestartState(enum.IntEnum):
+    """Where an ICE restart stands."""
+
+    STARTED = 1
+    RECOVERED = 2
+    """Authenticated bytes arrived on a path of the new generation."""
+    FAILED = 3
+    """This attempt. The path there was, if there was one, is still used."""
+    PAUSED = 4
+    """Offline. It goes on when the network is back."""
+    GIVEN_UP = 5
+    """As many attempts as the timers allow have failed. peer.restart() begins again."""
+
+
 @dataclass(frozen=True)
 class LogEvent:
     """A line of the engine's log, without its end of line."""
@@ -236,6 +275,89 @@ class StoreEvent:
     """A sentence."""
 
 
+@dataclass(frozen=True)
+class PeerSignalEvent(Generic[PeerT]):
+    """A peer that negotiates by itself has a message for the other side, to be carried there in order. What comes back
+    goes to peer.signal()."""
+
+    peer: PeerT
+    message: str
+    """JSON: an offer, an answer or a candidate."""
+
+
+@dataclass(frozen=True)
+class SignalRefusedEvent(Generic[PeerT]):
+    """A message of the other side that was well-formed, or a restart, could not be taken by a peer that negotiates by
+    itself, and has changed nothing."""
+
+    peer: PeerT
+    reason: ReconnectError
+
+
+@dataclass(frozen=True)
+class NetworkEvent:
+    """The machine's network is another. Peers have been told already."""
+
+    online: bool
+    """There is a network."""
+    addresses_changed: bool
+    route_changed: bool
+    online_changed: bool
+    detail: str
+    """A sentence."""
+
+
+@dataclass(frozen=True)
+class TURNEvent:
+    """What a TURN server is to the engine."""
+
+    url: str
+    """The server's, as it was given."""
+    state: TURNState
+    addresses: tuple[str, ...]
+    """The relayed addresses, with ALLOCATED."""
+    reason: ReconnectError | None
+    """Why it failed; None if there is nothing to say."""
+    detail: str
+    """A sentence, possibly empty."""
+    elapsed: float
+    """With ALLOCATED, seconds that the allocation took."""
+    remaining: float
+    """With CREDENTIALS, for how many seconds the credentials are good."""
+
+
+@dataclass(frozen=True)
+class PathEvent(Generic[PeerT]):
+    """The path that a peer uses is another, or is the first."""
+
+    peer: PeerT
+    local: str
+    """The text of our candidate (RFC 8839 section 5.1)."""
+    remote: str
+    """The text of theirs."""
+    change: PathChange
+    paths: int
+    """How many paths the peer has had, this one included."""
+    round_trip: float
+    """Of the path, in seconds; 0: not measured."""
+
+
+@dataclass(frozen=True)
+class RestartEvent(Generic[PeerT]):
+    """How an ICE restart goes."""
+
+    peer: PeerT
+    state: RestartState
+    attempt: int
+    """Counts from 1."""
+    reason: ReconnectError | None
+    """Why it failed; None if there is nothing to say."""
+    detail: str
+    """A sentence, possibly empty."""
+    elapsed: float
+    """Seconds since the first attempt began."""
+
+
 EngineEvent = Union[
     LogEvent,
     PeerStateEvent[PeerT],
@@ -250,8 +372,13 @@ EngineEvent = Union[
     FastReloadEvent,
     CertificateEvent,
     StoreEvent,
+    SignalRefusedEvent[PeerT],
+    NetworkEvent,
+    TURNEvent,
+    PathEvent[PeerT],
+    RestartEvent[PeerT],
 ]
-"""Everything that can happen, except messages."""
+"""Everything that can happen, except messages: those of channels and those for the other sides of peers."""
 
 
 @dataclass(frozen=True)
@@ -312,3 +439,26 @@ class PeerStatistics:
     local_address: str
     """Of the path in use, as "[::1]:9" or "127.0.0.1:9"."""
     remote_address: str
+    local_type: str = ""
+    """Of the path's candidates: "host", "srflx", "prflx" or "relay"."""
+    remote_type: str = ""
+    transport: str = ""
+    """"udp" or "tcp"."""
+    relay_transport: str = ""
+    """To our TURN server: "udp", "tcp" or "tls"; empty without one."""
+    relay_address: str = ""
+    """Of our TURN server; empty without one."""
+    packets_sent: int = 0
+    packets_received: int = 0
+    checks_sent: int = 0
+    """STUN requests, consent included."""
+    checks_received: int = 0
+    path_changes: int = 0
+    restarts: int = 0
+    """ICE restarts begun by either side."""
+    generation: int = 0
+    """Of ICE: 0 until the first restart."""
+    standby: bool = False
+    """A second path is valid and kept warm."""
+    candidates_refused: int = 0
+    """Of the other side: malformed, unusable or beyond a limit."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import select
 import threading
 import time
 import warnings
@@ -14,6 +12,7 @@ from typing import Any
 
 from . import _abi, _replay
 from ._replay import BATCH, Operation, Outcome, ReplayCore
+from ._waiting import WaitingThreads
 from .errors import InvalidHandleError, ReconnectError, Status, WouldBlockError, error_for
 from .replay_events import (
     GapEvent,
@@ -79,7 +78,7 @@ class Backlog:
         self._messages = self._size = 0
 
 
-class ReplayBuffer:
+class ReplayBuffer(WaitingThreads):
     """Keeps what was said in rooms, so that a client that was away gets what it missed, in order, and is told
     "recovered" only if that is everything. It carries no messages to clients: the program does, over whatever it has.
 
@@ -97,23 +96,17 @@ class ReplayBuffer:
     """
 
     def __init__(self, config: ReplayConfig | None = None, *, _from_environment: bool = False) -> None:
-        self._open = False
-        self._turn = threading.Condition()
+        super().__init__()
         self._results: dict[int, tuple[Outcome, ReconnectError | None]] = {}
         self._expected: set[int] = set()
         self._abandoned: dict[int, Operation] = {}
         self._backlog = Backlog(BACKLOG_MESSAGES, BACKLOG_BYTES)
-        self._waiting: int | None = None  # the thread that waits for the descriptor
         self._core = ReplayCore(config or ReplayConfig(), _from_environment)
         try:
-            self._descriptor = self._core.descriptor()
-            self._wake_in, self._wake_out = os.pipe()
+            self._begin(self._core.descriptor())
         except BaseException:
             self._core.destroy()
             raise
-        os.set_blocking(self._wake_in, False)
-        os.set_blocking(self._wake_out, False)
-        self._open = True
 
     @classmethod
     def from_env(cls, config: ReplayConfig | None = None) -> ReplayBuffer:
@@ -139,17 +132,8 @@ class ReplayBuffer:
     def close(self) -> None:
         """Ends the buffer and its connections. Calls that wait in other threads raise InvalidHandleError; what is in a
         store stays there. A second close does nothing."""
-        with self._turn:
-            if not self._open:
-                return
-            self._open = False
-            self._wake()
-            while self._waiting not in (None, threading.get_ident()):
-                self._turn.wait()
-            self._turn.notify_all()
-            os.close(self._wake_in)
-            os.close(self._wake_out)
-        self._core.destroy()
+        if self._end():
+            self._core.destroy()
 
     # -------------------------------------------------------------- operations
 
@@ -374,38 +358,8 @@ class ReplayBuffer:
         if count:
             self._turn.notify_all()
             if self._waiting not in (None, threading.get_ident()):
-                self._wake()  # it waits for a descriptor that will not show what was taken here
+                self._interrupt()  # it waits for a descriptor that will not show what was taken here
         return count
-
-    def _wake(self) -> None:
-        try:
-            os.write(self._wake_out, b"w")
-        except BlockingIOError:
-            pass  # there are enough wake-ups in the pipe
-
-    def _wait(self, deadline: float | None) -> bool:
-        """Waits until something may have come; False if the deadline is over. One thread waits for the descriptor, all
-        others for that thread. Called with the lock, which is free while waiting."""
-        remaining = None if deadline is None else deadline - time.monotonic()
-        if remaining is not None and remaining <= 0:
-            return False
-        if self._waiting is not None:
-            self._turn.wait(remaining)
-            return True
-        self._waiting = threading.get_ident()
-        self._turn.release()
-        try:
-            poller = select.poll()
-            poller.register(self._descriptor, select.POLLIN)
-            poller.register(self._wake_in, select.POLLIN)
-            woken = poller.poll(None if remaining is None else remaining * 1000)
-        finally:
-            self._turn.acquire()
-            self._waiting = None
-            self._turn.notify_all()
-        if self._open and any(descriptor == self._wake_in for descriptor, _ in woken):
-            os.read(self._wake_in, 4096)
-        return True
 
 
 __all__ = ["ReplayBuffer"]

@@ -13,6 +13,8 @@ from typing import Any, Union
 
 from . import _abi, _replay
 from ._replay import BATCH, Operation, Outcome, ReplayCore
+from ._waiting import wait_in as _wait_in
+from ._waiting import wake_all as _wake_all
 from .errors import InvalidHandleError, ReconnectError, Status, error_for
 from .events import LogEvent
 from .replay import Backlog
@@ -126,22 +128,6 @@ class ReplayEvents(AsyncIterator[OtherEvent]):
     def _finish(self) -> None:
         self._closed = True
         _wake_all(self._waiters)
-
-
-def _wake_all(waiters: set[asyncio.Future[None]]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
-    waiters.clear()
-
-
-async def _wait_in(waiters: set[asyncio.Future[None]]) -> None:
-    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    waiters.add(waiter)
-    try:
-        await waiter
-    finally:
-        waiters.discard(waiter)
 
 
 class _Call:
