@@ -15,6 +15,7 @@ import time
 from browsers import drivers
 
 PATIENCE_S = 15.0
+LIBRARY = "libreconnect"
 
 
 class EndError(Exception):

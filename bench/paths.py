@@ -8,20 +8,20 @@ restart needs takes the same round trip time.
 
 import os
 import random
-import subprocess
 import threading
 import time
 
+import relays
 from connect import median, percentile
-from ends import EndError, PageEnd, ProgramEnd, Signaling
-from netns import Link, LinkError, Namespace, Process, clean
+from ends import LIBRARY, PageEnd, ProgramEnd, Signaling
+from netns import Namespace, clean
+from wires import Wire
 
 RTT_MS = 20
 INTERVAL_MS = 10
-LIBRARY = "libreconnect"
 
-FULL = {"runs": 20, "runs_beside": 10, "lanes_beside": 5, "runs_browser": 6}
-QUICK = {"runs": 4, "runs_beside": 3, "lanes_beside": 3, "runs_browser": 2}
+FULL = {"runs": 20, "runs_beside": 10, "lanes_beside": 5, "runs_browser": 6, "lanes_browser": 2, "connects": 7}
+QUICK = {"runs": 4, "runs_beside": 3, "lanes_beside": 3, "runs_browser": 2, "lanes_browser": 1, "connects": 2}
 
 # Name, and what happens.
 FAULTS = (
@@ -30,42 +30,9 @@ FAULTS = (
     ("both ends move", "likewise both ends at once: nobody knows where the other one is, signaling is needed"),
 )
 # Streams are watched for this long before the fault: paths are measured, second ones found, and no timer is in step.
-STEADY_S = (1.5, 2.5)
+STEADY_S = (1.0, 1.8)
 # What is not over by then counts with it.
 LONGEST_S = 40.0
-
-
-class Wire(Link):
-    """An emulated network between two namespaces that are there: one address at each end."""
-
-    def __init__(self, emulator, a, b, device, number, seed=1):
-        self.a, self.b = a, b
-        self.DEVICE = device
-        self.number = number
-        command = [emulator, "--a", f"{a.name}:{device}", "--b", f"{b.name}:{device}"]
-        command += ["--seed", str(seed), "--control"]
-        self.emulator = Process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        if self.emulator.child.stdout.readline().strip() != "ready":
-            raise LinkError("the link emulator did not start")
-        self.shape(delay_ms=RTT_MS / 2, loss=0)
-        self.hosts = [1, 2]
-        for side, host in zip((a, b), self.hosts):
-            side.run(["ip", "addr", "add", self.address(host), "dev", device])
-
-    def address(self, host):
-        return f"10.78.{self.number}.{host}/24"
-
-    def renumber(self, sides):
-        """Another address for these sides (0, 1), and the old one is gone."""
-        for index in sides:
-            old, new = self.hosts[index], self.hosts[index] + 2
-            self.hosts[index] = new
-            commands = f"addr del {self.address(old)} dev {self.DEVICE}\naddr add {self.address(new)} dev {self.DEVICE}\n"
-            commands += f"route add default dev {self.DEVICE}\n"
-            (self.a, self.b)[index].run(["ip", "-batch", "-"], input=commands, text=True)
-
-    def close(self):
-        self.emulator.end()
 
 
 class Network:
@@ -81,7 +48,7 @@ class Network:
                 for name, value in (("ipv4/conf/all/rp_filter", 1), ("ipv6/conf/default/disable_ipv6", 1)):
                     side.run(["sh", "-c", f"echo {value} > /proc/sys/net/{name}"])
             for number in range(wires):
-                self.wires.append(Wire(emulator, *self.sides, f"link{number}", number))
+                self.wires.append(Wire(emulator, *self.sides, f"link{number}", number, RTT_MS))
             for side in self.sides:
                 side.run(["ip", "route", "add", "default", "dev", "link0"])
         except BaseException:
@@ -350,7 +317,7 @@ def measure_streams(binaries, native, settings, notes, log):
     quick = ["--disconnected", "1s", "--failed", "5s", "--keepalive", "200ms"]
     candidates.append((Program("pion default", [pion], PION, restart), beside, lanes))
     candidates.append((Program("pion tuned", [pion, *quick], PION, f"{restart}, told after 1 s"), beside, lanes))
-    candidates.append((Browser("chromium"), settings["runs_browser"], 1))
+    candidates.append((Browser("chromium"), settings["runs_browser"], settings["lanes_browser"]))
     rows = []
     for fault, _ in FAULTS:
         for who, count, parallel in candidates:
@@ -388,3 +355,26 @@ def stream_table(rows):
 
 def cell(value):
     return "-" if value is None else f"{value:.0f}"
+
+
+# --------------------------------------------------------------------------- the whole part
+
+
+def measure(binaries, native, settings, log=print):
+    notes = []
+    clean()
+    rows = measure_streams(binaries, native, settings, notes, log)
+    return {
+        "streams": rows,
+        "relays": relays.measure(binaries, native, settings["connects"], notes, log),
+        "notes": notes,
+        "settings": settings,
+    }
+
+
+def tables(report):
+    parts = [stream_table(report["streams"])] if report["streams"] else []
+    if report["relays"]:
+        parts.append(relays.table(report["relays"]))
+    parts.append([f"note: {note}" for note in report["notes"]])
+    return "\n\n".join("\n".join(part) for part in parts).rstrip() + "\n"
