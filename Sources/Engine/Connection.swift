@@ -24,7 +24,7 @@ final class Connection: Scheduled {
     /// By which checks on the shared port find it.
     var ufragKeys: [UInt64] = []
     /// Remote addresses in the loop's table that lead here.
-    var remotes: [Remote] = []
+    var remotes: [SocketAddress] = []
     /// Which of the active channels is first next time.
     var turn = 0
     var isDirty = false
@@ -76,12 +76,6 @@ final class Connection: Scheduled {
         self.port = port
         self.isOnSharedPort = isOnSharedPort
     }
-}
-
-/// Where datagrams of a peer come from.
-struct Remote: Hashable {
-    var address: SocketAddress
-    var transport: Transport
 }
 
 /// The loop's side of a channel: messages that wait for the association.

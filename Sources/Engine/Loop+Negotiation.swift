@@ -122,10 +122,13 @@ extension Loop {
 
     // MARK: Our candidates
 
+    /// What peers on the shared port offer now.
+    var sharedCandidates: [Candidate] { network.candidates + (relays?.candidates ?? []) + streamCandidates }
+
     /// What a peer offers now.
     func candidates(of connection: Connection) -> [Candidate] {
-        guard let gathering = connection.gathering else { return network.candidates + (relays?.candidates ?? []) }
-        return gathering.candidates(network, port: connection.port.number)
+        guard let gathering = connection.gathering else { return sharedCandidates }
+        return gathering.candidates(network, port: connection.port.number) + streamCandidates
     }
 
     /// The network is another, or a relay has come or gone: peers get the candidates that are new and lose those that

@@ -31,9 +31,7 @@ extension Loop {
         settings.style = Peer.Style(request.negotiation)
         settings.relayOnly = (request.icePolicy ?? configuration.icePolicy) == .relay
         settings.resolvesNames = configuration.resolvesMulticastNames
-        let candidates =
-            isShared
-            ? network.candidates + (relays?.candidates ?? []) : network.candidates(ownPort: own.number, mapped: [])
+        let candidates = isShared ? sharedCandidates : network.candidates(ownPort: own.number) + streamCandidates
         let peer = Peer(
             role: role, configuration: settings, candidates: candidates,
             provider: provider ?? certificates.current, packets: packets, random: random, returning: returning, now: now

@@ -26,12 +26,14 @@ final class Loop: @unchecked Sendable {
 
     /// Peers by the handle's number.
     var connections: [UInt64: Connection] = [:]
-    private var byAddress: [Remote: Connection] = [:]
+    private var byAddress: [SocketAddress: Connection] = [:]
     private var byUfrag: [UInt64: Connection] = [:]
     /// Peers on their own ports, by the port's descriptor.
     private var byDescriptor: [Int32: Connection] = [:]
     /// Others that wait for their descriptors.
     let descriptors: DescriptorTable
+    /// Datagrams over TCP; nil: not configured.
+    let streams: StreamPort?
     /// TURN servers, and the relays of the shared port; nil while there are no servers.
     lazy var relayEnvironment = RelayEnvironment(RelayEnvironment.Settings(configuration), watch: descriptors)
     var relays: RelayGroup?
@@ -78,6 +80,7 @@ final class Loop: @unchecked Sendable {
         unsafe self.sender = sender
         epoll = cs_epoll_create()
         descriptors = DescriptorTable(epoll: epoll)
+        streams = try Loop.openStreams(engine.configuration, descriptors, preferring: port.number)
         var settings = Sessions.Configuration()
         settings.lifetime = engine.configuration.sessionLifetime
         settings.fastReload = FastReload(engine.configuration.fastReload)
@@ -114,6 +117,7 @@ final class Loop: @unchecked Sendable {
     func closeSurroundings() {
         backend?.database.close()
         network.close()
+        streams?.close()
     }
 
     deinit {
@@ -125,6 +129,8 @@ final class Loop: @unchecked Sendable {
     /// What was noted before there was a loop to log it.
     func start(notes: [(LogLevel, String)]) {
         for (level, line) in notes { log(level, line) }
+        startStreams()
+        if !configuration.turnServers.isEmpty { setTURNServers(configuration.turnServers) }
         logCandidates()
         publish()
     }
@@ -140,6 +146,7 @@ final class Loop: @unchecked Sendable {
             serviceDirty()
             drainNetwork()
             drainRelays()
+            drainStreams()
             pumpSessions()
             drainTrip()  // before it waits: nothing else may happen until it is tried again
             publish()
@@ -167,7 +174,7 @@ final class Loop: @unchecked Sendable {
         var earliest = certificateCheck
         let others = [
             deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, connectorTimeout,
-            relays?.nextTimeout, relays == nil ? nil : relayEnvironment.nextTimeout,
+            streams?.nextTimeout, relays?.nextTimeout, relays == nil ? nil : relayEnvironment.nextTimeout,
         ]
         for due in others {
             if let due { earliest = min(earliest, due) }
@@ -261,7 +268,11 @@ final class Loop: @unchecked Sendable {
             return markDirty(connection)
         }
         // The datagram was authentic: from now on this address is this peer's, whoever had it before.
-        if owner == nil { claim(Remote(address: path.remote, transport: path.transport), for: connection) }
+        if path.transport == .tcp {
+            streams?.trust(path, for: connection.entry.handle)
+        } else if owner == nil {
+            claim(path.remote, for: connection)
+        }
         markDirty(connection)
     }
 
@@ -269,10 +280,13 @@ final class Loop: @unchecked Sendable {
     private func receiver(of datagram: RawSpan, _ path: Path) -> Connection? {
         guard STUN.isMessage(datagram), let username = STUN.peekWholeUsername(datagram),
             let ufrag = STUN.ufragBeforeColon(username)
-        else { return byAddress[Remote(address: path.remote, transport: path.transport)] }
-        if let key = Loop.key(ufrag) { return byUfrag[key] }
+        else { return path.transport == .udp ? byAddress[path.remote] : nil }
+        if let key = Loop.key(ufrag) {
+            // Those with a UDP port of their own are reached there; the TCP port is everybody's.
+            return byUfrag[key].flatMap { $0.isOnSharedPort || path.transport == .tcp ? $0 : nil }
+        }
         guard TicketKeys.isTicket(ufrag) else {
-            return byAddress[Remote(address: path.remote, transport: path.transport)]
+            return path.transport == .udp ? byAddress[path.remote] : nil
         }
         return returning(datagram, username: username, from: path.remote, to: path.local)
     }
@@ -282,7 +296,7 @@ final class Loop: @unchecked Sendable {
         ufrag.byteCount == 8 ? ufrag.load(bigEndianAt: 0, as: UInt64.self) : nil
     }
 
-    private func claim(_ remote: Remote, for connection: Connection) {
+    private func claim(_ remote: SocketAddress, for connection: Connection) {
         guard byAddress[remote] !== connection else { return }
         if let previous = byAddress[remote] { previous.remotes.removeAll { $0 == remote } }
         if connection.remotes.count >= 32, let oldest = connection.remotes.first {
@@ -308,6 +322,7 @@ final class Loop: @unchecked Sendable {
             isNetworkDirty = true
         }
         fireRelays()
+        if let streams, let due = streams.nextTimeout, due <= now { streams.handleTimeout(now: now) }
         if let due = trip.nextTimeout, due <= now { trip.handleTimeout(now) }
         drainTrip()
         while let connection = deadlines.popDue(at: now) {
@@ -375,12 +390,14 @@ final class Loop: @unchecked Sendable {
             let transmit = connection.peer.pollTransmit(into: &output, now: now)
             let size = unsafe output.finalize(for: buffer)
             guard let transmit else { return }
-            if connection.isOnSharedPort {
-                let remote = Remote(address: transmit.to, transport: transmit.transport)
-                if byAddress[remote] == nil { claim(remote, for: connection) }
+            if connection.isOnSharedPort, transmit.transport == .udp, byAddress[transmit.to] == nil {
+                claim(transmit.to, for: connection)
             }
             engine.counters.bytesSent.count(UInt64(size))
-            if transmit.transport == .tcp { continue }
+            if transmit.transport == .tcp {
+                unsafe send(UnsafeRawBufferPointer(start: room, count: size).bytes, transmit, connection)
+                continue
+            }
             if let group = connection.isOnSharedPort ? relays : connection.gathering?.relays,
                 group.owns(transmit.from)
             {
@@ -446,9 +463,8 @@ final class Loop: @unchecked Sendable {
     // MARK: Peers
 
     func add(_ connection: Connection) throws(Failure) {
-        if connection.isOnSharedPort {
-            register(connection)
-        } else {
+        register(connection)
+        if !connection.isOnSharedPort {
             let descriptor = connection.port.descriptor
             guard cs_epoll_add(epoll, descriptor, UInt64(descriptor)) == 0 else {
                 throw Failure(.noDescriptors, "cannot watch the peer's port")
@@ -460,7 +476,7 @@ final class Loop: @unchecked Sendable {
 
     /// Checks on the shared port find the peer by each of its user fragments.
     func register(_ connection: Connection) {
-        guard connection.isOnSharedPort else { return }
+        guard connection.isOnSharedPort || streams?.port != nil else { return }
         unregister(connection)
         connection.ufragKeys = connection.peer.localUfrags.compactMap { Loop.key($0.utf8.span.bytes) }
         for key in connection.ufragKeys { byUfrag[key] = connection }
@@ -484,9 +500,9 @@ final class Loop: @unchecked Sendable {
             tickets?.byUsername[username] = nil
         }
         forgetUnproven(connection)
-        if connection.isOnSharedPort {
-            unregister(connection)
-        } else {
+        unregister(connection)
+        streams?.release(peer: connection.entry.handle)
+        if !connection.isOnSharedPort {
             flush()
             _ = cs_epoll_remove(epoll, connection.port.descriptor)
             byDescriptor[connection.port.descriptor] = nil
@@ -558,14 +574,18 @@ final class Loop: @unchecked Sendable {
     }
 
     func logCandidates() {
-        let counts = network.counts
+        let offered = sharedCandidates
+        let counts = OfferedAddresses.counts(offered)
         log(
             .info,
             LogLine.candidates(
                 ipv6Host: counts.hostIPv6, ipv6Reflexive: counts.reflexiveIPv6, ipv4Reflexive: counts.reflexiveIPv4,
                 ipv4Relay: counts.relayedIPv4))
-        for candidate in network.candidates {
-            log(.debug, LogLine.candidate(type: candidate.kind.rawValue, address: candidate.address))
+        for candidate in offered {
+            log(
+                .debug,
+                LogLine.candidate(
+                    type: candidate.kind.rawValue, transport: "\(candidate.transport)", address: candidate.address))
         }
     }
 }

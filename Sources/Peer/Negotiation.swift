@@ -168,10 +168,14 @@ extension Peer {
         for text in remote.candidates { takeCandidate(text) }
         if remote.hasEndOfCandidates { takeCandidate(nil) }
         for candidate in signaling.takeEarly(remote.iceUfrag) { takeCandidate(candidate.line) }
-        guard known == nil else { return }
-        agent.start(now: now)
-        deadline = now + configuration.connectTimeout
-        // An offerer's first check may be verified before the answer is there; DTLS has waited for it.
+        if known == nil {
+            agent.start(now: now)
+            deadline = now + configuration.connectTimeout
+        }
+        // A check may have been verified before the answer is there; and an exchange that was not completed may have left
+        // the other role. DTLS has waited.
+        guard case .connecting = phase else { return }
+        if signaling.settled == nil { signaling.settled = signaling.agreed }
         if transportRole == .client { _ = startedTransport(now: now) }
     }
 

@@ -413,6 +413,7 @@ public final class Peer {
     }
 
     private func use(_ path: Path, now: Instant) {
+        if signaling.settled == nil { signaling.settled = signaling.agreed }
         trust(path.remote)
         isOrphaned = false
         reportPath(path, PathReason(agent.selectionReason))

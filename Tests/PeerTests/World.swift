@@ -210,6 +210,7 @@ final class World {
 
     private func post(_ signal: Peer.Signal, from side: Int) {
         signals[side].append(signal)
+        note("from", side, signal)
         guard post.isUp, !chance(post.loss), let signal = tamper(side, signal) else { return }
         for _ in 0..<(chance(post.duplication) ? 2 : 1) {
             var due = now + .milliseconds(Int64.random(in: post.delay, using: &random))
@@ -223,7 +224,24 @@ final class World {
         }
     }
 
+    /// Prints signals.
+    var trace = false
+
+    private func note(_ word: String, _ side: Int, _ signal: Peer.Signal) {
+        guard trace else { return }
+        let text =
+            switch signal {
+            case .offer(let sdp, let generation, let isRestart):
+                "offer \(generation) \(isRestart) \(sdp.split(separator: "\r\n").filter { $0.hasPrefix("o=") || $0.hasPrefix("a=setup") || $0.hasPrefix("a=ice-ufrag") })"
+            case .answer(let sdp, let generation):
+                "answer \(generation) \(sdp.split(separator: "\r\n").filter { $0.hasPrefix("o=") || $0.hasPrefix("a=setup") || $0.hasPrefix("a=ice-ufrag") })"
+            case .candidate(let line, _, let ufrag): "candidate \(line ?? "end") \(ufrag)"
+            }
+        print("\(now.nanoseconds / 1_000_000) ms \(word) \(side): \(text)")
+    }
+
     func deliver(_ signal: Peer.Signal, to side: Int) {
+        note("to", side, signal)
         if let carry, carry(signal, side) == nil { return }
         do {
             switch signal {
@@ -312,10 +330,12 @@ final class World {
         for peer in peers {
             if let due = peer.nextTimeout, due <= now {
                 peer.handleTimeout(now: now)
-                if let again = peer.nextTimeout, again <= now { problems.append("a timeout that stays") }
             }
         }
         drain()
+        for peer in peers {
+            if let again = peer.nextTimeout, again <= now { problems.append("a timeout that stays") }
+        }
         return true
     }
 
@@ -341,18 +361,20 @@ final class World {
 
     var areConnected: Bool { peers.allSatisfy { $0.isConnected } }
 
-    /// Both have the same generation, nothing is under way, and data flows both ways.
+    /// Both have the same generation, and nothing is under way or wanted.
     var isAtRest: Bool {
         peers.allSatisfy { $0.signaling.isStable && !$0.restarts.isActive && !$0.agent.isRestarting }
-            && peers[0].statistics.generation == peers[1].statistics.generation
-            && peers.allSatisfy { !$0.signaling.wantsExchange && !$0.signaling.wantsRestart }
+            && peers.allSatisfy { !$0.signaling.wantsExchange && !$0.signaling.wantsRestart } && match
     }
 
-    var agree: Bool {
+    /// Each knows the other one's credentials.
+    var match: Bool {
         guard let first = peers[0].signaling.agreed, let second = peers[1].signaling.agreed else { return false }
-        return first.generation == second.generation && first.local.ufrag == second.remote.iceUfrag
-            && second.local.ufrag == first.remote.iceUfrag
+        return first.local.ufrag == second.remote.iceUfrag && second.local.ufrag == first.remote.iceUfrag
     }
+
+    /// And its number.
+    var agree: Bool { match && peers[0].statistics.generation == peers[1].statistics.generation }
 
     func connect(from side: Int = 0) throws {
         startStream()
@@ -372,7 +394,7 @@ final class World {
         (0..<2).map { side in
             let peer = peers[side]
             return
-                "\(side): open \(String(describing: peer.signaling.open?.generation)) agreed \(String(describing: peer.signaling.agreed?.generation)) settled \(String(describing: peer.signaling.settled?.generation)) schedule \(peer.restarts.phase) wants \(peer.signaling.wantsExchange) \(peer.signaling.wantsRestart) restarting \(peer.agent.isRestarting) path \(String(describing: peer.selectedPath)) sent \(sent[side]) received \(received[side]) closed \(peer.isClosed) last \(events[side].suffix(3))"
+                "\(side): \(String(describing: peer.transportRole)) \(peer.agent.role) \(String(describing: peer.transport?.state)) open \(String(describing: peer.signaling.open?.generation)) agreed \(String(describing: peer.signaling.agreed?.generation)) settled \(String(describing: peer.signaling.settled?.generation)) schedule \(peer.restarts.phase) wants \(peer.signaling.wantsExchange) \(peer.signaling.wantsRestart) restarting \(peer.agent.isRestarting) path \(String(describing: peer.selectedPath)) sent \(sent[side]) received \(received[side]) closed \(peer.isClosed) last \(events[side].suffix(3))"
         }.joined(separator: "\n") + "\nat \(now.nanoseconds / 1_000_000) ms"
     }
 }

@@ -246,6 +246,10 @@ final class RelayEnvironment {
         count(endpoint.server) { $0.allocations &+= 1 }
     }
 
+    func measured(_ endpoint: RelayEndpoint, _ client: RelayClient) {
+        if let roundTrip = client.roundTrip { choice.measured(endpoint, roundTrip: roundTrip) }
+    }
+
     /// - Parameter life: how long it had held an allocation; nil: it had none.
     func failed(_ endpoint: RelayEndpoint, _ failure: RelayFailure, after life: Duration?, now: Instant) {
         count(endpoint.server) { $0.failures &+= 1 }

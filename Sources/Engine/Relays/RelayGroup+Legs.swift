@@ -197,6 +197,7 @@ extension RelayGroup {
         leg.lastHeard = now
         guard let probe = leg.probe ?? (leg.isOutdated ? (now, 0) : nil), leg.heard != probe.heard else { return }
         leg.probe = nil
+        environment.measured(leg.endpoint, leg.client)
         if leg.isOutdated {
             leg.isOutdated = false
             needsArranging = true

@@ -40,7 +40,7 @@ extension RelayGroup {
     /// Begins what is wanted, ends what is not any more.
     func arrange(_ now: Instant) {
         guard !isClosing else { return }
-        let limit = max(environment.settings.maximumAllocations, 1)
+        let limit = maximumAllocations
         while legs.count(where: \.isHeld) > limit, let last = worstHeld(now) { giveBack(last, now) }
         let proven = legs.filter { $0.isHeld && !$0.isOutdated }
         for leg in Array(legs) where leg.isAttempt {

@@ -17,6 +17,7 @@ final class RelayGroup {
     let environment: RelayEnvironment
     let port: UInt16
     let isIPv4: Bool
+    let maximumAllocations: Int
 
     /// A connection or a name gave this group something to send or to tell.
     var onActivity: () -> Void = {}
@@ -52,12 +53,17 @@ final class RelayGroup {
         var due: Instant?
     }
 
-    convenience init(_ environment: RelayEnvironment, port: Port, now: Instant) {
-        self.init(environment, port: port.number, isIPv4: port.isIPv4, now: now)
+    /// - Parameter maximumAllocations: fewer than the environment's, for one peer's port.
+    convenience init(_ environment: RelayEnvironment, port: Port, maximumAllocations: Int? = nil, now: Instant) {
+        self.init(
+            environment, port: port.number, isIPv4: port.isIPv4, maximumAllocations: maximumAllocations, now: now)
     }
 
-    init(_ environment: RelayEnvironment, port: UInt16, isIPv4: Bool, now: Instant) {
+    init(
+        _ environment: RelayEnvironment, port: UInt16, isIPv4: Bool, maximumAllocations: Int? = nil, now: Instant
+    ) {
         self.environment = environment
+        self.maximumAllocations = max(1, maximumAllocations ?? environment.settings.maximumAllocations)
         self.port = port
         self.isIPv4 = isIPv4
         random = environment.random()
@@ -164,7 +170,8 @@ final class RelayGroup {
 
     /// This path is going to be used: a channel for it at once.
     func prefer(from relayed: SocketAddress, to peer: SocketAddress, now: Instant) {
-        guard let leg = legByRelayed[relayed] else { return }
+        guard let leg = legByRelayed[relayed], relayed.ip.isIPv4 == peer.ip.isIPv4 else { return }
+        guard leg.peers.use(peer, of: leg.client, threshold: .max, now: now) else { return }
         leg.peers.bind(peer, of: leg.client, now: now)
     }
 
