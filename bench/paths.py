@@ -249,7 +249,9 @@ def streams(emulator, who, fault, runs, lanes, log):
 
     def lane():
         try:
-            with Network(emulator, 2 if fault == "second path" else 1) as network:
+            with lock:  # namespaces are numbered, one after the other
+                network = Network(emulator, 2 if fault == "second path" else 1)
+            with network:
                 ends = who.start(network)
                 signaling = Signaling(*ends, RTT_MS / 2000)
                 try:
