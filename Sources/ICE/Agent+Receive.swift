@@ -60,11 +60,11 @@ extension Agent {
 
     /// The generation that a request is for. One that is over is answered for a moment, and nothing more.
     private func receiver(_ ufrag: RawSpan) -> (UInt32, IntegrityKey)? {
-        if ufrag.elementsEqual(generation.localUfrag.span.bytes) { return (generation.number, generation.localKey) }
-        if let previous, ufrag.elementsEqual(previous.localUfrag.span.bytes) {
+        if generation.isNamed(ufrag) { return (generation.number, generation.localKey) }
+        if let previous, previous.isNamed(ufrag) {
             return (previous.number, previous.localKey)
         }
-        if let retired, ufrag.elementsEqual(retired.localUfrag.span.bytes) { return (retired.number, retired.localKey) }
+        if let retired, retired.isNamed(ufrag) { return (retired.number, retired.localKey) }
         return nil
     }
 

@@ -25,6 +25,11 @@ struct Generation {
         let key: IntegrityKey?
     }
 
+    func isNamed(_ ufrag: RawSpan) -> Bool {
+        let own = localUfrag
+        return ufrag.elementsEqual(own.span.bytes)
+    }
+
     init(_ number: UInt32, _ credentials: Credentials) {
         self.number = number
         self.credentials = credentials

@@ -128,7 +128,8 @@ private struct RedisModel {
         )
     }
 
-    private mutating func publish(_ room: String) throws {
+    @discardableResult
+    private mutating func publish(_ room: String) throws -> Position? {
         let (operation, said) = try message(room)
         switch try scene().perform(operation) {
         case .published(let published):
@@ -136,7 +137,9 @@ private struct RedisModel {
                 throw Wrong(what: "\(published.position) was given out twice")
             }
             self.said[published.position] = said
-        case .refused(.unavailable), .refused(.unknownRoom), .refused(.unknownUser), .refused(.unknownRecipient): return
+            return published.position
+        case .refused(.unavailable), .refused(.unknownRoom), .refused(.unknownUser), .refused(.unknownRecipient):
+            return nil
         case let other: throw Wrong(what: "publish: \(other)")
         }
     }
@@ -172,6 +175,10 @@ private struct RedisModel {
         try server.start()
         try control.waitUntilUp()
         for scene in servers { while scene.store.state != .up { try scene.waitForState() } }
+        // A room that is there again has a new epoch, and no other one after that.
+        var epochs: Set<UInt64> = []
+        for _ in 0..<3 { if let position = try publish("lobby") { epochs.insert(position.epoch) } }
+        guard epochs.count <= 1 else { throw Wrong(what: "epochs after a restart: \(epochs)") }
     }
 
     private mutating func join(_ room: String, isNew: Bool) throws {

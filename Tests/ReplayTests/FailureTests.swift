@@ -394,7 +394,10 @@ final class Server {
             _ = server.store.submit(.join(membership, resume: nil), id: OperationID(UInt64(number)), now: server.now)
         }
         var joined = 0
+        var turns = 0
         while let due = server.store.nextTimeout, joined < 10_000 {
+            turns += 1
+            try #require(turns < 100_000, "no progress: a timer of the past")
             server.now = max(server.now, due)
             server.store.handleTimeout(now: server.now)
             while let (_, outcome) = server.store.pollOutcome() {
@@ -433,6 +436,61 @@ final class Server {
             }
         }
         #expect(given == begin + .seconds(5))
+    }
+
+    /// What the store cannot do is no sign that it does anything.
+    @Test func refusalsAreSilence() throws {
+        let server = Server()
+        _ = try server.join("a")
+        server.remote.behavior = .dead
+        let begin = server.now
+        let silent = OperationID(1 << 40)
+        _ = server.store.submit(
+            .publish(room: try RoomName("lobby"), from: try UserName("a"), to: nil, MessageProperties(), payload: [1]),
+            id: silent, now: begin)
+        server.remote.behavior = .refuses
+        var given: Instant?
+        for number in 0..<15 where given == nil {
+            _ = server.store.submit(
+                .join(try server.member("b", room: "other\(number)"), resume: nil),
+                id: OperationID(UInt64(1 << 41 + number)), now: server.now)
+            server.now = server.now + .milliseconds(10)
+            server.store.handleTimeout(now: server.now)
+            while let (id, _) = server.store.pollOutcome() { if id == silent { given = server.now } }
+        }
+        #expect(given == begin + .milliseconds(50))
+    }
+
+    /// The longest wait is never shorter than the deadline, and the timer tells when it is over.
+    @Test(arguments: [(50, 10, 50), (50, 5_000, 50), (10, 10, 10)])
+    func silentStoreIsLeftAfterItsDeadline(deadline: Int64, longest: Int64, given: Int64) throws {
+        let server = Server {
+            $0.deadline = .milliseconds(deadline)
+            $0.longestWait = .milliseconds(longest)
+        }
+        _ = try server.join("a")
+        server.remote.behavior = .dead
+        let begin = server.now
+        _ = server.store.submit(
+            .publish(room: try RoomName("lobby"), from: try UserName("a"), to: nil, MessageProperties(), payload: [1]),
+            id: OperationID(1 << 40), now: begin)
+        #expect(server.store.nextTimeout == begin + .milliseconds(given))
+        server.store.handleTimeout(now: begin + .milliseconds(given) - .nanoseconds(1))
+        #expect(server.store.pollOutcome() == nil)
+        server.store.handleTimeout(now: begin + .milliseconds(given))
+        #expect(server.store.pollOutcome()?.0 == OperationID(1 << 40))
+    }
+
+    /// Timers are those of what is still waited for.
+    @Test func answeredOperationsHaveNoTimer() throws {
+        let server = Server()
+        _ = try server.join("a")
+        _ = server.store.submit(
+            .join(try server.member("b"), resume: nil), id: OperationID(1 << 40), now: server.now)
+        server.now = server.now + .milliseconds(1)
+        server.store.handleTimeout(now: server.now)
+        #expect(server.store.pollOutcome() != nil)
+        #expect(server.store.nextTimeout == nil)
     }
 
     @Test func memoryForOutagesIsBounded() throws {

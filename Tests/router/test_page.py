@@ -65,7 +65,7 @@ def test_cut_off_and_back_complete(browser, demo):
         await ada.send("one");
         await until(() => ben.messages.length === 1, "the first message");
         ben.section.querySelector(".switch").click();
-        await sleep(100);
+        await until(() => text(ben, ".chip") === "cut off", "the cut");
         const cut = [text(ben, ".chip"), text(ben, ".switch"), document.getElementById("title").textContent];
         const waiting = ben.send("from afar");
         for (const word of ["two", "three", "four"]) await ada.send(word);
@@ -171,7 +171,8 @@ def test_it_fits(browser, demo, width):
         browser,
         """await ada.send("long ".repeat(60)); await ada.send("w".repeat(300));
            await until(() => ben.messages.length === 2, "them");
-           ben.cut(); await ada.send("x"); await back(ben); await sleep(50);
+           ben.cut(); await ada.send("x"); await back(ben);
+           await until(() => text(ben, ".verdict dd") === "recovered", "all that a return shows");
            const page = document.documentElement;
            const small = [...document.querySelectorAll("button, input")].filter((item) => item.offsetParent && item.offsetHeight < 44);
            return [page.scrollWidth <= page.clientWidth, small.length,
