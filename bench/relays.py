@@ -25,7 +25,9 @@ TRANSPORTS = (
     ("TCP", "turn:{address}:3478?transport=tcp"),
     ("TLS", "turns:{address}:5349?transport=tcp"),
 )
-ALLOCATED = f"{LIBRARY}, answerer's relay there"
+# The engines know the server from their start, as they do in a program: the answering one has its relay by then. In the
+# other row they are told of it when the clock starts.
+ALLOCATED = f"{LIBRARY}, known before"
 TIMEOUT_S = 15.0
 
 
@@ -153,11 +155,8 @@ def connects(star, relay, url, name, command, more, count):
     signaling = None
     try:
         for role, side in zip(("offer", "answer"), star.sides):
-            # Only the answering end has anything beforehand: nobody offers to whom he knows beforehand.
-            own = [word for word in more if word != "--allocated" or role == "answer"]
-            ends.append(
-                ProgramEnd(f"{name} ({role})", side, [*command, "--role", role, *arguments, *own], env=environment)
-            )
+            everything = [*command, "--role", role, *arguments, *more]
+            ends.append(ProgramEnd(f"{name} ({role})", side, everything, env=environment))
         signaling = Signaling(*ends, RTT_MS / 2000)
         if "--allocated" in more:
             time.sleep(1)

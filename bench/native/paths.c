@@ -5,8 +5,8 @@
    --echo       measure a connect instead of sending numbered messages: the offering end sends one message as soon as it
                 can, the other one sends it back
    --turn       a TURN server, and the policy "relay". The engine is told of it by G
-   --allocated  told at the start instead, and the answering end uses the engine's own port and its relays: they are there
-                before anybody comes
+   --allocated  told at the start instead, and the answering end uses the engine's own port and its relays: they are
+                there before anybody comes
 
    Lines in: G begin; S JSON: a message of the other end; ?: how many were received and sent; T: stop sending; D: all
    measurements; X: close and forget. Lines out: S JSON; "E TIME NAME": an event; the answers to ?, T, D and X. */
@@ -70,7 +70,9 @@ static reconnect_peer_config_t peer_settings(void) {
     return (reconnect_peer_config_t){
         .struct_size = sizeof(reconnect_peer_config_t),
         .ice_policy = server ? RECONNECT_ICE_POLICY_RELAY : RECONNECT_ICE_POLICY_ALL,
-        .negotiation = is_offering ? RECONNECT_NEGOTIATION_IMPOLITE : RECONNECT_NEGOTIATION_POLITE};
+        .negotiation = is_offering    ? RECONNECT_NEGOTIATION_IMPOLITE
+                       : is_allocated ? RECONNECT_NEGOTIATION_MANUAL
+                                      : RECONNECT_NEGOTIATION_POLITE};
 }
 
 static void begin(void) {
@@ -90,7 +92,9 @@ static void begin(void) {
 static void receive(const char *text, size_t size) {
     char detail[256] = "";
     reconnect_status_t status;
-    if (has_peer) {
+    if (has_peer && is_allocated && !is_offering) {
+        status = reconnect_peer_add_candidate(peer, text, size, detail, sizeof detail);
+    } else if (has_peer) {
         status = reconnect_peer_signal(peer, text, size, detail, sizeof detail);
     } else if (is_allocated && memmem(text, size, "\"offer\"", 7)) {
         reconnect_peer_config_t settings = peer_settings();
