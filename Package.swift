@@ -58,8 +58,8 @@ let package = Package(
         // The protocols: siblings, without I/O.
         library("STUN", ["Wire", "COpenSSL"], more: [withoutExclusivityChecks]),
         library("SDP", ["Wire"], more: [small]),
-        library("ICE", ["Wire", "STUN"], more: [withoutExclusivityChecks]),
-        library("TURN", ["Wire", "STUN"], more: [withoutExclusivityChecks]),
+        library("ICE", ["Wire", "STUN"], more: [withoutExclusivityChecks, small]),
+        library("TURN", ["Wire", "STUN"], more: [withoutExclusivityChecks, small]),
         library("DTLS", ["Wire", "COpenSSL"], more: [withoutExclusivityChecks]),
         library("SCTP", ["Wire", "CChecksum"], more: [withoutExclusivityChecks]),
 
@@ -68,7 +68,8 @@ let package = Package(
 
         // One WebRTC peer.
         library(
-            "Peer", ["Wire", "STUN", "SDP", "ICE", "DTLS", "SCTP", "DataChannel"], more: [withoutExclusivityChecks]),
+            "Peer", ["Wire", "STUN", "SDP", "ICE", "DTLS", "SCTP", "DataChannel"],
+            more: [withoutExclusivityChecks, small]),
 
         // What the library exists for, without I/O.
         library("Signaling", ["Wire", "CJansson"], more: [small]),
@@ -88,12 +89,13 @@ let package = Package(
             [
                 "CReconnect", "Wire", "STUN", "SDP", "ICE", "Peer", "DTLS", "SCTP", "DataChannel", "Signaling",
                 "Reload", "Storage", "TURN", "COpenSSL", "CSystem",
-            ], more: [withoutExclusivityChecks]),
+            ], more: [withoutExclusivityChecks, small]),
         library(
             "ReplayHost", ["Wire", "CSystem", "Compression", "Replay", "ReplayStores", "Storage", "Engine"],
-            more: [withoutExclusivityChecks]),
+            more: [withoutExclusivityChecks, small]),
         library(
-            "ReconnectABI", ["CReconnect", "Engine", "Replay", "ReplayHost", "Wire"], more: [withoutExclusivityChecks]),
+            "ReconnectABI", ["CReconnect", "Engine", "Replay", "ReplayHost", "Wire"],
+            more: [withoutExclusivityChecks, small]),
         .target(
             name: "libreconnect", dependencies: ["ReconnectABI"], exclude: ["reconnect.map"], swiftSettings: settings,
             linkerSettings: [
@@ -135,6 +137,9 @@ let package = Package(
         tests("ReplayHost", ["ReplayHost", "CSQLite", "Engine", "Replay", "Storage", "Wire"]),
         tests(
             "Engine",
-            ["Engine", "Coturn", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN", "TURN", "Wire"]),
+            [
+                "Engine", "Coturn", "COpenSSL", "CReconnect", "CSystem", "DTLS", "ICE", "Reload", "Storage", "STUN",
+                "TURN", "Wire",
+            ]),
     ]
 )

@@ -15,6 +15,7 @@ private struct Datagram {
     var from: SocketAddress
     var to: SocketAddress
     var bytes: [UInt8]
+    var transport = Transport.udp
 }
 
 private final class World {
@@ -44,7 +45,11 @@ private final class World {
             configuration.maximumPairs = 8
             configuration.maximumPeerReflexive = 4
             configuration.maximumRemoteCandidates = 6
+            configuration.maximumLocalCandidates = 5
+            configuration.maximumEarlyCandidates = 4
             if flags & 0x10 != 0 { configuration.establishTimeout = .seconds(5) }
+            configuration.relayOnly = flags & 0x20 != 0 && side == 0
+            configuration.tricklesCandidates = flags & 0x40 != 0
             let candidates = Candidate.host([addresses[side], addresses[2 + side]])
             agents.append(
                 Agent(configuration, localCandidates: candidates, random: SeededGenerator(seed: UInt64(side))))
@@ -59,10 +64,28 @@ private final class World {
 
     private func address() -> SocketAddress { addresses[Int(next()) % addresses.count] }
 
+    private func candidate() -> Candidate {
+        let flags = next()
+        let priority = UInt32(next()) << 24 | UInt32(next()) + 1
+        let type: Candidate.TCPType? =
+            switch flags & 7 {
+            case 0: .active
+            case 1: .passive
+            case 2: .simultaneousOpen
+            default: nil
+            }
+        let kind: Candidate.Kind = flags & 8 != 0 ? .relayed : .host
+        return Candidate(kind: kind, address: address(), priority: priority, tcpType: type)
+    }
+
     func run() {
         while position < script.count {
             let operation = next()
-            act(operation & 0x0F, Int(operation >> 4 & 1))
+            if operation & 0x20 != 0 {
+                move(operation & 0x0F, Int(operation >> 4 & 1))
+            } else {
+                act(operation & 0x0F, Int(operation >> 4 & 1))
+            }
             for side in 0..<2 { drain(side) }
         }
         // Left alone, both come to rest, whatever was done to them.
@@ -83,18 +106,67 @@ private final class World {
         case 6: if !inFlight.isEmpty { deliver(inFlight[Int(next()) % inFlight.count]) }
         case 7: if !inFlight.isEmpty { damage(Int(next()) % inFlight.count) }
         case 8:
-            agent.setRemote(agents[1 - side].credentials, isLite: agents[1 - side].isLite)
+            agent.setRemote(
+                agents[1 - side].credentials, isLite: agents[1 - side].isLite, renomination: next() & 1 == 1)
             for candidate in agents[1 - side].localCandidates { agent.addRemoteCandidate(candidate) }
             agent.start(now: now)
         case 9:
-            let priority = UInt32(next()) << 24 | UInt32(next())
-            agent.addRemoteCandidate(Candidate(kind: .host, address: address(), priority: priority))
+            let ufrag = [nil, agents[1 - side].credentials.ufrag, "gone", "new\(next())"][Int(next()) % 4]
+            agent.addRemoteCandidate(candidate(), ufrag: ufrag)
         case 10: agent.remoteCandidatesComplete()
         case 11: agent.noteTraffic(Path(local: address(), remote: address()), now: now)
         case 12: agent.probe(now: now)
         case 13: agent.restart(Credentials(using: &random), now: now)
         case 14: signedRequest(side)
         default: raw(side)
+        }
+    }
+
+    /// What happens to paths, addresses and generations.
+    private func move(_ operation: UInt8, _ side: Int) {
+        let agent = agents[side]
+        switch operation {
+        case 0: agent.addLocalCandidate(candidate(), now: now)
+        case 1:
+            let gone = address()
+            agent.removeLocalCandidates(where: { $0.address == gone }, now: now)
+        case 2: agent.localCandidatesComplete()
+        case 3, 4: for _ in 0..<next() % 8 { agent.noteSent(now: now) }
+        case 5: agent.networkChanged(now: now)
+        case 6:
+            if let path = agent.selectedPath { agent.connectionFailed(path, now: now) }
+            agent.connectionFailed(Path(local: address(), remote: address(), transport: .tcp), now: now)
+        case 7: agent.abandonRestart(now: now)
+        case 8:
+            let candidates = (0..<next() % 4).map { _ in candidate() }
+            agent.restart(Credentials(using: &random), localCandidates: candidates, now: now)
+        case 9:
+            var timers = Agent.Timers()
+            timers.heartbeat = next() & 1 == 0 ? nil : .milliseconds(Int64(next()) - 3)
+            timers.standbyInterval = next() & 1 == 0 ? nil : .milliseconds(Int64(next()) - 3)
+            timers.suspicion = .milliseconds(Int64(next()) - 3)
+            timers.checkInterval = .milliseconds(Int64(next()) - 3)
+            timers.disconnectedAfter = next() & 1 == 0 ? nil : .milliseconds(Int64(next()) * 10)
+            timers.failedAfter = .milliseconds(Int64(next()) * 100)
+            timers.patience = .milliseconds(Int64(next()) * 100)
+            agent.setTimers(timers)
+        case 10:
+            if let path = agent.selectedPath {
+                _ = agent.candidates(of: path)
+                agent.noteTraffic(path, now: now)
+            }
+        case 11: agent.removeLocalCandidates(where: { _ in true }, now: now)
+        case 12: if let path = agent.standbyPath { agent.noteTraffic(path, now: now) }
+        case 13:
+            // Both describe each other anew.
+            for side in 0..<2 {
+                agents[side].restart(Credentials(using: &random), now: now)
+            }
+            for side in 0..<2 {
+                agents[side].setRemote(agents[1 - side].credentials, isLite: agents[1 - side].isLite)
+                for candidate in agents[1 - side].localCandidates { agents[side].addRemoteCandidate(candidate) }
+            }
+        default: _ = (agent.isRestarting, agent.generationNumber, agent.selectionReason, agent.statistics)
         }
     }
 
@@ -119,7 +191,8 @@ private final class World {
             if inFlight.count < 64 { inFlight.append(datagram) }
         }
         while agents[side].pollEvent() != nil { count += 1 }
-        _ = (agents[side].selectedPath, agents[side].roundTrip, agents[side].reflexiveAddress)
+        precondition(agents[side].localCandidates.count <= 6)
+        _ = (agents[side].standbyPath, agents[side].selectedPath, agents[side].roundTrip, agents[side].reflexiveAddress)
     }
 
     private func transmit(_ side: Int) -> Datagram? {
@@ -128,14 +201,17 @@ private final class World {
             var output = unsafe OutputRawSpan(buffer: buffer, initializedCount: 0)
             guard let transmit = agent.pollTransmit(into: &output, now: now) else { return nil }
             let count = unsafe output.finalize(for: buffer)
-            return Datagram(from: transmit.from, to: transmit.to, bytes: unsafe Array(buffer[..<count]))
+            return Datagram(
+                from: transmit.from, to: transmit.to, bytes: unsafe Array(buffer[..<count]),
+                transport: transmit.transport)
         }
     }
 
     private func deliver(_ datagram: Datagram) {
         let side = datagram.to.port == 1 ? 0 : 1
         _ = agents[side].handle(
-            datagram: datagram.bytes.span.bytes, from: datagram.from, to: datagram.to, now: now)
+            datagram: datagram.bytes.span.bytes, from: datagram.from, to: datagram.to, transport: datagram.transport,
+            now: now)
         drain(side)
     }
 

@@ -113,6 +113,11 @@ private final class World {
         peers[side].handleTimeout(now: now)
         drain(side)
         // A timeout that stays where it is would keep a host busy for ever.
+        for _ in 0..<4 {
+            guard let again = peers[side].nextTimeout, again <= now else { return }
+            peers[side].handleTimeout(now: now)
+            drain(side)
+        }
         precondition(peers[side].nextTimeout.map { $0 > now } ?? true)
     }
 

@@ -107,6 +107,7 @@ private final class World {
         case 12:
             let count = Int(next())
             arrive((0..<count).map { _ in next() })
+        case 13 where operation >= 128: client.reclaim(now: now)
         default: answer()
         }
     }

@@ -116,37 +116,58 @@ int cs_tcp_accept(int fd, cs_address *local, cs_address *remote) {
 
 void cs_tcp_finish(int fd) { (void)shutdown(fd, SHUT_WR); }
 
-int cs_multicast_open(int is_v4) {
-    int fd = socket(is_v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) return -errno;
-    /* RFC 6762 section 11: packets are sent with a TTL of 255. */
-    if (is_v4) {
-        (void)set(fd, IPPROTO_IP, IP_MULTICAST_TTL, 255);
-        (void)set(fd, IPPROTO_IP, IP_MULTICAST_LOOP, 1);
-    } else {
-        (void)set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-        (void)set(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, 255);
-        (void)set(fd, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 1);
-    }
-    cs_address any = {.high = 0, .low = is_v4 ? 0x0000FFFF00000000u : 0, .scope = 0, .port = 0};
+static int join_group(int fd, const cs_address *group, uint32_t interface, int v4) {
+    /* Others listen there too. */
+    (void)set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    (void)set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     struct sockaddr_storage name;
-    socklen_t length = cs_socket_name(&name, &any, is_v4);
-    if (bind(fd, (struct sockaddr *)&name, length) != 0) return give_up(fd);
-    return fd;
+    cs_address bound = *group;
+    if (!v4) bound.scope = interface;
+    socklen_t length = cs_socket_name(&name, &bound, v4);
+    if (bind(fd, (struct sockaddr *)&name, length) != 0) return -1;
+    if (v4) {
+        (void)set(fd, IPPROTO_IP, IP_MULTICAST_ALL, 0);
+        struct ip_mreqn request;
+        memset(&request, 0, sizeof request);
+        request.imr_multiaddr = ((struct sockaddr_in *)&name)->sin_addr;
+        request.imr_ifindex = (int)interface;
+        return setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &request, sizeof request);
+    }
+    struct ipv6_mreq request;
+    memset(&request, 0, sizeof request);
+    request.ipv6mr_multiaddr = ((struct sockaddr_in6 *)&name)->sin6_addr;
+    request.ipv6mr_interface = interface;
+    return setsockopt(fd, IPPROTO_IPV6, IPV6_JOIN_GROUP, &request, sizeof request);
 }
 
-int cs_multicast_send(int fd, uint32_t interface, const cs_address *to, const void *bytes, uint32_t count) {
-    int v4 = cs_is_v4(to);
-    struct sockaddr_storage name;
-    socklen_t length = cs_socket_name(&name, to, v4);
+int cs_multicast_open(const cs_address *group, uint32_t interface, int joins) {
+    int v4 = cs_is_v4(group);
+    int fd = socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    /* RFC 6762 section 11: with a TTL of 255. Programs of this machine may have the answer. */
     if (v4) {
         struct ip_mreqn choice;
         memset(&choice, 0, sizeof choice);
         choice.imr_ifindex = (int)interface;
-        if (setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &choice, sizeof choice) != 0) return -errno;
+        (void)set(fd, IPPROTO_IP, IP_MULTICAST_TTL, 255);
+        (void)set(fd, IPPROTO_IP, IP_MULTICAST_LOOP, 1);
+        if (setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &choice, sizeof choice) != 0) return give_up(fd);
     } else {
-        ((struct sockaddr_in6 *)&name)->sin6_scope_id = interface;
+        (void)set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+        (void)set(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, 255);
+        (void)set(fd, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 1);
+        if (set(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, (int)interface) != 0) return give_up(fd);
     }
+    if (joins && join_group(fd, group, interface, v4) != 0) return give_up(fd);
+    return fd;
+}
+
+int cs_multicast_send(int fd, const cs_address *group, uint32_t interface, const void *bytes, uint32_t count) {
+    int v4 = cs_is_v4(group);
+    struct sockaddr_storage name;
+    cs_address to = *group;
+    if (!v4) to.scope = interface;
+    socklen_t length = cs_socket_name(&name, &to, v4);
     ssize_t sent;
     do {
         sent = sendto(fd, bytes, count, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&name, length);

@@ -98,8 +98,7 @@ extension Loop {
         metrics.path(PathChange(report.reason))
         log(.info, LogLine.path(report))
         // Much is going to be sent over it.
-        let group = connection.isOnSharedPort ? relays : connection.gathering?.relays
-        if report.path.transport == .udp, let group, group.owns(report.path.local) {
+        if report.path.transport == .udp, let group = relays(of: connection), group.owns(report.path.local) {
             group.prefer(from: report.path.local, to: report.path.remote, now: now)
         }
     }

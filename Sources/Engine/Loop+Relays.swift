@@ -15,6 +15,10 @@ extension Loop {
         }
     }
 
+    func relays(of connection: Connection) -> RelayGroup? {
+        connection.isOnSharedPort ? relays : connection.gathering?.relays
+    }
+
     /// A peer has a port of its own: what leads there.
     func gather(_ connection: Connection) {
         let hasServers = !relayEnvironment.servers.isEmpty

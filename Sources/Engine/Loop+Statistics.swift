@@ -42,6 +42,10 @@ extension Loop {
             fill(&result.local_type, figures.localKind?.rawValue ?? "")
             fill(&result.remote_type, figures.remoteKind?.rawValue ?? "")
             fill(&result.transport, "\(path.transport)")
+            if path.transport == .udp, let relay = relays(of: connection)?.transport(of: path.local) {
+                fill(&result.relay_transport, "\(relay.0)")
+                fill(&result.relay_address, relay.server.description)
+            }
         }
         result.packets_sent = figures.packetsSent
         result.packets_received = figures.packetsReceived

@@ -398,9 +398,7 @@ final class Loop: @unchecked Sendable {
                 unsafe send(UnsafeRawBufferPointer(start: room, count: size).bytes, transmit, connection)
                 continue
             }
-            if let group = connection.isOnSharedPort ? relays : connection.gathering?.relays,
-                group.owns(transmit.from)
-            {
+            if let group = relays(of: connection), group.owns(transmit.from) {
                 unsafe group.send(
                     UnsafeRawBufferPointer(start: room, count: size).bytes, from: transmit.from, to: transmit.to,
                     now: now)

@@ -35,6 +35,11 @@ extension Agent {
         else { return }
         // RFC 6544 section 6.2: nothing is sent to an active candidate. What comes from there shows its own address.
         if candidate.tcpType == .active { return }
+        // Opening from both ends at once is not done here.
+        guard candidate.tcpType != .simultaneousOpen else {
+            statistics.candidatesRefused &+= 1
+            return
+        }
         guard generation.remoteCandidates.count < configuration.maximumRemoteCandidates else {
             statistics.candidatesRefused &+= 1
             return
@@ -59,6 +64,7 @@ extension Agent {
         let base = local.base ?? local.address
         var remote = candidate.address
         if remote.ip.isLinkLocal, remote.scope == 0 { remote.scope = base.scope }
+        let relays = (local.kind == .relayed ? 1 : 0) + (candidate.kind == .relayed ? 1 : 0)
         // RFC 8445 section 6.1.2.4: pairs with the same base and remote candidate are redundant.
         if let same = pairIndex(
             Path(local: base, remote: remote, transport: candidate.transport), generation.number)
@@ -67,7 +73,7 @@ extension Agent {
             // Checks may have shown the address before; from now on it is what its signaling says.
             pairs[same].remotePriority = candidate.priority
             pairs[same].remoteFoundation = candidate.foundationHash
-            pairs[same].hasRelay = local.kind == .relayed || candidate.kind == .relayed
+            pairs[same].relays = relays
             pairs[same].isGone = false
             return
         }
@@ -80,7 +86,7 @@ extension Agent {
             transport: candidate.transport,
             localPriority: local.priority, remotePriority: candidate.priority, localFoundation: local.foundationHash,
             remoteFoundation: candidate.foundationHash,
-            hasRelay: local.kind == .relayed || candidate.kind == .relayed, state: .frozen)
+            relays: relays, state: .frozen)
         pair.isLate = isCurrent(selected)
         pairs.append(pair)
         mayHaveWaiting = true

@@ -60,10 +60,9 @@ extension Agent {
 
     /// The generation that a request is for. One that is over is answered for a moment, and nothing more.
     private func receiver(_ ufrag: RawSpan) -> (UInt32, IntegrityKey)? {
+        // A copy: a span of a member of a class lives too short.
         if generation.isNamed(ufrag) { return (generation.number, generation.localKey) }
-        if let previous, previous.isNamed(ufrag) {
-            return (previous.number, previous.localKey)
-        }
+        if let previous, previous.isNamed(ufrag) { return (previous.number, previous.localKey) }
         if let retired, retired.isNamed(ufrag) { return (retired.number, retired.localKey) }
         return nil
     }
@@ -164,7 +163,7 @@ extension Agent {
                 remotePriority: known?.priority ?? priority, localFoundation: local?.foundationHash ?? 0,
                 // RFC 8445 section 7.3.1.3: a foundation different from all others.
                 remoteFoundation: known?.foundationHash ?? UInt64(nextPairID),
-                hasRelay: local?.kind == .relayed || known?.kind == .relayed,
+                relays: (local?.kind == .relayed ? 1 : 0) + (known?.kind == .relayed ? 1 : 0),
                 state: configuration.isLite ? .succeeded : .waiting))
         return pairs.count - 1
     }
@@ -239,7 +238,11 @@ extension Agent {
         noteReceived(index, now)
         pairs[index].lastResponse = now
         // Which transmission was answered is known only if there was one (RFC 6298 section 3).
-        if transaction.transmissions == 1 { sample(index, now - transaction.sentAt) }
+        if transaction.transmissions == 1 {
+            sample(index, now - transaction.sentAt)
+        } else {
+            pairs[index].longestRoundTrip = max(now - transaction.sentAt, .zero)
+        }
         pairs[index].mapped = mapped
         if pairs[index].transport == .udp, pairs[index].reflexive != mapped,
             !localCandidates.contains(where: { $0.address == mapped })

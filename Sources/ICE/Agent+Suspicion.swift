@@ -53,7 +53,10 @@ extension Agent {
 
     /// How long silence is nothing special: late answers, lost packets.
     private func tolerance(_ index: Int) -> Duration {
-        guard let roundTrip = pairs[index].roundTrip else { return max(durations.suspicion, .milliseconds(500)) }
+        guard let roundTrip = pairs[index].roundTrip else {
+            let longest = pairs[index].longestRoundTrip ?? .milliseconds(225)
+            return max(durations.suspicion, longest * 2 + .milliseconds(50))
+        }
         return max(durations.suspicion, max(roundTrip.smoothed, roundTrip.latest) * 2 + .milliseconds(50))
     }
 
@@ -183,7 +186,7 @@ extension Agent {
         var rank = 0
         if pair.local.ip != active.local.ip { rank += 4 }
         if pair.remote.ip != active.remote.ip { rank += 2 }
-        if pair.hasRelay != active.hasRelay { rank += 1 }
+        if (pair.relays > 0) != (active.relays > 0) { rank += 1 }
         if pair.isDoubted { rank -= 16 }
         return (rank, pair.priority(role))
     }
@@ -216,6 +219,7 @@ extension Agent {
     }
 
     func chooseStandby(_ active: Int) {
+        guard durations.standbyInterval != nil else { return }
         var best: Int?
         for index in pairs.indices
         where index != active && pairs[index].state == .succeeded && !pairs[index].isDoubted
@@ -251,5 +255,5 @@ extension Agent {
         nominate(index)
     }
 
-    private func directness(_ pair: Pair) -> Int { pair.hasRelay ? 0 : pair.transport == .tcp ? 1 : 2 }
+    private func directness(_ pair: Pair) -> Int { -2 * pair.relays - (pair.transport == .tcp ? 1 : 0) }
 }

@@ -154,11 +154,13 @@ public final class Agent {
     /// Other durations from now on. What is under way keeps its own until it is set anew.
     public func setTimers(_ timers: Timers) {
         durations = timers
-        if let due = self.timers[.standby], let interval = timers.standbyInterval {
-            self.timers[.standby] = min(due, standbyEpoch + interval)
-        } else if timers.standbyInterval == nil {
+        guard let interval = timers.standbyInterval else {
             self.timers[.standby] = nil
+            standby = nil
+            return
         }
+        let due = standbyEpoch + interval
+        if selected != nil, !isLite { self.timers[.standby] = min(self.timers[.standby] ?? .distantFuture, due) }
     }
 
     /// Checks begin. Requests are answered before that too.

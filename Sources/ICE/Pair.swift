@@ -23,8 +23,8 @@ struct Pair {
     /// Hashes of the candidates' foundations, which are only ever compared.
     var localFoundation: UInt64
     var remoteFoundation: UInt64
-    /// Whether one of the candidates is a relay's.
-    var hasRelay: Bool
+    /// How many of the candidates are relays'.
+    var relays: Int
     var state: State
 
     /// The other side proved itself with a request that came this way.
@@ -40,6 +40,8 @@ struct Pair {
     /// Last valid response to a check of ours.
     var lastResponse: Instant?
     var roundTrip: RoundTrip?
+    /// At most this, from a check that was answered after it had been sent more than once.
+    var longestRoundTrip: Duration?
     /// Where the other side sees us, if that is none of our candidates.
     var reflexive: SocketAddress?
 

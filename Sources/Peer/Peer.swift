@@ -80,8 +80,8 @@ public final class Peer {
     var names: [NamedCandidate] = []
     /// The address of the path in use is gone, and no other path took over.
     var isOrphaned = false
-    /// The path in use has not answered yet, or was silent.
-    var isDoubtful = false
+    /// Since when the path in use does not answer.
+    var doubtSince = Instant.distantFuture
     /// ``Event/disconnected`` was told.
     var isSilent = false
     /// When a path that is doubtful is a reason to restart.
@@ -91,6 +91,8 @@ public final class Peer {
     /// There is no path any more, and this ends the connection if no restart brings one.
     var failure: CloseReason?
     var pathCount: UInt32 = 0
+    /// What SCTP has learned of congestion is this one's.
+    var dataPath: Path?
 
     /// - Parameters:
     ///   - packets: scratch space of at least 16 KiB, shared by all peers of one thread.
@@ -216,13 +218,17 @@ public final class Peer {
             transport.handleTimeout(now: now)
             _ = drainTransport(transport, now: now)
         }
-        if let association = data.association, let due = association.nextTimeout, due <= now {
+        if let association = data.association, !dataRests, let due = association.nextTimeout, due <= now {
             association.handleTimeout(now: now)
             checkAssociation(now: now)
         }
         if idleCheck <= now { releaseIfIdle(now) }
         if recoveryTimeout <= now { handleRecoveryTimeout(now: now) }
     }
+
+    /// What is sent while nothing comes back is sent for nothing, and is no sign of anything: SCTP's timers rest until
+    /// the path is back, which may take as long as restarts are tried.
+    private var dataRests: Bool { isSilent && configuration.style != .manual }
 
     /// The transport has taken its buffers again for a record.
     private func noteRecord(_ now: Instant) {
@@ -255,7 +261,9 @@ public final class Peer {
         if let due = agent.nextTimeout { earliest = min(earliest, due) }
         if let due = transport?.nextTimeout { earliest = min(earliest, due) }
         if let due = early?.nextTimeout { earliest = min(earliest, due) }
-        if case .connected = phase, let due = data.association?.nextTimeout { earliest = min(earliest, due) }
+        if case .connected = phase, !dataRests, let due = data.association?.nextTimeout {
+            earliest = min(earliest, due)
+        }
         return earliest == .distantFuture ? nil : earliest
     }
 
@@ -290,6 +298,8 @@ public final class Peer {
             }
             return check
         }
+        // Asking may have shown that there was no answer for too long.
+        if !isClosed { drainAgent(now: now) }
         guard let transport, let path = agent.selectedPath ?? early?.path else { return nil }
         if pollFlight(transport, into: &output, now: now) { return Transmit(path) }
         guard transport.state == .connected else { return nil }
@@ -397,14 +407,15 @@ public final class Peer {
                 begin(path, now: now)
             case .selected(let path): use(path, now: now)
             case .suspected: suspect(now: now)
-            case .trusted: trust()
+            case .trusted: trust(now: now)
             case .restarted: restartSucceeded(now: now)
             case .disconnected:
-                fallSilent()
+                fallSilent(now: now)
                 need("nothing was heard for too long", now: now)
             case .reconnected:
-                trust()
-                if isConnected { data.association?.pathRecovered(now: now) }
+                doubtSince = .distantFuture
+                trust(now: now)
+                resumeData(now: now)
                 endSilence(now: now)
             case .failed(.consentExpired): agentFailed(.consentExpired, now: now)
             case .failed(let failure): agentFailed(.noPath("ICE found no path: \(failure)"), now: now)
@@ -418,8 +429,15 @@ public final class Peer {
         isOrphaned = false
         reportPath(path, PathReason(agent.selectionReason))
         // What was on its way on a path that is dead is lost. On one that only gave way it still arrives.
-        if isDoubtful, isConnected { data.association?.pathRecovered(now: now) }
-        trust()
+        let isLost = doubtSince != .distantFuture
+        doubtSince = .distantFuture
+        if path != dataPath, dataPath != nil {
+            moveData(isLost: isLost, now: now)
+        } else if isLost {
+            resumeData(now: now)
+        }
+        dataPath = path
+        trust(now: now)
     }
 
     private func begin(_ path: Path, now: Instant) {
@@ -518,7 +536,7 @@ public final class Peer {
         noteRecord(now)
     }
 
-    private func checkAssociation(now: Instant) {
+    func checkAssociation(now: Instant) {
         if let failure = data.failure { return end(failure, now: now) }
         if milestones.associated == nil, data.association?.isEstablished == true { milestones.associated = now }
     }

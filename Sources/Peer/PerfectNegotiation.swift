@@ -149,10 +149,7 @@ extension Peer {
     private func take(_ offer: SessionDescription, _ answer: SDP.Answer, _ plan: Plan, now: Instant) {
         let isFirst = signaling.agreed == nil
         if isFirst { begin(as: .controlled) }
-        if plan.abandons {
-            agent.abandonRestart(now: now)
-            signaling.agreed = signaling.settled
-        }
+        if plan.abandons { returnToSettled(now: now) }
         if plan.isRestart { agent.restart(plan.credentials, now: now) }
         signaling.layout = Layout(offer, data: answer.remote)
         signaling.isIgnoring = false
@@ -196,9 +193,10 @@ extension Peer {
         offerOnceMore(now: now)
     }
 
-    /// The other side had not taken our offer when it sent what has come. If ours has been on its way for long, it is lost.
+    /// The other side had not taken our offer when it sent what has come. If ours has been on its way for a while, it is
+    /// lost. A copy too many does no harm.
     private func offerOnceMore(now: Instant) {
-        guard let open = signaling.open, open.sent + .seconds(1) <= now else { return }
+        guard let open = signaling.open, open.sent + .milliseconds(200) <= now else { return }
         signaling.open?.sent = now
         emit(.signal(.offer(sdp: open.offer.text, generation: open.generation, isRestart: open.isRestart)))
     }
@@ -209,11 +207,24 @@ extension Peer {
         signaling.open = nil
         signaling.retry = .distantFuture
         if open.isRestart {
-            agent.abandonRestart(now: now)
+            returnToSettled(now: now)
             signaling.wantsRestart = true
         } else {
             signaling.wantsExchange = true
         }
+    }
+
+    /// The generation of the path in use is the current one again. What was agreed on since, and has no path, is over:
+    /// the agent has forgotten it.
+    func returnToSettled(now: Instant) {
+        agent.abandonRestart(now: now)
+        guard let settled = signaling.settled, let agreed = signaling.agreed, settled.local != agreed.local else {
+            return
+        }
+        if agreed.remote.iceUfrag != settled.remote.iceUfrag { signaling.forget(ufrag: agreed.remote.iceUfrag) }
+        signaling.remember(ufrag: settled.remote.iceUfrag)
+        signaling.agreed = settled
+        signaling.needsNewGeneration = true
     }
 
     // MARK: Offers of ours

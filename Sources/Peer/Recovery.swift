@@ -44,17 +44,34 @@ extension Peer {
 
     /// The path in use is silent while data flows. An answer to the probe takes a round trip.
     func suspect(now: Instant) {
-        isDoubtful = true
+        doubtSince = min(doubtSince, now)
         guard restartsByItself else { return }
         let patience = (agent.roundTrip ?? .milliseconds(100)) + .milliseconds(150)
         // In bad weather suspicion is frequent: not one restart after the other.
         suspicion = max(now + patience, lastRestart + configuration.timers.restartPause.upperBound)
     }
 
-    func trust() {
-        isDoubtful = false
+    func trust(now: Instant) {
+        // What was lost in a silence of several round trips waits for a timer that has backed off.
+        let isOver = doubtSince + max((agent.roundTrip ?? .zero) * 2, .milliseconds(300)) <= now
+        if isOver { resumeData(now: now) }
+        doubtSince = .distantFuture
         suspicion = .distantFuture
         restarts.relieve()
+    }
+
+    /// The path in use leads elsewhere. What was on its way on one that is dead is lost; on one that only gave way it
+    /// still arrives.
+    func moveData(isLost: Bool, now: Instant) {
+        guard isConnected else { return }
+        data.association?.pathChanged(roundTrip: agent.roundTrip, isLost: isLost, now: now)
+        checkAssociation(now: now)
+    }
+
+    func resumeData(now: Instant) {
+        guard isConnected else { return }
+        data.association?.pathRecovered(now: now)
+        checkAssociation(now: now)
     }
 
     // MARK: Attempts
@@ -84,13 +101,18 @@ extension Peer {
             // As if the offer had not been made (RFC 8829 section 4.1.10.2). The path in use stays.
             reason = "no answer came"
             signaling.open = nil
-            agent.abandonRestart(now: now)
+            returnToSettled(now: now)
             noteUfrags()
         }
         report(.failed, reason, now: now)
         var generator = random
         let next = restarts.attemptFailed(now: now, using: &generator)
         random = generator
+        // Until the next attempt the path that was looked for may still be found; after the last one both sides return.
+        if !restarts.isActive {
+            returnToSettled(now: now)
+            noteUfrags()
+        }
         recover(next, reason, now: now)
         drainAgent(now: now)
         proceed(now: now)
@@ -112,7 +134,7 @@ extension Peer {
         noteUfrags()
         if restarts.attempt > 0 { report(.recovered, "", now: now) }
         restarts.succeeded()
-        trust()
+        trust(now: now)
         proceed(now: now)
     }
 
@@ -140,12 +162,12 @@ extension Peer {
         guard restartsByItself, signaling.settled != nil else { return end(reason, now: now) }
         failure = reason
         need("the path is gone", now: now)
-        if restarts.isActive { return fallSilent() }
+        if restarts.isActive { return fallSilent(now: now) }
         end(reason, now: now)
     }
 
-    func fallSilent() {
-        isDoubtful = true
+    func fallSilent(now: Instant) {
+        doubtSince = min(doubtSince, now)
         guard isConnected, !isSilent else { return }
         isSilent = true
         emit(.disconnected)
@@ -166,7 +188,7 @@ extension Peer {
     func handleRecoveryTimeout(now: Instant) {
         if suspicion <= now {
             suspicion = .distantFuture
-            if isDoubtful { need("the path in use does not answer", now: now) }
+            if doubtSince != .distantFuture { need("the path in use does not answer", now: now) }
         }
         if let action = restarts.handleTimeout(now: now) { recover(action, lastNeed, now: now) }
         if signaling.retry <= now { retryOffer(now: now) }

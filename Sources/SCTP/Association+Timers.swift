@@ -28,6 +28,19 @@ extension Association {
         handleTimeout(now: now)
     }
 
+    /// The packets take another path from now on, whose round trip may be known. What was learned of the old one, its
+    /// congestion window above all, says nothing of it: it begins as the path of a new association does (RFC 9260 sections
+    /// 6.3.1 and 7.2.1). `isLost`: the old path was dead, and what was in flight there goes out again at once.
+    public func pathChanged(roundTrip: Duration?, isLost: Bool, now: Instant) {
+        if isLost { pathRecovered(now: now) }
+        guard state != .closed else { return }
+        congestion = Self.initialCongestion(configuration, maximumPacketSize)
+        recoveryExit = nil
+        guard let roundTrip else { return }
+        timeout = Self.initialTimeout(configuration)
+        timeout.measured(roundTrip)
+    }
+
     // MARK: HEARTBEAT (section 8.3)
 
     func scheduleHeartbeat(_ now: Instant) {

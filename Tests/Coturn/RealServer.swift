@@ -203,6 +203,10 @@ package final class RealServer {
         process = 0
     }
 
+    /// It holds everything, and answers nothing.
+    package func freeze() { if process > 0 { kill(process, SIGSTOP) } }
+    package func thaw() { if process > 0 { kill(process, SIGCONT) } }
+
     package func endpoint(_ transport: RelayTransport, isIPv6: Bool = false) -> SocketAddress {
         SocketAddress(
             ip: isIPv6 ? IPAddress(high: 0, low: 1) : IPAddress(v4: 0x7F00_0001),

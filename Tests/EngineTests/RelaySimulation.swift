@@ -17,6 +17,8 @@ final class RelaySimulation: DescriptorWatch {
     private(set) var sent = 0
     /// What servers answer; nil: they are silent.
     var answer: (RelaySimulation, SocketAddress, borrowing Message) -> [UInt8]? = { _, _, _ in nil }
+    /// There is no way out.
+    var isOffline = false
     private var underWay: [(at: Instant, from: SocketAddress, bytes: [UInt8])] = []
     var delay: (SocketAddress) -> Wire.Duration = { _ in .milliseconds(10) }
     private var seen = Set<SocketAddress>()
@@ -30,7 +32,9 @@ final class RelaySimulation: DescriptorWatch {
         let seeds = Seeds(seed)
         environment = RelayEnvironment(
             settings, watch: self, random: { seeds.next() }, unixSeconds: { 1_700_000_000 },
-            source: { $0.ip.isIPv4 ? IPAddress("198.51.100.1") : IPAddress("2001:db8::1") }, lookUp: { _ in [] })
+            source: { [unowned self] address in
+                isOffline ? nil : IPAddress(address.ip.isIPv4 ? "198.51.100.1" : "2001:db8::1")
+            }, lookUp: { _ in [] })
         group = RelayGroup(environment, port: 5000, isIPv4: false, now: now)
     }
 
@@ -241,6 +245,24 @@ final class RelaySimulation: DescriptorWatch {
         #expect(world.losses == [first, first])
     }
 
+    /// Without any way out a relay is no use, and a moment later it is there again.
+    @Test(arguments: [3, 60] as [Int64]) func outageIsSurvived(seconds: Int64) throws {
+        let world = RelaySimulation()
+        world.answer = { $0.isOffline ? nil : RelaySimulation.willing($1, $2) }
+        try world.setServers(urls(2))
+        world.run(.seconds(5))
+        let before = world.group.candidates.map(\.address)
+        world.isOffline = true
+        world.networkChanged()
+        #expect(world.group.candidates.isEmpty && world.losses == before)
+        world.run(.seconds(seconds))
+        #expect(world.group.candidates.isEmpty)
+        world.isOffline = false
+        world.networkChanged()
+        world.run(.milliseconds(200))
+        #expect(Set(world.group.candidates.map(\.address)) == Set(before))
+    }
+
     /// An address that is another's, or ours, is none.
     @Test func stolenAddressesAreNotUsed() throws {
         let world = RelaySimulation()
@@ -276,7 +298,9 @@ final class RelaySimulation: DescriptorWatch {
             case 0:
                 let all = urls(6) + ["turn:203.0.113.1:4000"]
                 try world.setServers(all.filter { _ in Bool.random(using: &random) })
-            case 1: world.networkChanged()
+            case 1:
+                world.isOffline = Int.random(in: 0..<4, using: &random) == 0
+                world.networkChanged()
             case 2:
                 if let address = world.group.candidates.randomElement(using: &random)?.address {
                     world.group.doubt(relayed: address, now: world.now)

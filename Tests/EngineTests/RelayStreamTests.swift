@@ -114,6 +114,15 @@ import Wire
         #expect(host.group.legs.contains { $0.isAttempt && !$0.isStream })
     }
 
+    /// Datagrams come through after all: the connection to the same server makes room for a standby.
+    @Test func datagramsTakeOver() throws {
+        let host = try RelayHost([turnServer(server.url(.tcp))])
+        let relayed = try host.relayed()
+        host.setServers([try turnServer(server.url(.tcp)), try turnServer(server.url(.udp))])
+        try host.run("the change") { $0.losses == [relayed] && $0.group.legs.count == 1 }
+        #expect(host.group.legs[0].endpoint.server.transport == .udp && host.group.candidates.count == 1)
+    }
+
     @Test(arguments: [RelayTransport.tcp, .tls]) func closedConnectionIsALoss(transport: RelayTransport) throws {
         let host = try host(server.url(transport))
         let relayed = try host.relayed()
@@ -125,6 +134,21 @@ import Wire
         let again = try host.relayed()
         let other = try self.host(server.url(.udp))
         #expect(host.group.owns(again))
+        try host.exchange(with: other, rounds: 3)
+    }
+
+    /// The connection stands, and nothing comes over it: given up soon, and taken again.
+    @Test(arguments: RelayTransport.allCases) func silentServerIsALoss(transport: RelayTransport) throws {
+        let host = try host(server.url(transport))
+        let other = try self.host(server.url(.udp))
+        let relayed = try host.relayed()
+        server.freeze()
+        try host.run("the loss") { host in
+            host.group.doubt(relayed: relayed, now: monotonicTime())
+            return host.losses == [relayed]
+        }
+        #expect(host.group.candidates.isEmpty && host.failures.map(\.status) == [.turnLost])
+        server.thaw()
         try host.exchange(with: other, rounds: 3)
     }
 

@@ -17,6 +17,21 @@ enum Checks {
 
     static func xorMapped(_ bytes: [UInt8]) -> SocketAddress? { (try? Message(bytes.span.bytes))?.xorMappedAddress }
 
+    static func nomination(_ bytes: [UInt8]) -> UInt32? { (try? Message(bytes.span.bytes))?.nomination }
+
+    /// The success response to a check.
+    static func answer(_ check: [UInt8], mapped: SocketAddress, password: String) -> [UInt8] {
+        guard let id = (try? Message(check.span.bytes))?.transactionID else { return [] }
+        return [UInt8](unsafeUninitializedCapacity: 1200) { buffer, count in
+            let bytes = UnsafeMutableRawBufferPointer(buffer)
+            var output = OutputRawSpan(buffer: bytes, initializedCount: 0)
+            var writer = MessageWriter(.success, id: id, to: &output)
+            writer.append(.xorMappedAddress, mapped, to: &output)
+            writer.finish(IntegrityKey(password: password), to: &output)
+            count = output.finalize(for: bytes)
+        }
+    }
+
     static func errorCode(_ bytes: [UInt8]) -> Int? { (try? Message(bytes.span.bytes))?.errorCode }
 
     static func isAuthentic(_ bytes: [UInt8], _ password: String) -> Bool {

@@ -30,6 +30,27 @@ private func pattern(_ count: Int) -> [UInt8] { (0..<count).map { UInt8(truncati
         #expect(simulation.ends[0].statistics.retransmittedChunks == 0)
     }
 
+    /// A path that took over from a dead one: the window is a new path's, and what was lost goes out at once.
+    @Test func anotherPathBeginsWithItsOwnWindow() throws {
+        let simulation = connected(conditions: PathConditions(delay: .milliseconds(20)))
+        let end = simulation.ends[0]
+        let fresh = end.statistics.congestionWindow
+        try simulation.send(0, pattern(250_000))
+        simulation.run(for: .milliseconds(150))
+        #expect(end.statistics.congestionWindow > fresh)
+        // Everything is lost for a while: three time-outs.
+        simulation.filter = { _, _ in false }
+        simulation.run(for: .seconds(4))
+        #expect(end.statistics.congestionWindow < fresh)
+        simulation.filter = { _, _ in true }
+        let back = simulation.now
+        end.pathChanged(roundTrip: .milliseconds(40), isLost: true, now: simulation.now)
+        #expect(end.statistics.congestionWindow == fresh)
+        #expect(simulation.run(for: .seconds(5)) { simulation.messages(1).count == 1 })
+        #expect(simulation.messages(1).map { $0.payload.copied() } == [pattern(250_000)])
+        #expect((simulation.now - back).milliseconds <= 600)
+    }
+
     @Test func smallMessagesShareAPacket() throws {
         let simulation = connected()
         for index in 0..<30 {

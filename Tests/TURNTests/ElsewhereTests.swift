@@ -206,4 +206,61 @@ import Wire
         }
         #expect(world.failures.isEmpty)
     }
+
+    /// The port is the only one there is: what an earlier run left on it is given back, once the server says what with.
+    @Test func earlierAllocationIsGivenBack() {
+        let world = World()
+        world.allocate()
+        let before = world.client.allocation
+        world.client = RelayClient(
+            server: world.server.address, transport: .udp,
+            credentials: RelayCredentials(username: "alice", password: "secret"), random: SeededGenerator(seed: 3))
+        world.events = []
+        world.allocate()
+        #expect(world.events == [.connectionNeeded(.mismatch)])
+        world.client.reclaim(now: world.now)
+        world.flush()
+        world.run(for: .seconds(2))
+        #expect(world.client.allocation != nil && world.client.allocation != before && world.failures.isEmpty)
+        #expect(world.server.held.count == 1)
+        // At any other time it is nothing.
+        world.client.reclaim(now: world.now)
+        #expect(world.client.allocation != nil && world.client.nextTimeout != nil)
+    }
+
+    /// Another user's stays, and is waited for.
+    @Test func othersAllocationsStay() {
+        let world = World()
+        world.allocate()
+        world.client = RelayClient(
+            server: world.server.address, transport: .udp,
+            credentials: RelayCredentials(username: "alice", password: "secret"), random: SeededGenerator(seed: 3))
+        world.events = []
+        world.server.refusals[MessageType.refresh] = 441
+        world.allocate()
+        world.client.reclaim(now: world.now)
+        world.flush()
+        world.run(for: .seconds(2))
+        #expect(world.failures == [.mismatch] && world.server.held.count == 1)
+        #expect(world.server.count(MessageType.refresh) >= 1)
+    }
+
+    /// A NAT has given the client another address, and nobody knows: the server does.
+    @Test func ticketFindsTheAllocationAgain() {
+        let world = World()
+        world.server.isMobile = true
+        world.allocate()
+        let relayed = world.client.allocation?.relayed
+        world.home.port = 41_000
+        world.client.probe(now: world.now)
+        world.flush()
+        world.run(for: .seconds(2))
+        #expect(world.events.last == .moved && world.client.allocation?.relayed == relayed && world.failures.isEmpty)
+        // If it is gone, there is another.
+        world.server.forget()
+        world.client.probe(now: world.now)
+        world.flush()
+        world.run(for: .seconds(2))
+        #expect(world.client.allocation != nil && world.client.allocation?.relayed != relayed)
+    }
 }

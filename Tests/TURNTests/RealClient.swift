@@ -132,7 +132,9 @@ final class RealClient {
     func run(_ what: String, with other: RealClient? = nil, until isDone: (RealClient) -> Bool) throws {
         let limit = monotonicTime() + patience
         while !isDone(self) {
-            guard monotonicTime() < limit else { throw Overdue(what: "\(what); events \(events), \(client.statistics)") }
+            guard monotonicTime() < limit else {
+                throw Overdue(what: "\(what); events \(events), \(client.statistics)")
+            }
             turn()
             other?.turn(.zero)
         }

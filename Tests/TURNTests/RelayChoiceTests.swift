@@ -81,4 +81,18 @@ import Wire
         choice.setServers((0..<100).map { ("\($0)", .zero) })
         #expect(choice.servers.count == 32)
     }
+
+    @Test func pausesMayBeTheCallers() {
+        var choice = choice("a", "b")
+        for seconds in [1, 2, 4, 5, 5] as [Int64] {
+            choice.failed("a", pause: .seconds(1), limit: .seconds(5), now: now)
+            #expect(choice.pausedUntil("a", now: now) == now + .seconds(seconds))
+        }
+        #expect(choice.pausedUntil("a", now: now + .seconds(5)) == nil && choice.pausedUntil("b", now: now) == nil)
+        choice.failed("b", pause: .zero, limit: .seconds(5), now: now)
+        #expect(choice.pausedUntil("b", now: now) == nil && choice.pausedUntil("c", now: now) == nil)
+        #expect(choice.roundTrip("a") == nil)
+        choice.succeeded("a", roundTrip: .milliseconds(7))
+        #expect(choice.roundTrip("a") == .milliseconds(7) && choice.pausedUntil("a", now: now) == nil)
+    }
 }

@@ -1,8 +1,10 @@
 #pragma once
 #include <stdint.h>
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/x509v3.h>
 #include "certificate.h"
 #include "dtls.h"
 #include "seal.h"

@@ -25,10 +25,11 @@ int cs_tcp_local(int fd, cs_address *local);
 /* Nothing more will be sent. */
 void cs_tcp_finish(int fd);
 
-/* A UDP socket with a free port for questions to link-local multicast groups, of one family (RFC 6762). */
-int cs_multicast_open(int is_v4);
-/* Sends from the interface with that index (0: the system chooses). */
-int cs_multicast_send(int fd, uint32_t interface, const cs_address *to, const void *bytes, uint32_t count);
+/* A UDP socket for a multicast group on one interface (0: the system chooses). `joins` nonzero: bound to the group and
+   its port, which others may have too, it hears what is sent there, and only that; otherwise it has a port of its own
+   and hears answers. */
+int cs_multicast_open(const cs_address *group, uint32_t interface, int joins);
+int cs_multicast_send(int fd, const cs_address *group, uint32_t interface, const void *bytes, uint32_t count);
 /* One datagram; its size, or -EAGAIN. */
 int cs_multicast_receive(int fd, void *bytes, uint32_t count, cs_address *from);
 

@@ -40,7 +40,7 @@ final class Network {
     convenience init(_ configuration: Configuration, port: Port, random: any RandomNumberGenerator, now: Instant) {
         self.init(
             configuration, port: port.number, isIPv4: port.isIPv4,
-            monitor: NetworkMonitor(configuration.interfaces, now: now),
+            monitor: NetworkMonitor(configuration.interfaces, lists: InterfaceLists(configuration), now: now),
             resolver: Resolver(configuration.stunServers, now: now), random: random, now: now)
     }
 
@@ -90,6 +90,9 @@ final class Network {
 
     /// The interface through which packets from a local address leave; 0: as the system has it.
     func exit(from local: IPAddress) -> UInt32 { monitor.exits.isEmpty ? 0 : monitor.exits[local] ?? 0 }
+
+    /// Where neighbours may be asked for names.
+    var multicastLinks: [MulticastLink] { monitor.snapshot.multicastLinks }
 
     /// What a peer with a port of its own offers.
     func candidates(ownPort: UInt16, mapped: [MappedAddresses.Mapped] = []) -> [Candidate] {
@@ -203,7 +206,7 @@ final class Network {
         guard let bound, bound != .anyIPv4 else {
             return isIPv4 || bound != nil ? monitor.offered.filter(\.isIPv4) : monitor.offered
         }
-        let isThere = bound.isLoopback || monitor.snapshot.usable.contains { $0.ip == bound }
+        let isThere = bound.isLoopback && !monitor.isRestricted || monitor.snapshot.usable.contains { $0.ip == bound }
         return isThere ? [bound] : []
     }
 
@@ -211,6 +214,7 @@ final class Network {
     func localAddresses() -> [IPAddress] {
         let all = monitor.snapshot.usable.map(\.ip)
         guard let bound else { return isIPv4 ? all.filter(\.isIPv4) : all }
-        return bound == .anyIPv4 ? all.filter(\.isIPv4) : [bound]
+        if bound == .anyIPv4 { return all.filter(\.isIPv4) }
+        return monitor.isRestricted && !all.contains(bound) ? [] : [bound]
     }
 }

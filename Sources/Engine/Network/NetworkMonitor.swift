@@ -13,22 +13,26 @@ final class NetworkMonitor {
 
     /// To be watched for reading; nil where only looking helps.
     let descriptor: Int32?
+    /// Without what ``InterfaceLists`` forbids.
     private(set) var snapshot = NetworkSnapshot()
     /// What ``InterfacePolicy`` leaves of the machine's addresses, best first.
     private(set) var offered: [IPAddress] = []
     /// See ``NetworkSnapshot/exits``.
     private(set) var exits: [IPAddress: UInt32] = [:]
     private let policy: InterfacePolicy
+    private let lists: InterfaceLists
     private let read: () -> NetworkSnapshot.Reading
     private var lookAt: Instant?
     private var lastLook: Instant
 
     /// `watch` and `read`: for tests.
     init(
-        _ policy: InterfacePolicy, now: Instant, watch: () -> Int32 = { cs_netlink_watch() },
+        _ policy: InterfacePolicy, lists: InterfaceLists = InterfaceLists(), now: Instant,
+        watch: () -> Int32 = { cs_netlink_watch() },
         read: @escaping () -> NetworkSnapshot.Reading = { NetworkSnapshot.read() }
     ) {
         self.policy = policy
+        self.lists = lists
         self.read = read
         let watching = watch()
         descriptor = watching >= 0 ? watching : nil
@@ -37,6 +41,9 @@ final class NetworkMonitor {
     }
 
     deinit { if let descriptor { cs_close(descriptor) } }
+
+    /// Whether some interfaces may not be used.
+    var isRestricted: Bool { !lists.isEmpty }
 
     /// Whether there is any address that others might reach.
     var isOnline: Bool { offered.contains { !$0.isLoopback } }
@@ -48,7 +55,7 @@ final class NetworkMonitor {
         lookAt = descriptor == nil ? now + NetworkMonitor.polling : nil
         let found: NetworkSnapshot
         switch read() {
-        case .complete(let snapshot), .partial(let snapshot): found = snapshot
+        case .complete(let snapshot), .partial(let snapshot): found = snapshot.restricted(to: lists)
         case .failed:
             lookAt = now + NetworkMonitor.retry
             return false

@@ -38,6 +38,8 @@ struct NetworkSnapshot: Equatable {
     var addresses: [Address] = []
     var routeIPv4: Route?
     var routeIPv6: Route?
+    /// Whether the interfaces' numbers are the system's.
+    var hasSystemIndices = true
 
     /// Every address that packets can come to now, offered or not.
     var usable: [Address] {
@@ -114,6 +116,7 @@ extension NetworkSnapshot {
     /// Without netlink of our own: what the C library can list, and by which address the system would reach the world.
     static func fallback() -> NetworkSnapshot? {
         var snapshot = NetworkSnapshot()
+        snapshot.hasSystemIndices = false
         withUnsafeTemporaryAllocation(of: cs_interface_address.self, capacity: 256) { buffer in
             let count = unsafe cs_interface_addresses(buffer.baseAddress, 256)
             for index in 0..<max(0, Int(count)) { snapshot.add(unsafe buffer[index]) }

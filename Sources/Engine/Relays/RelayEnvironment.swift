@@ -79,17 +79,20 @@ final class RelayEnvironment {
     }
 
     /// - Parameters:
+    ///   - trust: whose certificates are accepted; nil: read from the settings' file when it is needed first, which takes
+    ///     milliseconds.
     ///   - watch: tells of names found and of connections; must live as long as this.
     ///   - random: makes generators that must not be guessable.
     ///   - unixSeconds: the time of day, for credentials made of a secret.
     init(
-        _ settings: Settings, watch: any DescriptorWatch,
+        _ settings: Settings, trust: TLSTrust? = nil, watch: any DescriptorWatch,
         random: @escaping () -> any RandomNumberGenerator = { SystemRandomNumberGenerator() },
         unixSeconds: @escaping () -> Int64 = { cs_unix_ns() / 1_000_000_000 },
         source: @escaping (SocketAddress) -> IPAddress? = { RelayEnvironment.systemSource($0) },
         lookUp: @escaping @Sendable (String) -> [IPAddress] = { Resolver.system($0) }
     ) {
         self.settings = settings
+        knownTrust = trust
         self.watch = watch
         makeRandom = random
         self.unixSeconds = unixSeconds
@@ -109,7 +112,7 @@ final class RelayEnvironment {
     func setServers(_ servers: [TURNServer], now: Instant) {
         guard !isClosed else { return }
         var seen = Set<RelayServer>()
-        let before = Dictionary(uniqueKeysWithValues: self.servers.map { (RelayServer($0), $0) })
+        let before = Dictionary(self.servers.map { (RelayServer($0), $0) }) { first, _ in first }
         self.servers = Array(
             servers.filter { seen.insert(RelayServer($0)).inserted }.prefix(RelayEnvironment.maximumServers))
         var renewed: [RelayServer] = []

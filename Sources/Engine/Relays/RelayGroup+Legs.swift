@@ -84,9 +84,8 @@ extension RelayGroup {
     private func credentialsNeeded(_ leg: RelayLeg, by end: Instant, _ now: Instant) {
         guard let server = environment.server(leg.endpoint.server) else { return }
         guard environment.renewsCredentials(of: leg.endpoint.server) else {
-            let event = RelayEvent.credentialsNeeded(url: server.url, by: end)
-            if !events.contains(event) { events.append(event) }
-            return
+            guard toldCredentials.updateValue(end, forKey: leg.endpoint.server) != end else { return }
+            return events.append(.credentialsNeeded(url: server.url, by: end))
         }
         let pause = min(.seconds(30), environment.settings.secretLifetime / 4)
         if let last = leg.lastRenewal, now - last < pause { return }
@@ -98,7 +97,7 @@ extension RelayGroup {
 
     private func redirected(_ leg: RelayLeg, to other: SocketAddress, _ now: Instant) {
         // One allocation for a 5-tuple.
-        guard legByServer[other] == nil, !isIPv4 || other.ip.isIPv4 else {
+        guard legByServer[other] == nil, reaches(other.ip) else {
             return end(leg, .turn(.badRedirection), now)
         }
         legByServer[other] = leg
@@ -146,8 +145,8 @@ extension RelayGroup {
     /// It failed: the server is left alone for a while.
     func end(_ leg: RelayLeg, _ failure: RelayFailure, _ now: Instant) {
         guard leg.state != .closing else { return remove(leg) }
-        let wasThere = !leg.isAttempt
-        environment.failed(leg.endpoint, failure, after: wasThere ? now - leg.begun : nil, now: now)
+        let (wasHeld, isAttempt) = (leg.isHeld, leg.isAttempt)
+        environment.failed(leg.endpoint, failure, after: isAttempt ? nil : now - leg.begun, now: now)
         giveBack(leg, now)
         guard !isClosing else { return }
         // Another of its addresses may do.
@@ -155,9 +154,10 @@ extension RelayGroup {
             legs.contains { $0.endpoint.server == leg.endpoint.server && ($0.isAttempt || $0.isHeld) }
             || environment.endpoints(leg.endpoint.server).contains {
                 environment.choice.pausedUntil($0, now: now) == nil
-                    && !(isIPv4 && $0.address.ip.isIPv6 && !leg.isStream)
+                    && (leg.isStream || reaches($0.address.ip))
             }
-        if wasThere || !hasHope { tellOf(leg, failure) }
+        // Of one that is withdrawn that was told before.
+        if wasHeld || isAttempt && !hasHope { tellOf(leg, failure) }
     }
 
     private func tellOf(_ leg: RelayLeg, _ failure: RelayFailure) { tell(failure, of: leg.endpoint.server) }
@@ -203,8 +203,10 @@ extension RelayGroup {
             needsArranging = true
         }
         guard case .withdrawn = leg.state, let allocation = leg.client.allocation else { return }
+        let usable = allocation.relayed.filter { isUsable($0, of: leg) }
+        guard !usable.isEmpty else { return end(leg, .turn(.malformedAnswer), now) }
         leg.begun = now
-        offer(leg, allocation, allocation.relayed.filter { isUsable($0, of: leg) }, now)
+        offer(leg, allocation, usable, now)
     }
 
     /// Asks it whether it is there.
@@ -272,19 +274,22 @@ extension RelayGroup {
             let isElsewhere = source != leg.source
             leg.source = source
             switch leg.state {
-            case .connecting,
-                .allocating where leg.isStream:
-                // Not its fault.
-                if isElsewhere { giveBack(leg, now) }
+            case .connecting, .allocating:
+                // Not its fault. Datagrams find their way.
+                if isElsewhere, leg.isStream { giveBack(leg, now) }
             case .held, .withdrawn:
                 leg.isOutdated = true
                 if isElsewhere, source != nil, !leg.isStream {
                     move(leg, now)
+                } else if source == nil, leg.isHeld {
+                    // There is no way to it; it may come back.
+                    silent(leg, now)
+                    ask(leg, now)
                 } else {
                     if leg.isHeld { leg.probe = nil }
                     ask(leg, now)
                 }
-            default: break
+            case .closing: break
             }
         }
         race = nil

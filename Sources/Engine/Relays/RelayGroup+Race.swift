@@ -17,6 +17,7 @@ extension RelayGroup {
             leg.client.setCredentials(credentials, now: now)
         }
         unnamed = []
+        for server in renewed { toldCredentials[server] = nil }
         race = nil
         addressesChanged(now: now)
     }
@@ -41,6 +42,14 @@ extension RelayGroup {
     func arrange(_ now: Instant) {
         guard !isClosing else { return }
         let limit = maximumAllocations
+        // A connection to a server that is reached by datagrams as well, or by a newer one, makes room for a standby.
+        for leg in legs where leg.isHeld && leg.isStream && !isInUse(leg, now) {
+            let isDouble = legs.contains { other in
+                other.isHeld && !other.isOutdated && isInstead(other, of: leg.endpoint)
+                    && (!other.isStream || other.endpoint == leg.endpoint && other.begun > leg.begun)
+            }
+            if isDouble { giveBack(leg, now) }
+        }
         while legs.count(where: \.isHeld) > limit, let last = worstHeld(now) { giveBack(last, now) }
         let proven = legs.filter { $0.isHeld && !$0.isOutdated }
         for leg in Array(legs) where leg.isAttempt {
@@ -61,8 +70,10 @@ extension RelayGroup {
     /// Of too many, the one to give back: not one in use, not the better.
     private func worstHeld(_ now: Instant) -> RelayLeg? {
         let held = legs.filter(\.isHeld).sorted { $0.preference < $1.preference }
-        return held.first { !$0.peers.isUsed(since: now - .seconds(30)) } ?? held.first
+        return held.first { !isInUse($0, now) } ?? held.first
     }
+
+    private func isInUse(_ leg: RelayLeg, _ now: Instant) -> Bool { leg.peers.isUsed(since: now - .seconds(30)) }
 
     /// Whether that server is no standby for this one: it is the same. But an allocation over UDP is better than one over
     /// a connection to the same server.
@@ -83,10 +94,16 @@ extension RelayGroup {
     private func isEligible(_ endpoint: RelayEndpoint, _ proven: [RelayLeg]) -> Bool {
         guard endpoint.address.port != 0, !proven.contains(where: { isInstead($0, of: endpoint) }) else { return false }
         if endpoint.server.transport == .udp {
-            return legByServer[endpoint.address] == nil && (!isIPv4 || endpoint.address.ip.isIPv4)
+            return legByServer[endpoint.address] == nil && reaches(endpoint.address.ip)
         }
-        // One that the network has left behind does not stand in the way of its own successor.
-        return !legs.contains { $0.endpoint == endpoint && $0.state != .closing && !$0.isOutdated }
+        // One that the network has left behind, or that is silent, does not stand in the way of its own successor.
+        return !legs.contains { $0.endpoint == endpoint && ($0.isAttempt || $0.isHeld && !$0.isOutdated) }
+    }
+
+    /// Whether datagrams can be sent there from this port.
+    func reaches(_ ip: IPAddress) -> Bool {
+        if let bound = environment.settings.bindAddress, bound != .anyIPv6 { return bound.isIPv4 == ip.isIPv4 }
+        return !isIPv4 || ip.isIPv4
     }
 
     /// When connections may be opened to servers: at once only if nothing is to be hoped for over UDP.

@@ -19,7 +19,8 @@ final class RelayGroup {
     let isIPv4: Bool
     let maximumAllocations: Int
 
-    /// A connection or a name gave this group something to send or to tell.
+    /// A connection, a name or the environment gave this group something to send or to tell. To be noted only, not
+    /// acted on at once.
     var onActivity: () -> Void = {}
     /// Gets peers' datagrams that come over TCP and TLS: peer, relayed address, bytes.
     var deliver: (SocketAddress, SocketAddress, RawSpan) -> Void = { _, _, _ in }
@@ -34,6 +35,8 @@ final class RelayGroup {
     var race: Race?
     /// Servers' names without address that were told of.
     var unnamed = Set<RelayServer>()
+    /// Whose credentials were asked for, and until when the old ones are good.
+    var toldCredentials: [RelayServer: Instant] = [:]
     var needsArranging = true
     /// What could not be sent because there was no relay for it.
     var dropped: UInt64 = 0
