@@ -8,6 +8,8 @@ LIBRARY_BYTES = 7_500_000
 # make it easier.
 USUAL_WAITING = (1 << 18, 1 << 20)
 PION_MESSAGES_PER_S = 12_700
+LIBRARY = "libreconnect"
+RESTART = "p50 at most 3 RTT + 300 ms"
 
 
 class Bound:
@@ -42,6 +44,7 @@ def check(results, ours):
         *load_bounds(results, ours),
         *flood_bounds(results),
         *replay_bounds(results),
+        *path_bounds(results),
         size_bound(results),
     ]
 
@@ -204,6 +207,47 @@ def replay_bounds(results):
         bounds.append(Bound(name, limit, value, row["recovered"] == row["users"]))
     else:
         bounds.append(Bound(name, limit))
+    return bounds
+
+
+def path_bounds(results):
+    """Streams of messages whose path dies, and connects through TURN."""
+    report = results.get("paths", {})
+    rows = [row for row in report.get("streams", []) if row["who"] == LIBRARY]
+    bounds = []
+    for name, fault, figure, limit_ms, limit in (
+        (
+            "interruption when a path dies and there is a second one",
+            "second path",
+            "median_ms",
+            200,
+            "p50 at most 200 ms",
+        ),
+        ("from noticing to a message, one end has moved", "one end moves", "from_detection_ms", 360, RESTART),
+        ("from noticing to a message, both have moved", "both ends move", "from_detection_ms", 360, RESTART),
+    ):
+        found = [row for row in rows if row["fault"] == fault]
+        value = found[0][figure] if found else None
+        if value is None:
+            bounds.append(Bound(name, limit))
+            continue
+        failed = found[0]["failures"]
+        text = f"{value:.0f} ms of {found[0]['runs']}" + (f", {failed} did not recover" if failed else "")
+        bounds.append(Bound(name, limit, text, value <= limit_ms and not failed))
+    name, limit = "messages lost, doubled or out of order when a path dies", "none"
+    if rows:
+        wrong = sum(row["lost"] + row["wrong"] for row in rows)
+        bounds.append(Bound(name, limit, f"{wrong} in {sum(row['runs'] for row in rows)} runs", wrong == 0))
+    else:
+        bounds.append(Bound(name, limit))
+    medians = {(row["who"], row["transport"]): row["median_ms"] for row in report.get("relays", [])}
+    for transport in ("UDP", "TCP", "TLS"):
+        name, limit = f"connect through TURN over {transport}", "median at most pion's"
+        own, pion = medians.get((LIBRARY, transport)), medians.get(("pion tuned", transport))
+        if own is None or pion is None:
+            bounds.append(Bound(name, limit))
+        else:
+            bounds.append(Bound(name, limit, f"{own:.0f} ms, pion {pion:.0f} ms", own <= pion))
     return bounds
 
 
