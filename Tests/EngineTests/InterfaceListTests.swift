@@ -120,4 +120,43 @@ private func lists(_ allowed: [String] = [], denied: [String] = []) throws -> In
         network.snapshot.addresses.removeAll { $0.ip == IPAddress("198.51.100.2") }
         #expect(monitor.refresh(now: now))
     }
+
+    /// How many STUN requests a network sends at first, and what it offers.
+    private func network(_ configure: (inout Configuration) throws -> Void) throws -> (sent: Int, network: Network) {
+        var configuration = Configuration()
+        configuration.stunServers = [ServerAddress(host: "127.0.0.1", port: 9)]
+        configuration.interfaces = .loopback
+        try configure(&configuration)
+        let port = try Port.open(SocketAddress(ip: .anyIPv6, port: 0))
+        let now = Instant(nanoseconds: 0)
+        let network = Network(configuration, port: port, random: SystemRandomNumberGenerator(), now: now)
+        var sent = 0
+        while true {
+            var room = [UInt8](repeating: 0, count: 1500)
+            let isThere = room.withUnsafeMutableBytes { buffer in
+                var output = OutputRawSpan(buffer: buffer, initializedCount: 0)
+                let to = network.pollTransmit(into: &output, now: now)
+                _ = output.finalize(for: buffer)
+                return to != nil
+            }
+            guard isThere else { return (sent, network) }
+            sent += 1
+        }
+    }
+
+    @Test func isTheConfigurations() throws {
+        #expect(try network { _ in }.sent > 0)
+        #expect(try network { _ in }.network.hosts.contains { $0.isLoopback })
+        let denied = try network { $0.deniedInterfaces = [try InterfacePattern(parsing: "*")] }
+        #expect(denied.network.hosts.isEmpty && denied.network.candidates.isEmpty && !denied.network.isOnline)
+        #expect(denied.sent == 0, "nobody is asked from an address that may not be used")
+        let allowed = try network { $0.allowedInterfaces = [try InterfacePattern(parsing: "127.0.0.0/8")] }
+        #expect(allowed.network.hosts == [IPAddress("127.0.0.1")!] && !allowed.network.isOnline && allowed.sent > 0)
+        #expect(allowed.network.multicastLinks == [MulticastLink(interface: 1, isIPv4: true)])
+        let bound = try network {
+            $0.bindAddress = IPAddress("127.0.0.1")
+            $0.deniedInterfaces = [try InterfacePattern(parsing: "127.0.0.0/8")]
+        }
+        #expect(bound.network.hosts.isEmpty && bound.sent == 0)
+    }
 }

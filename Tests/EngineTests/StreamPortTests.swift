@@ -299,11 +299,32 @@ private final class Harness {
     }
 
     @Test func openSoManyForOnePeer() throws {
-        let harness = try Harness(world, listens: nil) { $0.maximumOpened = 2 }
+        let harness = try Harness(world, listens: nil) { $0.maximumPerPeer = 2 }
         let listeners = (0..<3).map { _ in RawSocket.listening() }
         let results = listeners.map { harness.send(check(), harness.active($0.local)) }
         #expect(results == [true, true, false] && harness.port.count == 2)
         #expect(harness.send(check(), harness.active(listeners[2].local), peer: 2))
+    }
+
+    @Test func trustSoManyForOnePeer() throws {
+        let harness = try Harness(world) { $0.maximumPerPeer = 2 }
+        var results: [Bool] = []
+        let clients = try (0..<3).map { index in
+            let client = try #require(RawSocket.connected(harness.address()))
+            client.write(framed(check()))
+            try world.run("a check") { harness.delivered.count == index + 1 }
+            results.append(harness.port.trust(harness.delivered[index].path, for: 8))
+            return client
+        }
+        #expect(results == [true, true, false])
+        #expect(harness.port.trust(harness.delivered[0].path, for: 8), "again")
+        harness.port.handleTimeout(now: world.now + .seconds(11))
+        #expect(harness.port.count == 2)
+        try world.run("the third's end") { clients[2].read() == nil }
+        // Another one may have it from its peer.
+        #expect(harness.port.trust(harness.delivered[0].path, for: 9))
+        harness.port.release(peer: 8)
+        #expect(harness.port.count == 1)
     }
 
     @Test func neverOpenToNowhere() throws {

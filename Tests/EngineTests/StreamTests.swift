@@ -138,16 +138,14 @@ import Wire
     }
 
     @Test func sayThatTheConnectionBroke() throws {
-        do {
-            let (stream, other) = try pair()
-            other.reset()
-            _ = stream
-        }
-        try world.run("the end") { recorder.closed == 1 || world.table.count == 0 }
-        let (stream, second) = try pair()
-        second.reset()
-        withExtendedLifetime(stream) {}
-        #expect(world.table.count == 1)
+        var other: RawSocket?
+        let stream: Stream
+        (stream, other) = try pair()
+        other?.reset()
+        other = nil
+        try world.run("the end") { recorder.closed == 1 }
+        #expect(recorder.failure?.status == .turnLost && world.table.count == 0)
+        #expect(recorder.failure?.detail == "the connection to \(stream.remote) broke: Connection reset by peer")
     }
 
     @Test func doNotRaiseSignals() throws {
@@ -259,6 +257,17 @@ import Wire
         server.isAwake = true
         try world.run("all of it") { recorder.bytes.count >= sent.count }
         #expect(recorder.bytes == sent)
+    }
+
+    @Test func finishWhatWasWrittenBeforeTheyWereOpen() throws {
+        let certificate = TestCertificate("DNS:turn.example.org")
+        let server = EchoTLSServer(certificate)
+        world.others.append { server.turn() }
+        let stream = try connect(server.address, "turn.example.org", certificate.trust())
+        #expect(stream.put([UInt8](repeating: 5, count: 50_000)))
+        stream.finish(now: world.now)
+        try world.run("the end, \(stream.state)") { recorder.closed == 1 }
+        #expect(recorder.bytes.count == 50_000 && recorder.failure == nil && recorder.opened == 1)
     }
 
     @Test func acceptAnAddressInTheCertificate() throws {

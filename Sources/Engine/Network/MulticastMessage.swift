@@ -26,7 +26,9 @@ enum MulticastMessage {
     /// letters, digits, "-" and "_" (RFC 6762 section 3; RFC 1035 section 2.3.4 for the lengths).
     static func name(_ text: String) -> String? {
         guard text.utf8.count <= longestName - 1 else { return nil }
-        var labels = text.lowercased().split(separator: ".", omittingEmptySubsequences: false)
+        // Letters of ASCII only: Unicode has others whose small form is one of them.
+        let small = String(decoding: text.utf8.map(smallLetter), as: UTF8.self)
+        var labels = small.split(separator: ".", omittingEmptySubsequences: false)
         if labels.last?.isEmpty == true { labels.removeLast() }
         guard labels.count >= 2, labels.last == "local" else { return nil }
         for label in labels {
@@ -35,6 +37,8 @@ enum MulticastMessage {
         let name = labels.joined(separator: ".")
         return name.utf8.count <= longestName - 2 ? name : nil
     }
+
+    private static func smallLetter(_ byte: UInt8) -> UInt8 { (0x41...0x5A).contains(byte) ? byte | 0x20 : byte }
 
     private static func isPlain(_ byte: UInt8) -> Bool {
         switch byte {
@@ -170,8 +174,7 @@ enum MulticastMessage {
     private static func append(_ label: RawSpan, to name: inout [UInt8]) -> Bool {
         var isPlain = true
         for index in 0..<label.byteCount {
-            let byte = label.byte(index)
-            let small = (0x41...0x5A).contains(byte) ? byte | 0x20 : byte
+            let small = smallLetter(label.byte(index))
             isPlain = isPlain && self.isPlain(small)
             name.append(small)
         }

@@ -63,8 +63,7 @@ final class Stream {
 
     private init(
         _ descriptor: Int32, _ local: SocketAddress, _ remote: SocketAddress, _ state: State,
-        watch: any DescriptorWatch,
-        limit: Int, host: String?
+        watch: any DescriptorWatch, limit: Int, host: String?
     ) {
         self.descriptor = descriptor
         self.local = local
@@ -188,7 +187,7 @@ final class Stream {
             bytesSent &+= UInt64(count)
             if isPlain { plain.removeFirst(Int(count)) } else { sealed.removeFirst(Int(count)) }
         }
-        if isFinishing { cs_tcp_finish(descriptor) }
+        if isFinishing, isOpen { cs_tcp_finish(descriptor) }
         return waitForRoom(false)
     }
 

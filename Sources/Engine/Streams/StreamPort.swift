@@ -16,8 +16,8 @@ final class StreamPort {
         var maximumConnections = 4096
         /// That nobody trusts yet, from one IPv4 address or one /64 of IPv6.
         var maximumUntrusted = 64
-        /// That one peer opened.
-        var maximumOpened = 32
+        /// Of one peer, opened and trusted.
+        var maximumPerPeer = 32
         var trustTimeout = Duration.seconds(10)
         /// What waits in one connection; whole datagrams beyond it are dropped, as UDP does.
         var queueLimit = 1 << 20
@@ -152,12 +152,16 @@ final class StreamPort {
 
     private func admit(_ descriptor: Int32, _ local: SocketAddress, _ remote: SocketAddress, _ now: Instant) {
         let source = StreamPort.source(remote.ip)
-        guard untrustedBySource[source, default: 0] < settings.maximumUntrusted, makesRoom(now),
+        guard untrustedBySource[source, default: 0] < settings.maximumUntrusted, makesRoom(now) else {
+            counters.refused &+= 1
+            return cs_close(descriptor)
+        }
+        guard
             let stream = Stream.accepted(
                 descriptor, local: local, remote: remote, watch: watch, limit: settings.queueLimit)
         else {
             counters.refused &+= 1
-            return cs_close(descriptor)
+            return
         }
         let path = Path(local: local, remote: remote, transport: .tcp)
         let connection = StreamConnection(stream, path, peer: 0, isTrusted: false, port: self)
@@ -211,7 +215,7 @@ final class StreamPort {
 
     private func open(_ path: Path, _ peer: UInt64, _ now: Instant) -> StreamConnection? {
         guard !isClosed, path.remote.port != 0, !path.remote.ip.isUnspecified, !path.remote.ip.isMulticast,
-            byPeer[peer, default: []].count < settings.maximumOpened, makesRoom(now)
+            byPeer[peer, default: []].count < settings.maximumPerPeer, makesRoom(now)
         else { return nil }
         do throws(Failure) {
             let stream = try Stream.connect(
@@ -232,15 +236,18 @@ final class StreamPort {
     /// Whether there is a connection, open or on its way.
     func has(_ path: Path, peer: UInt64) -> Bool { connections[key(path, peer)] != nil }
 
-    /// A check that came on this path was accepted: from now on the connection belongs to that peer.
-    func trust(_ path: Path, for peer: UInt64) {
-        guard let connection = connections[key(path, peer)], connection.isAccepted, connection.peer != peer else {
-            return
-        }
+    /// A check that came on this path was accepted: from now on the connection belongs to that peer. False, and it will
+    /// not live long, if the peer has too many.
+    @discardableResult
+    func trust(_ path: Path, for peer: UInt64) -> Bool {
+        guard let connection = connections[key(path, peer)] else { return false }
+        guard connection.isAccepted, connection.peer != peer else { return true }
+        guard byPeer[peer, default: []].count < settings.maximumPerPeer else { return false }
         disown(connection)
         connection.peer = peer
         connection.isTrusted = true
         byPeer[peer, default: []].append(connection)
+        return true
     }
 
     /// Nobody needs the path any more. What was queued is still sent if the socket has room.
