@@ -122,7 +122,7 @@ def test_default_route_moves(context):
 
 def test_relay_dies_and_another_one_takes_over(context):
     a, b = Site(context.internet, SYMMETRIC), Site(context.internet, SYMMETRIC)
-    with Relay(context.internet, 1) as one, Relay(context.internet, 2) as two:
+    with Relay(context.internet) as one, Relay(context.internet) as two:
         with ends(context, a, b, relays=[one, two]).connect() as pair:
             pair.stream()
             figures = pair.a.statistics(), pair.b.statistics()
@@ -140,7 +140,7 @@ def test_relay_dies_and_another_one_takes_over(context):
 
 def test_relay_that_is_not_in_use_dies(context):
     a, b = Site(context.internet, SYMMETRIC), Site(context.internet, SYMMETRIC)
-    with Relay(context.internet, 1) as one, Relay(context.internet, 2) as two:
+    with Relay(context.internet) as one, Relay(context.internet) as two:
         with ends(context, a, b, relays=[one, two]).connect() as pair:
             pair.stream()
             (two if one.relays(pair.a.statistics()) else one).kill()
@@ -151,7 +151,7 @@ def test_relay_that_is_not_in_use_dies(context):
 def test_relay_comes_back(context):
     """There is no other one: the relay is needed, and is away for a moment."""
     a, b = Site(context.internet, SYMMETRIC), Site(context.internet, SYMMETRIC)
-    with Relay(context.internet, 1) as only:
+    with Relay(context.internet) as only:
         with ends(context, a, b, relays=[only]).connect() as pair:
             pair.stream()
             marks = pair.a.mark()
