@@ -1,4 +1,4 @@
-"""Network namespaces for benchmarks and tests, alone or joined by the link emulator.
+"""Network namespaces for benchmarks and tests, alone, joined by the link emulator, or by cables of the caller's.
 
     with Link("build/bench/bin/linkemu") as link:
         link.shape(delay_ms=25, loss=0.05)
@@ -6,7 +6,8 @@
         print(link.counters())
 
 `link.a` and `link.b` are namespaces with loopback up, one IPv4 and one IPv6 address each and default
-routes to each other through TUN devices. `Namespace()` alone has only its loopback.
+routes to each other through TUN devices. `Namespace()` alone has only its loopback. Tests/network builds whole
+networks with NATs of it.
 
 Names carry the id and start time of the process that made them, so that what a dead run left behind
 can be told from what is in use: `python3 bench/netns.py --clean` (also done by every Link) removes it.
@@ -14,7 +15,9 @@ Needs root, iproute2 and /dev/net/tun; missing() says in one sentence what is no
 """
 
 import atexit
+import contextlib
 import ctypes
+import itertools
 import json
 import os
 import re
@@ -39,7 +42,7 @@ class LinkError(Exception):
 def missing():
     """One sentence about what is missing for namespaces, or None."""
     if os.geteuid() != 0:
-        return "network namespaces need root (run make bench as root)"
+        return "network namespaces need root (run this as root, or in a container that may make them)"
     if not shutil.which("ip"):
         return "network namespaces need the command ip (Debian package iproute2)"
     if not os.path.exists("/dev/net/tun"):
@@ -47,10 +50,10 @@ def missing():
     return None
 
 
-def _ip(*arguments, check=True):
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+def _ip(*arguments, check=True, lines=None):
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, input=lines)
     if check and done.returncode != 0:
-        raise LinkError(f"ip {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
+        raise LinkError(f"ip {' '.join(arguments)}: {done.stderr.strip() or done.returncode}\n{lines or ''}".rstrip())
     return done.stdout
 
 
@@ -141,14 +144,13 @@ class Process:
 class Namespace:
     """A network namespace with its loopback interface up."""
 
-    _count = 0
+    _count = itertools.count(1)
 
     def __init__(self, ipv4=None, ipv6=None):
         why = missing()
         if why:
             raise LinkError(why)
-        Namespace._count += 1
-        self.name = f"{PREFIX}-{os.getpid()}-{_start_time(os.getpid())}-{Namespace._count}"
+        self.name = f"{PREFIX}-{os.getpid()}-{_start_time(os.getpid())}-{next(Namespace._count)}"
         self.ipv4, self.ipv6 = ipv4, ipv6
         self.prefix = ("ip", "netns", "exec", self.name)
         _ip("netns", "add", self.name)
@@ -156,9 +158,21 @@ class Namespace:
         _ip("-n", self.name, "link", "set", "lo", "up")
         # What TCP learned about a destination in one measurement must not
         # change the next one; nothing but the measured traffic on the link.
-        settings = {"ipv4/tcp_no_metrics_save": 1, "ipv6/conf/default/router_solicitations": 0}
+        self.set({"ipv4/tcp_no_metrics_save": 1, "ipv6/conf/default/router_solicitations": 0})
+
+    def set(self, settings):
+        """Writes files below /proc/sys/net; what this kernel does not have is left out."""
+        self.call(self._set, settings)
+
+    @staticmethod
+    def _set(settings):
         for name, value in settings.items():
-            self.run(["sh", "-c", f"echo {value} > /proc/sys/net/{name} || true"], stderr=subprocess.DEVNULL)
+            with contextlib.suppress(OSError), open(f"/proc/sys/net/{name}", "w") as file:
+                file.write(str(value))
+
+    def ip(self, *lines):
+        """Lines for `ip -batch`, in this namespace; the first that fails ends it."""
+        _ip("-n", self.name, "-batch", "-", lines="\n".join(lines))
 
     def run(self, command, **options):
         return subprocess.run([*self.prefix, *command], check=True, **options)
@@ -200,6 +214,37 @@ class Namespace:
         self.close()
 
 
+class Emulator(Process):
+    """A line between two namespaces, each with a TUN device of that name at its end."""
+
+    def __init__(self, program, a, b, seed=1, mtu=1500, lifetime=3600):
+        """`a` and `b`: a namespace and the name of its device."""
+        ends = [f"{space.name}:{device}" for space, device in (a, b)]
+        command = [program, "--a", ends[0], "--b", ends[1], "--control"]
+        command += ["--seed", str(seed), "--mtu", str(mtu), "--lifetime", str(lifetime)]
+        super().__init__(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        if self.child.stdout.readline().strip() != "ready":
+            self.end()
+            raise LinkError("the link emulator did not start")
+
+    def _ask(self, line):
+        self.child.stdin.write(line + "\n")
+        self.child.stdin.flush()
+        answer = self.child.stdout.readline().strip()
+        if not answer or answer == "error":
+            raise LinkError(f"the link emulator refused: {line}")
+        return answer
+
+    def shape(self, **settings):
+        """delay_ms, jitter_ms, loss, rate_kbps, queue_bytes, reorder (each also with _ab or _ba
+        for one direction) and seed; what is not named stays as it is."""
+        if settings:
+            self._ask(" ".join(f"{name.replace('_', '-')} {value}" for name, value in settings.items()))
+
+    def counters(self):
+        return json.loads(self._ask("counters"))
+
+
 class Link:
     """Two namespaces, `a` and `b`, joined by the emulator."""
 
@@ -212,11 +257,7 @@ class Link:
         self.b = None
         try:
             self.b = Namespace("10.77.0.2", "fd77::2")
-            command = [emulator, "--a", f"{self.a.name}:{self.DEVICE}", "--b", f"{self.b.name}:{self.DEVICE}"]
-            command += ["--seed", str(seed), "--mtu", str(mtu), "--lifetime", str(lifetime), "--control"]
-            self.emulator = Process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-            if self.emulator.child.stdout.readline().strip() != "ready":
-                raise LinkError("the link emulator did not start")
+            self.emulator = Emulator(emulator, (self.a, self.DEVICE), (self.b, self.DEVICE), seed, mtu, lifetime)
             for side in (self.a, self.b):
                 self._route(side)
         except BaseException:
@@ -231,22 +272,11 @@ class Link:
         _ip("-n", side.name, "-4", "route", "add", "default", "dev", self.DEVICE)
         _ip("-n", side.name, "-6", "route", "add", "default", "dev", self.DEVICE)
 
-    def _ask(self, line):
-        self.emulator.child.stdin.write(line + "\n")
-        self.emulator.child.stdin.flush()
-        answer = self.emulator.child.stdout.readline().strip()
-        if not answer or answer == "error":
-            raise LinkError(f"the link emulator refused: {line}")
-        return answer
-
     def shape(self, **settings):
-        """delay_ms, jitter_ms, loss, rate_kbps, queue_bytes, reorder (each also with _ab or _ba
-        for one direction) and seed; what is not named stays as it is."""
-        if settings:
-            self._ask(" ".join(f"{name.replace('_', '-')} {value}" for name, value in settings.items()))
+        self.emulator.shape(**settings)
 
     def counters(self):
-        return json.loads(self._ask("counters"))
+        return self.emulator.counters()
 
     def close(self):
         for part in (self.emulator, self.a, self.b):

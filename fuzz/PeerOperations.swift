@@ -31,6 +31,9 @@ private final class World {
     private var inFlight: [Datagram] = []
     private var channels: [[ChannelID]] = [[], []]
     private var held = 0
+    /// What peers that negotiate by themselves have told, and to whom.
+    private var letters: [(to: Int, signal: Peer.Signal)] = []
+    private var negotiates = false
     private var storage = [UInt8](repeating: 0, count: 2048)
     private let packets = PacketBuffer(capacity: 1 << 16)
     private static let window = 20_000
@@ -49,7 +52,12 @@ private final class World {
         configuration.receiveBuffer = World.window
         configuration.maximumChannels = 6
         configuration.connectTimeout = .seconds(20)
+        negotiates = flags & 8 != 0
+        configuration.resolvesNames = flags & 16 != 0
+        configuration.timers.restartAttempts = 3
         for side in 0..<2 {
+            // Two of a kind do not come to agree, and must not harm themselves.
+            if negotiates { configuration.style = flags >> (6 + UInt8(side)) & 1 == 0 ? .polite : .impolite }
             peers.append(
                 Peer(
                     role: side == 0 ? .offerer : .answerer, configuration: configuration,
@@ -72,6 +80,7 @@ private final class World {
         }
         // Left alone, both come to rest: they find out that nobody answers, and end.
         inFlight = []
+        letters = []
         for _ in 0..<3000 {
             guard let timeout = peers.compactMap(\.nextTimeout).min() else { break }
             now = max(now, timeout)
@@ -99,6 +108,10 @@ private final class World {
         case 21: if flag, next() == 0 { peers[side].close(now: now) }
         case 22: candidate(side)
         case 23: connect()
+        case 24: if flag { try? peers[side].restart(now: now, reason: "script") } else { begin(side) }
+        case 25: for _ in 0...(next() & 7) where !letters.isEmpty { hand(letters.removeFirst()) }
+        case 26: disturb(Int(next()))
+        case 27: change(side, flag)
         default: raw(side)
         }
     }
@@ -122,7 +135,14 @@ private final class World {
     }
 
     private func drain(_ side: Int) {
-        while peers[side].pollEvent() != nil {}
+        while let event = peers[side].pollEvent() {
+            switch event {
+            case .signal(let signal): if letters.count < 64 { letters.append((1 - side, signal)) }
+            case .resolve(let name): peers[side].resolved(name: name, ip: addresses[1 - side].ip, now: now)
+            case .ufragsChanged: precondition((1...3).contains(peers[side].localUfrags.count))
+            default: break
+            }
+        }
         var count = 0
         while let datagram = transmit(side) {
             count += 1
@@ -158,7 +178,90 @@ private final class World {
 
     // MARK: Signaling
 
+    private func begin(_ side: Int) { try? peers[side].negotiate(now: now) }
+
+    private func hand(_ letter: (to: Int, signal: Peer.Signal)) {
+        let peer = peers[letter.to]
+        switch letter.signal {
+        case .offer(let sdp, let generation, let isRestart):
+            guard let parsed = try? SessionDescription(parsing: sdp) else { return }
+            try? peer.receive(offer: parsed, generation: generation, isRestart: isRestart, now: now)
+        case .answer(let sdp, let generation):
+            guard let parsed = try? SessionDescription(parsing: sdp) else { return }
+            try? peer.receive(answer: parsed, generation: generation, now: now)
+        case .candidate(let line, _, let ufrag): try? peer.receive(candidate: line, ufrag: ufrag, now: now)
+        }
+        drain(letter.to)
+    }
+
+    /// A letter that is lost, doubled, late, sent back, of no generation, or has a line too few or changed.
+    private func disturb(_ choice: Int) {
+        guard !letters.isEmpty else { return }
+        let index = choice % letters.count
+        switch next() & 7 {
+        case 0: letters.remove(at: index)
+        case 1: if letters.count < 64 { letters.append(letters[index]) }
+        case 2: letters.append(letters.remove(at: index))
+        case 3: letters[index].to = 1 - letters[index].to
+        default:
+            switch letters[index].signal {
+            case .offer(let sdp, let generation, let isRestart):
+                let generation = next() & 1 == 0 ? generation : generation &+ UInt32(next()) &* 0x0101_0101
+                letters[index].signal = .offer(sdp: damaged(sdp), generation: generation, isRestart: !isRestart)
+            case .answer(let sdp, let generation):
+                letters[index].signal = .answer(sdp: damaged(sdp), generation: generation)
+            case .candidate(let line, let mid, let ufrag):
+                let text = String(decoding: (0..<Int(next() & 31)).map { _ in next() }, as: UTF8.self)
+                letters[index].signal = .candidate(
+                    line: next() & 1 == 0 ? text : line.map { $0 + text }, mid: mid,
+                    ufrag: next() & 1 == 0 ? ufrag : text)
+            }
+        }
+    }
+
+    private func damaged(_ sdp: String) -> String {
+        var lines = sdp.split(separator: "\r\n").map(String.init)
+        guard !lines.isEmpty else { return sdp }
+        let index = Int(next()) % lines.count
+        switch next() & 3 {
+        case 0: lines.remove(at: index)
+        case 1: lines.insert(lines[index], at: index)
+        case 2:
+            var bytes = Array(lines[index].utf8)
+            if !bytes.isEmpty { bytes[Int(next()) % bytes.count] ^= next() & 31 }
+            lines[index] = String(decoding: bytes, as: UTF8.self)
+        default: break
+        }
+        return lines.joined(separator: "\r\n") + "\r\n"
+    }
+
+    /// The machine's network.
+    private func change(_ side: Int, _ flag: Bool) {
+        let choice = next()
+        let extra = SocketAddress(ip: addresses[side].ip, port: 100 + UInt16(choice & 3))
+        switch choice >> 4 & 7 {
+        case 0: peers[side].addLocalCandidate(Candidate.host([extra])[0], now: now)
+        case 1: peers[side].removeLocalCandidates(where: { $0.address == extra }, now: now)
+        case 2: peers[side].removeLocalCandidates(where: { _ in true }, now: now)
+        case 3: peers[side].addLocalCandidate(Candidate.host([addresses[side]])[0], now: now)
+        case 4: peers[side].localCandidatesComplete(now: now)
+        case 5:
+            if let path = peers[side].selectedPath { peers[side].connectionFailed(path, now: now) }
+        case 6:
+            var timers = Peer.Timers()
+            timers.restart = .milliseconds(Int64(choice & 15) * 100)
+            timers.restartAttempts = Int(choice & 3)
+            timers.standbyInterval = flag ? nil : .milliseconds(Int64(choice & 15))
+            peers[side].setTimers(timers, now: now)
+        default: peers[side].networkChanged(isOnline: flag, now: now)
+        }
+    }
+
     private func negotiate() {
+        if negotiates {
+            begin(0)
+            return drain(0)
+        }
         guard let offer = try? peers[0].makeOffer(), let parsed = try? SessionDescription(parsing: offer),
             let answer = try? peers[1].answer(parsed, now: now), let parsed = try? SessionDescription(parsing: answer)
         else { return }
@@ -188,6 +291,7 @@ private final class World {
         negotiate()
         for _ in 0..<60 {
             for side in 0..<2 { drain(side) }
+            while !letters.isEmpty { hand(letters.removeFirst()) }
             while !inFlight.isEmpty { deliver(inFlight.removeFirst()) }
             wait(.milliseconds(20))
         }

@@ -638,7 +638,8 @@ typedef struct reconnect_peer_config {
 
     /* Since 1.3. */
     uint32_t ice_policy;            /* RECONNECT_ICE_POLICY_... */
-    uint32_t negotiation;           /* RECONNECT_NEGOTIATION_... */
+    uint32_t negotiation;           /* RECONNECT_NEGOTIATION_..., of peers that reconnect_peer_create() makes; others are
+                                       MANUAL */
 } reconnect_peer_config_t;
 
 /* reconnect_peer_config_t.negotiation: who exchanges descriptions. */
@@ -647,9 +648,9 @@ enum {
     /* The peer itself (W3C WebRTC section 10.7, "perfect negotiation"): its messages come as
        RECONNECT_EVENT_PEER_SIGNAL, those of the other side go to reconnect_peer_signal(), and candidates are trickled
        (RFC 8838). Either side may begin, both at once included. It restarts ICE when its path fails or its network
-       changes, and keeps the connection through it. One side is polite, the other one is not. reconnect_peer_offer() and
-       reconnect_peer_accept() are WRONG_STATE; it begins when a channel is opened, with reconnect_peer_restart(), or
-       with the other side's offer. */
+       changes, and keeps the connection through it. One side is polite, the other one is not. It begins with
+       reconnect_peer_restart() or the other side's offer; reconnect_peer_offer() and reconnect_peer_accept() give
+       WRONG_STATE. */
     RECONNECT_NEGOTIATION_POLITE = 1,
     RECONNECT_NEGOTIATION_IMPOLITE = 2
 };

@@ -17,6 +17,8 @@ final class Connection: Scheduled {
     var active: [ChannelQueue] = []
     /// Of its own port; nil on the shared one.
     var gathering: Gathering?
+    /// Its negotiation, because of a channel.
+    var hasBegun = false
     /// Its peer knows that there are no more candidates than these.
     var isGathered = false
     /// What its peer knows as its candidates.

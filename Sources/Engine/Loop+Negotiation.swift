@@ -35,6 +35,16 @@ extension Loop {
         markDirty(connection)
     }
 
+    /// A channel was opened: a peer that negotiates by itself does so now (W3C WebRTC section 4.7, negotiation needed).
+    func begin(_ entry: PeerEntry) {
+        guard entry.negotiation != .manual, let connection = connections[entry.handle], !connection.hasBegun,
+            connection.peer.remoteMessageLimit == nil
+        else { return }
+        connection.hasBegun = true
+        try? connection.peer.negotiate(now: now)
+        markDirty(connection)
+    }
+
     /// What was handed in cannot be done, which only shows here.
     private func tell(_ connection: Connection, _ failure: Failure) {
         var event = event(.result, connection)
@@ -154,6 +164,7 @@ extension Loop {
     func tellNetwork(_ change: Network.Change) {
         if relays != nil { relayEnvironment.networkChanged(now: now) }
         areRelaysDirty = true
+        names.networkChanged(now: now)
         for connection in connections.values {
             connection.gathering?.follow(network, hasMoved: change.contains(.route), now: now)
             connection.isGathered = false
@@ -161,6 +172,8 @@ extension Loop {
             connection.peer.networkChanged(isOnline: network.isOnline, now: now)
             markDirty(connection)
         }
+        let told = change.subtracting(.candidates)
+        guard !told.isEmpty else { return }
         var event = Event(.network)
         event.detailKind =
             (change.contains(.addresses) ? 1 : 0) | (change.contains(.route) ? 2 : 0)
@@ -174,7 +187,27 @@ extension Loop {
     // MARK: Names
 
     func resolve(_ name: String, for connection: Connection) {
-        connection.peer.resolved(name: name, ip: nil, now: now)
+        switch names.resolve(name, now: now) {
+        case .known(let addresses): tell(connection, name, addresses)
+        case .asked: askers[name.lowercased(), default: []].append((connection.entry.handle, name))
+        case .refused, .tooMany: tell(connection, name, [])
+        }
+    }
+
+    func startNames() {
+        names.resolved = { [weak self] name, addresses, _ in
+            guard let self else { return }
+            for (handle, asked) in self.askers.removeValue(forKey: name) ?? [] {
+                if let connection = self.connections[handle] { self.tell(connection, asked, addresses) }
+            }
+        }
+    }
+
+    /// A page has one address of each family behind a name, and IPv4 is what it has on every link.
+    private func tell(_ connection: Connection, _ name: String, _ addresses: [IPAddress]) {
+        let ip = addresses.first { $0.isIPv4 } ?? addresses.first
+        connection.peer.resolved(name: name, ip: ip, now: now)
+        markDirty(connection)
     }
 }
 

@@ -37,6 +37,10 @@ final class Loop: @unchecked Sendable {
     /// TURN servers, and the relays of the shared port; nil while there are no servers.
     lazy var relayEnvironment = RelayEnvironment(RelayEnvironment.Settings(configuration), watch: descriptors)
     var relays: RelayGroup?
+    /// Names on the local link, and who waits for which.
+    lazy var names = MulticastResolver(
+        watch: descriptors, links: { [weak network] in network?.multicastLinks ?? [] })
+    var askers: [String: [(peer: UInt64, name: String)]] = [:]
     var areRelaysDirty = false
     private var dirty: [Connection] = []
     private var deadlines = Deadlines<Connection>()
@@ -118,6 +122,7 @@ final class Loop: @unchecked Sendable {
         backend?.database.close()
         network.close()
         streams?.close()
+        names.close()
     }
 
     deinit {
@@ -130,6 +135,7 @@ final class Loop: @unchecked Sendable {
     func start(notes: [(LogLevel, String)]) {
         for (level, line) in notes { log(level, line) }
         startStreams()
+        startNames()
         if !configuration.turnServers.isEmpty { setTURNServers(configuration.turnServers) }
         logCandidates()
         publish()
@@ -174,7 +180,7 @@ final class Loop: @unchecked Sendable {
         var earliest = certificateCheck
         let others = [
             deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, connectorTimeout,
-            streams?.nextTimeout, relays?.nextTimeout, relays == nil ? nil : relayEnvironment.nextTimeout,
+            streams?.nextTimeout, names.nextTimeout, relays?.nextTimeout, relays == nil ? nil : relayEnvironment.nextTimeout,
         ]
         for due in others {
             if let due { earliest = min(earliest, due) }
@@ -322,6 +328,7 @@ final class Loop: @unchecked Sendable {
             isNetworkDirty = true
         }
         fireRelays()
+        if let due = names.nextTimeout, due <= now { names.handleTimeout(now: now) }
         if let streams, let due = streams.nextTimeout, due <= now { streams.handleTimeout(now: now) }
         if let due = trip.nextTimeout, due <= now { trip.handleTimeout(now) }
         drainTrip()
@@ -537,7 +544,9 @@ final class Loop: @unchecked Sendable {
             connection.peer.close(now: now)
             markDirty(connection)
         case .statistics(let entry, let tag): reportStatistics(entry, tag: tag)
-        case .openChannel(let channel, let configuration): openChannel(channel, configuration)
+        case .openChannel(let channel, let configuration):
+            openChannel(channel, configuration)
+            begin(channel.peer)
         case .checkLowWater(let channel):
             if channel.fellToLowWater() { tellLowWater(channel) }
         case .closeChannel(let channel): closeChannel(channel)

@@ -68,6 +68,15 @@ extension Agent {
     }
 
     /// RFC 7675 section 5.1: only valid responses renew consent. A Lite agent gets none.
+    /// The durations have changed.
+    func reviseTimers() {
+        guard let index = activePair, let heard = pairs[index].lastReceived else { return }
+        observe(heard)
+        guard let due = consentCheckAt else { return }
+        consentDue = min(consentDue, heard + durations.consentInterval)
+        consentCheckAt = min(due, consentDue, quietDeadline(pairs[index], heard))
+    }
+
     var silenceLimit: Duration { durations.disconnectedAfter ?? (configuration.isLite ? .seconds(8) : .seconds(5)) }
 
     private func lastConsent(_ pair: Pair, _ now: Instant) -> Instant {

@@ -39,6 +39,7 @@ extension Agent {
         statistics.restartsAbandoned &+= 1
         if let ufrag = generation.remote?.ufrag, ufrag != old.remote?.ufrag { retire(ufrag) }
         isRestarting = false
+        retire(generation, now)
         generation = old
         previous = nil
         keepPairs(of: old.number)
@@ -64,10 +65,15 @@ extension Agent {
     func leavePrevious(_ now: Instant) {
         guard let old = previous else { return }
         if let ufrag = old.remote?.ufrag, ufrag != generation.remote?.ufrag { retire(ufrag) }
-        retired = old
-        timers[.retire] = now + .seconds(10)
+        retire(old, now)
         previous = nil
         for index in pairs.indices.reversed() where pairs[index].generation != generation.number { remove(index) }
+    }
+
+    /// Its checks are answered for as long as consent lasts: the other side may not know yet, or never learn.
+    private func retire(_ generation: Generation, _ now: Instant) {
+        retired = generation
+        timers[.retire] = now + durations.failedAfter
     }
 
     func generation(_ number: UInt32) -> Generation? {

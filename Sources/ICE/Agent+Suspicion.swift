@@ -53,11 +53,13 @@ extension Agent {
 
     /// How long silence is nothing special: late answers, lost packets.
     private func tolerance(_ index: Int) -> Duration {
+        // TCP repeats a lost segment after 200 ms at the earliest, and holds back all that came behind it.
+        let least = max(durations.suspicion, pairs[index].transport == .tcp ? .milliseconds(500) : .zero)
         guard let roundTrip = pairs[index].roundTrip else {
             let longest = pairs[index].longestRoundTrip ?? .milliseconds(225)
-            return max(durations.suspicion, longest * 2 + .milliseconds(50))
+            return max(least, longest * 2 + .milliseconds(50))
         }
-        return max(durations.suspicion, max(roundTrip.smoothed, roundTrip.latest) * 2 + .milliseconds(50))
+        return max(least, max(roundTrip.smoothed, roundTrip.latest) * 2 + .milliseconds(50))
     }
 
     /// A check on the path in use now; it is suspected unless it answers in time.
@@ -171,8 +173,9 @@ extension Agent {
             if let best { provide(best, now) }
             return
         }
-        let isFresh = { (pair: Pair) in !pair.isDoubted && pair.misses == 0 }
-        if let other = best(but: index, where: isFresh) ?? best(but: index, where: { !$0.isDoubted }) {
+        let consent = now - durations.failedAfter
+        let isFit = { (pair: Pair) in !pair.isDoubted && pair.lastResponse.map { $0 > consent } ?? false }
+        if let other = best(but: index, where: { isFit($0) && $0.misses == 0 }) ?? best(but: index, where: isFit) {
             return failOver(to: other, now)
         }
         suspect(now)

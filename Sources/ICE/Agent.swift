@@ -151,9 +151,10 @@ public final class Agent {
         despair()
     }
 
-    /// Other durations from now on. What is under way keeps its own until it is set anew.
+    /// Other durations from now on, for what is under way too; checks already sent keep theirs.
     public func setTimers(_ timers: Timers) {
         durations = timers
+        reviseTimers()
         guard let interval = timers.standbyInterval else {
             self.timers[.standby] = nil
             standby = nil

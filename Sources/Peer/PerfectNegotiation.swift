@@ -257,7 +257,7 @@ extension Peer {
             agent.restart(own, now: now)
             signaling.retry = .distantFuture
         } else {
-            signaling.retry = now + configuration.timers.restart
+            signaling.retry = now + restarts.settings.timeout
         }
         signaling.open = OpenOffer(
             offer: made, generation: generation, credentials: own, isRestart: isRestart, sent: now)

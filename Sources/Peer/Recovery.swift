@@ -209,7 +209,8 @@ extension Peer {
 
 extension Peer.Timers {
     var restartSettings: RestartSchedule.Settings {
-        RestartSchedule.Settings(timeout: restart, attempts: restartAttempts, pause: restartPause)
+        RestartSchedule.Settings(
+            timeout: max(restart, .milliseconds(100)), attempts: restartAttempts, pause: restartPause)
     }
 
     var agent: Agent.Timers {

@@ -27,7 +27,7 @@ extension ConnectorConfiguration {
         set(&normalTimeout, given.normal_timeout_ms)
         set(&maximumCacheAge, given.max_cache_age_ms)
         usesTickets = given.disable_tickets == 0
-        peer = try unsafe PeerConfiguration(given.peer)
+        peer = try unsafe PeerConfiguration(exchanged: given.peer)
         tag = given.tag
     }
 }

@@ -56,7 +56,7 @@ extension Configuration {
         ticketSecret = try unsafe secret(config.ticket_secret, config.ticket_secret_size, "ticket_secret")
         oldTicketSecret = try unsafe secret(
             config.old_ticket_secret, config.old_ticket_secret_size, "old_ticket_secret")
-        returningPeer = try unsafe PeerConfiguration(config.returning_peer)
+        returningPeer = try unsafe PeerConfiguration(exchanged: config.returning_peer)
         if config.certificate_days == .max {
             certificateLifetime = nil
         } else if config.certificate_days != 0 {

@@ -6,6 +6,14 @@ import Engine
 import Wire
 
 extension PeerConfiguration {
+    /// Of a peer whose first exchange is somebody else's affair: the host's or the library's.
+    init(exchanged config: UnsafePointer<reconnect_peer_config_t>?) throws(Failure) {
+        try unsafe self.init(config)
+        guard negotiation == .manual else {
+            throw Failure(.invalidArgument, "config.negotiation is for peers that reconnect_peer_create() makes")
+        }
+    }
+
     init(_ config: UnsafePointer<reconnect_peer_config_t>?) throws(Failure) {
         self.init()
         guard let config = unsafe config else { return }
@@ -81,7 +89,7 @@ public func reconnect_answer(
         let found = try ReconnectABI.engine(engine)
         let message = try unsafe bytes(UnsafeRawPointer(offer), size, "offer")
         let output = try unsafe required(peer, "peer")
-        let configuration = try unsafe PeerConfiguration(config)
+        let configuration = try unsafe PeerConfiguration(exchanged: config)
         let handle = try unsafe found.answer(message.bytes, configuration: configuration, tag: tag)
         unsafe output.pointee = reconnect_peer_t(id: handle)
     }

@@ -245,6 +245,22 @@ final class RelaySimulation: DescriptorWatch {
         #expect(world.losses == [first, first])
     }
 
+    /// A server that refuses to prolong an allocation is there, and the allocation too, until its end.
+    @Test func refusalIsNoSilence() throws {
+        let world = RelaySimulation()
+        world.answer = { _, server, message in
+            guard message.method == MessageType.refresh else { return RelaySimulation.willing(server, message) }
+            return RelaySimulation.respond(message, .error) { writer, output in
+                writer.append(errorCode: 500, to: &output)
+            }
+        }
+        try world.setServers(urls(1))
+        world.run(.seconds(590))
+        #expect(world.group.candidates.count == 1 && world.losses.isEmpty)
+        world.run(.seconds(15))
+        #expect(world.group.candidates.count == 1 && world.losses.count == 1)
+    }
+
     /// Without any way out a relay is no use, and a moment later it is there again.
     @Test(arguments: [3, 60] as [Int64]) func outageIsSurvived(seconds: Int64) throws {
         let world = RelaySimulation()

@@ -280,7 +280,7 @@ private let listening = address("198.51.100.2", 443)
         #expect(ask(1) == .consumed && answerer.agent.pairCount == 1)
         let answers = answerer.agent.drain(network.now)
         #expect(answers.count == 1 && Checks.isAuthentic(answers[0].bytes, old.password))
-        network.run(for: .seconds(11))
+        network.run(for: .seconds(31))
         #expect(ask(2) == .ignored(.otherUfrag))
     }
 }

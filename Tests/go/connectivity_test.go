@@ -187,7 +187,6 @@ type pair struct {
 }
 
 func newPair(t *testing.T) *pair {
-	t.Skip("peers do not negotiate by themselves yet")
 	p := &pair{
 		t: t, polite: startHost(t, "polite", reconnect.Config{}), impolite: startHost(t, "impolite", reconnect.Config{}),
 		paths: make(map[*reconnect.Peer][]reconnect.PathEvent), open: make(map[*reconnect.Peer]bool),
@@ -366,4 +365,86 @@ func TestRestartsUnderAStreamOfMessages(t *testing.T) {
 		case <-p.impolite.Events():
 		}
 	}
+}
+
+func TestCarriesMessagesByCallback(t *testing.T) {
+	one, other := startHost(t, "one", reconnect.Config{}), startHost(t, "other", reconnect.Config{})
+	to := make(map[*reconnect.Engine]chan []byte)
+	to[one.Engine], to[other.Engine] = make(chan []byte, 64), make(chan []byte, 64)
+	carry := func(peer *reconnect.Peer, message []byte) {
+		if peer.Engine() == one.Engine {
+			to[other.Engine] <- message
+		} else {
+			to[one.Engine] <- message
+		}
+	}
+	config := reconnect.PeerConfig{
+		Channels: []reconnect.ChannelConfig{echoChannel}, Negotiation: reconnect.NegotiationPolite, OnSignal: carry,
+	}
+	polite, err := one.NewPeer(&config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Negotiation = reconnect.NegotiationImpolite
+	impolite, err := other.NewPeer(&config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	defer close(done)
+	for _, peer := range []*reconnect.Peer{polite, impolite} {
+		go func(peer *reconnect.Peer) {
+			for {
+				select {
+				case message := <-to[peer.Engine()]:
+					if err := peer.Signal(message); err != nil {
+						t.Error(err)
+					}
+				case <-done:
+					return
+				}
+			}
+		}(peer)
+	}
+	if err := polite.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	until(one, any_[reconnect.ChannelOpenEvent])
+	until(other, any_[reconnect.ChannelOpenEvent])
+}
+
+// A message that is well-formed and cannot be accepted is told, and the peer goes on as if it had not come.
+func TestTellsWhatAPeerRefuses(t *testing.T) {
+	p := newPair(t)
+	if err := p.impolitePeer.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	offer := until(p.impolite, any_[reconnect.PeerSignalEvent]).Message
+	var message map[string]any
+	if err := json.Unmarshal(offer, &message); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, line := range strings.Split(message["sdp"].(string), "\r\n") {
+		if !strings.HasPrefix(line, "a=fingerprint:") {
+			lines = append(lines, line)
+		}
+	}
+	message["sdp"] = strings.Join(lines, "\r\n")
+	bad, err := json.Marshal(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.politePeer.Signal(bad); err != nil {
+		t.Fatal(err)
+	}
+	refused := until(p.polite, any_[reconnect.SignalRefusedEvent])
+	wantError(t, refused.Reason, reconnect.ErrUnacceptable)
+	if refused.Peer != p.politePeer {
+		t.Error("another peer refuses")
+	}
+	if err := p.politePeer.Signal(offer); err != nil {
+		t.Fatal(err)
+	}
+	p.until("connected", func() bool { return p.open[p.politePeer] && p.open[p.impolitePeer] })
 }

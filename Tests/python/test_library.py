@@ -265,10 +265,11 @@ def blocks(path, language):
 
 
 def test_examples_of_the_readme_run_as_written(library):
-    first, second, third, _, fifth = blocks(PACKAGE.parent / "README.md", "python")
+    first, second, third, fourth, fifth = blocks(PACKAGE.parent / "README.md", "python")
     assert python(first, LIBRECONNECT_LIBRARY=str(library)) == "hello NORMAL"
     assert python(second, LIBRECONNECT_LIBRARY=str(library)) == "hello"
     assert python(third, LIBRECONNECT_LIBRARY=str(library)) == "NORMAL\nZERO_SIGNALING"
+    assert python(fourth, LIBRECONNECT_LIBRARY=str(library)) == "hello"
     assert python(fifth, LIBRECONNECT_LIBRARY=str(library)) == "RECOVERED ['hello']"
 
 

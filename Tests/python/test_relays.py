@@ -93,12 +93,12 @@ def test_allocates_with_a_secret_and_with_credentials_made_of_it(relay, transpor
 
 
 def test_tells_why_there_is_no_relay(relay):
-    url = f"turn:{relay}"
-    with Host(turn_servers=[TURNServer(url, "ann", "wrong")]) as host:
+    url, (name, word) = f"turn:{relay}", libreconnect.turn_credentials(SECRET, "ann")
+    with Host(turn_servers=[TURNServer(url, name, "wrong")]) as host:
         event = host.until(TURNEvent, lambda event: event.state == TURNState.FAILED)
         assert isinstance(event.reason, libreconnect.TURNUnauthorizedError) and event.url == url, event
         # Better credentials are taken at once.
-        host.engine.set_turn_servers([TURNServer(url, secret=SECRET)])
+        host.engine.set_turn_servers([TURNServer(url, name, word)])
         host.until(TURNEvent, lambda event: event.state == TURNState.ALLOCATED)
     with socket.create_server(("127.0.0.1", 0)) as free:
         closed = free.getsockname()[1]

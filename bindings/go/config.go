@@ -399,7 +399,8 @@ type PeerConfig struct {
 	Channels []ChannelConfig
 	// ICEPolicy is what may be used as a path.
 	ICEPolicy ICEPolicy
-	// Negotiation says who exchanges descriptions; default: the program.
+	// Negotiation says who exchanges descriptions; default: the program. Peers that Engine.NewPeer does not make are
+	// always NegotiationManual.
 	Negotiation Negotiation
 	// OnSignal, if not nil, gets what a peer that negotiates by itself has for the other side, in order, instead of the
 	// PeerSignalEvents. It is called in the engine's goroutine: it must not block, nor call what waits for an event.

@@ -195,7 +195,10 @@ extension RelayGroup {
     /// Something came from it.
     func heard(_ leg: RelayLeg, _ now: Instant) {
         leg.lastHeard = now
-        guard let probe = leg.probe ?? (leg.isOutdated ? (now, 0) : nil), leg.heard != probe.heard else { return }
+        // An error may say that the allocation is gone, and that comes from the client.
+        guard let probe = leg.probe ?? (leg.isOutdated ? (now, RelayLeg.Heard()) : nil),
+            leg.heard.proof != probe.before.proof
+        else { return }
         leg.probe = nil
         environment.measured(leg.endpoint, leg.client)
         if leg.isOutdated {
@@ -227,7 +230,7 @@ extension RelayGroup {
         case .held:
             if let probe = leg.probe, probe.until <= now {
                 leg.probe = nil
-                silent(leg, now)
+                if leg.heard == probe.before { silent(leg, now) }
             } else if leg.probe == nil, leg.lastHeard + environment.settings.idleProbe <= now {
                 ask(leg, now)
             }

@@ -29,7 +29,7 @@ final class RelayLeg {
     /// The network has changed since anything was heard of the server.
     var isOutdated = false
     /// The server was asked whether it is there: until when, and how much had been heard of it.
-    var probe: (until: Instant, heard: UInt64)?
+    var probe: (until: Instant, before: Heard)?
     var lastHeard: Instant
     /// Over TCP and TLS, and where it leads.
     var stream: Stream?
@@ -56,9 +56,15 @@ final class RelayLeg {
     var isHeld: Bool { state == .held }
     var isAttempt: Bool { state == .connecting || state == .allocating }
 
-    /// Counts what shows that the server is there and holds the allocation.
-    var heard: UInt64 {
-        client.statistics.responsesReceived &+ client.statistics.received
+    /// Counts what shows that the server is there, and among that what shows that it holds the allocation.
+    struct Heard: Equatable {
+        var anything: UInt64 = 0
+        var proof: UInt64 = 0
+    }
+
+    var heard: Heard {
+        let proof = client.statistics.responsesReceived &+ client.statistics.received
+        return Heard(anything: proof &+ client.statistics.errorsReceived, proof: proof)
     }
 
     /// The one that a peer of this family sees.

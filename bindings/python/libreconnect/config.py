@@ -187,7 +187,7 @@ class PeerConfig:
     ice_policy: ICEPolicy = ICEPolicy.DEFAULT
     """What may be used as a path."""
     negotiation: Negotiation = Negotiation.MANUAL
-    """Who exchanges descriptions."""
+    """Who exchanges descriptions; always MANUAL for peers that create_peer() does not make."""
 
 
 @dataclass(frozen=True)
