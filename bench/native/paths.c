@@ -84,9 +84,7 @@ static void begin(void) {
     reconnect_peer_config_t settings = peer_settings();
     check(reconnect_peer_create(engine, &settings, &peer), "reconnect_peer_create");
     has_peer = true;
-    if (!is_offering) return;
-    open_channel(peer, 0);
-    (void)reconnect_peer_restart(peer);
+    if (is_offering) open_channel(peer, 0);
 }
 
 static void receive(const char *text, size_t size) {
