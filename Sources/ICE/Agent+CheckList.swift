@@ -105,12 +105,19 @@ extension Agent {
         return nextPairID
     }
 
-    /// RFC 8445 section 6.1.2.5: the number of pairs has a limit. Failed ones go first.
+    /// RFC 8445 section 6.1.2.5: the number of pairs has a limit. Failed ones go first, then those of a generation
+    /// that is nearly over.
     func makeRoomForPair() -> Bool {
         guard pairs.count >= configuration.maximumPairs else { return true }
-        guard let failed = pairs.firstIndex(where: { $0.state == .failed && $0.id != selected && $0.id != provisional })
-        else { return false }
-        remove(failed)
+        func first(where condition: (Pair) -> Bool) -> Int? {
+            pairs.firstIndex { condition($0) && $0.id != selected && $0.id != provisional && $0.id != standby }
+        }
+        let number = generation.number
+        let dispensable =
+            first { $0.state == .failed } ?? first { $0.generation != number && $0.state != .succeeded }
+            ?? first { $0.generation != number }
+        guard let dispensable else { return false }
+        remove(dispensable)
         return true
     }
 

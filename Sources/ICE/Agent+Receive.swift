@@ -183,8 +183,9 @@ extension Agent {
     /// Learned addresses have a limit: beyond it the one that was silent longest is forgotten.
     private func forgetPeerReflexive() {
         let learned = pairs.indices.filter { index in
-            !generation.remoteCandidates.contains {
-                $0.address == pairs[index].remote && $0.transport == pairs[index].transport
+            let pair = pairs[index]
+            return !(generation(pair.generation)?.remoteCandidates ?? []).contains {
+                $0.address == pair.remote && $0.transport == pair.transport
             }
         }
         guard learned.count >= configuration.maximumPeerReflexive else { return }

@@ -159,6 +159,26 @@ import Wire
         #expect(offerer.agent.statistics.candidatesRefused == 100 - 32)
     }
 
+    /// A check list that is full of what the old generation has not tried leaves room for the new one.
+    @Test func aFullCheckListHindersNoRestart() {
+        let (network, offerer, answerer) = connected(8)
+        for index in 0..<200 {
+            offerer.agent.addLocalCandidate(
+                Candidate(kind: .host, address: address("192.0.2.9", UInt16(3000 + index)), priority: 1),
+                now: network.now)
+            offerer.agent.addRemoteCandidate(
+                Candidate(
+                    kind: .host, address: address("198.51.100.9", UInt16(3000 + index)), priority: 1,
+                    foundation: "\(index)"))
+        }
+        #expect(offerer.agent.pairCount == 100)
+        begin(offerer, network)
+        begin(answerer, network)
+        network.introduce(offerer, answerer)
+        network.run(for: .seconds(2))
+        #expect(restarts(offerer) == [Path(local: a4, remote: b4)] && restarts(answerer).count == 1)
+    }
+
     /// Each side restarts when it likes; descriptions arrive late, networks lose, and paths change.
     @Test func everySeedSurvivesItsRestarts() {
         for seed in 0..<200 as Range<UInt64> {
@@ -179,12 +199,17 @@ import Wire
                 }
                 begin(one, network)
                 if Bool.random(using: &network.random) { begin(one, network) }
+                // Both at once.
+                let atOnce = Int.random(in: 0..<3, using: &network.random) == 0
+                if atOnce { begin(other, network) }
                 network.stream(
                     by: [offerer, answerer], every: .milliseconds(50),
                     for: .milliseconds(Int64.random(in: 0...1000, using: &network.random)))
                 if Int.random(in: 0..<3, using: &network.random) == 0 {
-                    one.agent.abandonRestart(now: network.now)
-                    network.flush(one)
+                    for host in atOnce ? [one, other] : [one] {
+                        host.agent.abandonRestart(now: network.now)
+                        network.flush(host)
+                    }
                 } else {
                     begin(other, network)
                     network.describe(one, to: other)
