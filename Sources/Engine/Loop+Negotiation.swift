@@ -126,6 +126,13 @@ extension Loop {
         event.duration = report.duration
         events.append(event)
         metrics.restart(RestartStage(report.stage))
+        // The relay itself may be what is gone; a new one is a candidate of the new generation.
+        if report.stage == .started, let group = relays(of: connection) {
+            for candidate in connection.candidates where candidate.kind == .relayed {
+                group.doubt(relayed: candidate.address, now: now)
+            }
+            areRelaysDirty = true
+        }
         log(.info, LogLine.restart(report))
     }
 

@@ -180,7 +180,8 @@ final class Loop: @unchecked Sendable {
         var earliest = certificateCheck
         let others = [
             deadlines.earliest, sessions.nextTimeout, trip.nextTimeout, network.nextTimeout, connectorTimeout,
-            streams?.nextTimeout, names.nextTimeout, relays?.nextTimeout, relays == nil ? nil : relayEnvironment.nextTimeout,
+            streams?.nextTimeout, names.nextTimeout, relays?.nextTimeout,
+            relays == nil ? nil : relayEnvironment.nextTimeout,
         ]
         for due in others {
             if let due { earliest = min(earliest, due) }

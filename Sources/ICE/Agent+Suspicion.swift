@@ -66,6 +66,7 @@ extension Agent {
     private func ask(_ now: Instant) {
         guard canCheckActive, let index = activePair else { return }
         probe(now: now)
+        probeOthers()
         silence.askedAt = now
         timers[.doubt] = now + tolerance(index)
     }
@@ -91,7 +92,9 @@ extension Agent {
     /// The path in use is doubtful: it is asked, and so are the others that worked.
     func suspect(_ now: Instant) {
         guard suspicion == nil, selected != nil, canCheckActive else { return }
-        suspicion = Suspicion(since: now, isAnnounced: !isDisconnected)
+        // The question before counts: both this path and the others have had the time since.
+        let since = isDisconnected ? now : min(now, silence.askedAt ?? now)
+        suspicion = Suspicion(since: since, isAnnounced: !isDisconnected)
         statistics.suspicions &+= 1
         timers[.doubt] = nil
         if !isDisconnected { events.append(.suspected) }
@@ -134,7 +137,7 @@ extension Agent {
             return
         }
         let roundTrip = pairs[active].roundTrip?.smoothed ?? .milliseconds(100)
-        let due = suspicion.since + roundTrip + max(roundTrip / 2, .milliseconds(10))
+        let due = suspicion.since + roundTrip + max(roundTrip / 4, .milliseconds(10))
         if due <= now { failOver(to: other, now) } else { timers[.failover] = due }
     }
 

@@ -132,29 +132,12 @@ private func patterns(_ pointer: UnsafePointer<UnsafePointer<CChar>?>?, _ count:
     throws(Failure) -> [InterfacePattern]
 {
     try unsafe texts(pointer, count, limit: 32, name).map { text throws(Failure) in
-        guard let pattern = interfacePattern(text) else {
-            throw Failure(
-                .invalidArgument,
-                "\(name): \"\(text.prefix(64))\" is not an interface as eth0 or wlan*, or a network as 192.0.2.0/24")
+        do throws(Failure) {
+            return try InterfacePattern(parsing: text)
+        } catch {
+            throw Failure(error.status, "\(name): \(error.detail)")
         }
-        return pattern
     }
-}
-
-private func interfacePattern(_ text: String) -> InterfacePattern? {
-    if let slash = text.firstIndex(of: "/") {
-        guard let ip = IPAddress(String(text[..<slash])), let bits = UInt8(text[text.index(after: slash)...]),
-            bits <= (ip.isIPv6 ? 128 : 32)
-        else { return nil }
-        return .network(ip, bits: bits)
-    }
-    let isPrefix = text.hasSuffix("*")
-    let name = isPrefix ? String(text.dropLast()) : text
-    // Linux: names have 1 to 15 bytes.
-    guard name.utf8.count <= 15, isPrefix || !name.isEmpty,
-        name.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7F && $0 != 0x2A })
-    else { return nil }
-    return isPrefix ? .prefix(name) : .name(name)
 }
 
 @implementation @_cdecl("reconnect_engine_set_turn_servers")

@@ -25,6 +25,8 @@ extension Association {
         for timer in [Timer.initiation, .retransmission, .reconfiguration, .shutdown] where timers.isSet(timer) {
             timers[timer] = now
         }
+        // Acknowledgements of what came until now were lost as well.
+        if case .established = state { acknowledgement = .immediate }
         handleTimeout(now: now)
     }
 

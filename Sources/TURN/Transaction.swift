@@ -50,7 +50,7 @@ extension RelayClient {
         let id = TransactionID(using: &random)
         var fits = false
         let bytes = [UInt8](unsafeUninitializedCapacity: RelayClient.longestRequest) { buffer, count in
-            let buffer = unsafe UnsafeMutableRawBufferPointer(buffer)
+            let buffer = UnsafeMutableRawBufferPointer(buffer)
             var output = unsafe OutputRawSpan(buffer: buffer, initializedCount: 0)
             fits = write(request, id, &output)
             count = unsafe output.finalize(for: buffer)

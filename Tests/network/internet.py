@@ -14,6 +14,7 @@ Each site's public network is 198.18.N.0/24, that behind its NATs 10.N.0.0/24 an
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -93,7 +94,7 @@ class Internet:
     """The public part: one router that all sites are connected to, with addresses for servers."""
 
     SERVERS = ("198.18.0.1", "198.18.0.2", "198.18.0.3")
-    SERVERS6 = ("2001:db8::1", "2001:db8::2", "2001:db8::3")
+    """Addresses at which the tests have sockets, or nobody is."""
 
     def __init__(self, emulator=None):
         netns.clean()
@@ -104,12 +105,12 @@ class Internet:
         self.space = netns.Namespace()
         self.sites = []
         self._lock = threading.Lock()
-        self._last = 0
+        self._numbers = itertools.count(1)
+        self._servers = itertools.count(10)
         try:
             quiet(self.space, ipv6=True)
             self.space.ip(
                 *[f"address add {ip}/32 dev lo" for ip in self.SERVERS],
-                *[f"address add {ip}/128 dev lo nodad" for ip in self.SERVERS6],
                 # What is sent to somebody else's private network is lost without a word, as in the real one. A
                 # blackhole route would tell senders in this namespace, and coturn then ends the allocation.
                 "link add nowhere type veth peer name void",
@@ -127,8 +128,15 @@ class Internet:
     def number(self):
         """For a new site's networks."""
         with self._lock:
-            self._last += 1
-            return self._last
+            return next(self._numbers)
+
+    def server(self):
+        """Addresses for a server, its own: coturn shares its ports with another one without a word."""
+        with self._lock:
+            number = next(self._servers)
+        ipv4, ipv6 = f"198.18.0.{number}", f"2001:db8::{number:x}"
+        self.space.ip(f"address add {ipv4}/32 dev lo", f"address add {ipv6}/128 dev lo nodad")
+        return ipv4, ipv6
 
     def socket(self, kind=socket.SOCK_DGRAM, family=socket.AF_INET):
         """A socket on the Internet."""
@@ -299,17 +307,17 @@ def binding(ip):
 
 
 class Authority:
-    """A certificate authority and a certificate for the servers' addresses."""
+    """A certificate authority and a certificate for a server's addresses."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, addresses):
         self.certificate, self.server = f"{folder}/authority.pem", f"{folder}/server.pem"
         key, request, names = f"{folder}/key.pem", f"{folder}/request.pem", f"{folder}/names"
         new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         self._run("req", "-x509", *new, "-keyout", f"{folder}/ca-key.pem", "-out", self.certificate, "-days", "2",
                   "-subj", "/CN=Laboratory", "-addext", "basicConstraints=critical,CA:TRUE")  # fmt: skip
         self._run("req", *new, "-keyout", key, "-out", request, "-subj", "/CN=turn.example")
-        addresses = [f"IP:{ip}" for ip in Internet.SERVERS + Internet.SERVERS6]
-        Path(names).write_text(f"subjectAltName=DNS:turn.example,{','.join(addresses)}\n")
+        alternatives = ["DNS:turn.example", *[f"IP:{ip}" for ip in addresses]]
+        Path(names).write_text(f"subjectAltName={','.join(alternatives)}\n")
         self._run("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", f"{folder}/ca-key.pem",
                   "-CAcreateserial", "-days", "2", "-extfile", names, "-out", f"{folder}/certificate.pem")  # fmt: skip
         Path(self.server).write_text(Path(f"{folder}/certificate.pem").read_text() + Path(key).read_text())
@@ -324,13 +332,13 @@ class Relay:
 
     USER, PASSWORD = "alice", "open sesame"
 
-    def __init__(self, internet, server=0):
+    def __init__(self, internet):
         self.internet = internet
-        self.ip, self.ip6 = Internet.SERVERS[server], Internet.SERVERS6[server]
+        self.ip, self.ip6 = internet.server()
         self.folder = tempfile.mkdtemp(prefix=f"{internet.space.name}.")
         self.process = None
         try:
-            self.authority = Authority(self.folder)
+            self.authority = Authority(self.folder, [self.ip, self.ip6])
             self.start()
         except BaseException:
             self.close()

@@ -39,7 +39,7 @@ extension RelayGroup {
         withdraw(leg, except: usable)
         if !wasOffered { leg.preference = freePreference(leg.endpoint.server.transport) }
         for address in usable { legByRelayed[address] = leg }
-        leg.relayed = usable
+        leg.relayed = ranked(usable)
         leg.mapped = allocation.mapped
         leg.state = .held
         leg.isOutdated = false
@@ -50,6 +50,15 @@ extension RelayGroup {
         needsArranging = true
         guard let server = environment.server(leg.endpoint.server) else { return }
         events.append(.allocated(url: server.url, addresses: usable, duration: now - leg.begun))
+    }
+
+    /// IPv6 first only where this machine has it: to others without it, such an address leads through a second relay.
+    private func ranked(_ relayed: [SocketAddress]) -> [SocketAddress] {
+        let world = SocketAddress(ip: IPAddress(high: 0x2001_0503_BA3E_0000, low: 0x0000_0000_0002_0030), port: 53)
+        guard !isIPv4, environment.source(world) != nil else {
+            return relayed.filter(\.ip.isIPv4) + relayed.filter { !$0.ip.isIPv4 }
+        }
+        return relayed
     }
 
     /// A server must not take over what is another's, or our own: what is sent from there would go to it.
