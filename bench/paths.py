@@ -124,12 +124,14 @@ class Browser:
 
     def __init__(self, name):
         self.name = name
+        self.version = None
 
     def start(self, network):
         ends = []
         try:
             for offers, side in zip((True, False), network.sides):
                 ends.append(PageEnd(f"{self.name} ({'offer' if offers else 'answer'})", side, self.name, offers))
+            self.version = ends[0].version()
         except BaseException:
             for end in ends:
                 end.close()
@@ -138,7 +140,7 @@ class Browser:
 
 
 # Events that say that the path is known to be broken, or that another one is in use already.
-OURS = ("suspected", "restart", "path", "network", "disconnected")
+OURS = ("network", "restart", "path", "disconnected")
 PION = ("disconnected", "failed")
 
 
@@ -196,10 +198,7 @@ def figures(records, broken, detection, recovered):
         gaps.append(gap * 1000 - INTERVAL_MS)
         resumed.append(end)
     detected = [
-        when
-        for record in records
-        for when, what in record["events"]
-        if when > broken and what.split()[0] in detection and what != "path first"
+        when for record in records for when, what in record["events"] if when > broken and what.split()[0] in detection
     ]
     detected = min(detected, default=None)
     is_interrupted = recovered and detected is not None and max(resumed) > detected
@@ -290,6 +289,7 @@ def row_of(who, fault, results):
     return {
         "who": who.name,
         "settings": who.settings,
+        "version": getattr(who, "version", None),
         "fault": fault,
         "runs": len(results),
         "failures": sum(not result["ok"] for result in results),
@@ -340,7 +340,7 @@ def stream_table(rows):
         text += ["", f"{fault}: {what}", ""]
         text.append(
             f"{'':<18}{'runs':>6}{'p50':>9}{'p95':>9}{'worst':>9}{'to p50 of ours':>16}{'noticed':>10}"
-            f"{'then p50':>10}{'then p95':>10}{'lost':>7}{'wrong':>7}   settings"
+            f"{'then p50':>10}{'then p95':>10}{'before':>8}{'lost':>7}{'wrong':>7}   settings"
         )
         members = [row for row in rows if row["fault"] == fault]
         own = next((row["median_ms"] for row in members if row["who"] == LIBRARY), None)
@@ -350,7 +350,8 @@ def stream_table(rows):
             text.append(
                 f"{row['who']:<18}{row['runs']:>6}{row['median_ms']:>9.0f}{row['p95_ms']:>9.0f}{row['worst_ms']:>9.0f}"
                 f"{ratio:>16}{cell(row['noticed_ms']):>10}{cell(row['from_detection_ms']):>10}"
-                f"{cell(row['from_detection_p95_ms']):>10}{row['lost']:>7}{row['wrong']:>7}   {row['settings']}{failed}"
+                f"{cell(row['from_detection_p95_ms']):>10}{row['usual_ms']:>8.0f}{row['lost']:>7}{row['wrong']:>7}"
+                f"   {row['settings']}{failed}"
             )
     return text
 

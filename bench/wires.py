@@ -5,9 +5,8 @@ import errno
 import os
 import socket
 import struct
-import subprocess
 
-from netns import Link, LinkError, Process
+from netns import Emulator, LinkError
 
 # rtnetlink(7)
 RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE = 20, 21, 24
@@ -17,18 +16,14 @@ TABLE_MAIN, PROTOCOL_BOOT, SCOPE_LINK, UNICAST = 254, 3, 253, 1
 NLMSG_ERROR = 2
 
 
-class Wire(Link):
+class Wire(Emulator):
     """An emulated network between two namespaces that are there: one address at each end."""
 
-    def __init__(self, emulator, a, b, device, number, rtt_ms, seed=1):
+    def __init__(self, program, a, b, device, number, rtt_ms):
+        super().__init__(program, (a, device), (b, device))
         self.sides = (a, b)
-        self.DEVICE = device
+        self.device = device
         self.number = number
-        command = [emulator, "--a", f"{a.name}:{device}", "--b", f"{b.name}:{device}"]
-        command += ["--seed", str(seed), "--control"]
-        self.emulator = Process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        if self.emulator.child.stdout.readline().strip() != "ready":
-            raise LinkError("the link emulator did not start")
         self.shape(delay_ms=rtt_ms / 2, loss=0)
         self.hosts = [1, 2]
         for side, host in zip(self.sides, self.hosts):
@@ -53,7 +48,7 @@ class Wire(Link):
     def close(self):
         for kernel in self.kernels:
             kernel.close()
-        self.emulator.end()
+        self.end()
 
 
 class Kernel:
