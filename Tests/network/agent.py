@@ -200,7 +200,7 @@ class Agent:
             figures = abi.structs["peer_statistics"].from_buffer_copy(data.ljust(1024, b"\0"))
             values = ((name, getattr(figures, name)) for name, *_ in figures._fields_)
             values = {name: v.decode() if isinstance(v, bytes) else v for name, v in values}
-            self.tell("statistics", **values)
+            self.tell("statistics", status=why["status"], **values)
         elif kind == abi.EVENT_LOG:
             self.tell("log", text=text)
 

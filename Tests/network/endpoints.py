@@ -72,7 +72,8 @@ class Endpoint:
         """The first event since then with these members; values may be functions that judge."""
         found = self.first(what, since, patience, **members)
         if found is None:
-            raise AssertionError(f"{self.name}: waited too long for {what} {members or ''}\n{self.story()}")
+            both = self.story() + (f"\n{self.other.story()}" if self.other else "")
+            raise AssertionError(f"{self.name}: waited too long for {what} {members or ''}\n{both}")
         return found
 
     def first(self, what, since=0, patience=PATIENCE, **members):
