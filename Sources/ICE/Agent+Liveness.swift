@@ -5,9 +5,12 @@ extension Agent {
     /// Authenticated traffic of another protocol came on `path`: the other side lives, and sends there.
     /// Only for what cannot be replayed, as DTLS records that passed its replay check.
     public func noteTraffic(_ path: Path, now: Instant) {
+        if let index = activePair, pairs[index].isOn(path) {
+            pairs[index].lastPreferred = now
+            return noteReceivedInUse(index, now, proves: true)
+        }
         guard phase != .closed, let index = pairIndex(on: path) else { return }
         pairs[index].lastPreferred = now
-        guard index != activePair else { return noteReceived(index, now) }
         let silentSince = activePair.flatMap { pairs[$0].lastReceived }
         noteReceived(index, now)
         guard selected != nil, pairs[index].state == .succeeded, !pairs[index].isDoubted, let active = activePair,
@@ -33,8 +36,15 @@ extension Agent {
 
     /// `proves`: it shows that what this side sends arrives, as answers and data do and requests do not.
     func noteReceived(_ index: Int, _ now: Instant, proves: Bool = true) {
+        if index == activePair {
+            noteReceivedInUse(index, now, proves: proves)
+        } else {
+            pairs[index].lastReceived = now
+        }
+    }
+
+    private func noteReceivedInUse(_ index: Int, _ now: Instant, proves: Bool) {
         pairs[index].lastReceived = now
-        guard index == activePair else { return }
         if proves {
             silence = Silence()
             if suspicion != nil { trust() }

@@ -103,6 +103,24 @@ import Wire
         #expect(offerer.agent.statistics.suspicions >= 1 && offerer.agent.statistics.failovers == 0)
     }
 
+    /// The other path is quicker to answer; the one in use still has its round trip.
+    @Test func aSlowPathIsNotLeftForAQuickOne() {
+        let network = Network(seed: 14)
+        network.slowPath = ({ $0.to.ip.isIPv6 }, 60...60)
+        let offerer = network.agent(.controlling, on: [a4, a6]) { $0.settleTime = .seconds(1) }
+        let answerer = network.agent(.controlled, on: [b4, b6])
+        network.introduce(offerer, answerer)
+        network.run(for: .seconds(10))
+        network.stream(by: [offerer], for: .seconds(3))
+        #expect(offerer.agent.selectedPath?.local == a6 && offerer.selected.count == 1)
+        network.filter = { $0.bytes.first != 0xD1 }
+        network.stream(by: [offerer], for: .milliseconds(600))
+        network.filter = { _ in true }
+        network.stream(by: [offerer], for: .seconds(1))
+        #expect(offerer.agent.statistics.suspicions > 0 && offerer.agent.statistics.failovers == 0)
+        #expect(offerer.selected.count == 1 && answerer.selected.count == 1)
+    }
+
     /// SCTP acknowledges one packet after up to 200 ms: a reason to ask, not to worry the host.
     @Test func singlePacketsAreNoReasonForSuspicion() {
         let (network, offerer, _) = connected(6)

@@ -81,6 +81,8 @@ final class Network {
     var duplication = 0.0
     var corruption = 0.0
     var delay: ClosedRange<Int64> = 10...10
+    /// Another delay for some datagrams.
+    var slowPath: (isSlow: (Datagram) -> Bool, delay: ClosedRange<Int64>)?
     var hosts: [Host] = []
     /// Sees every datagram that is sent; false drops it.
     var filter: (Datagram) -> Bool = { _ in true }
@@ -190,7 +192,8 @@ final class Network {
                 in: 1...255, using: &random)
         }
         steps += 1
-        let delay = Duration.milliseconds(Int64.random(in: delay, using: &random))
+        let span = slowPath.flatMap { $0.isSlow(datagram) ? $0.delay : nil } ?? delay
+        let delay = Duration.milliseconds(Int64.random(in: span, using: &random))
         inFlight.append((now + delay, steps, datagram))
     }
 

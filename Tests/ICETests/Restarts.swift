@@ -289,6 +289,41 @@ import Wire
         #expect(host.agent.selectedPath?.remote == a6)
     }
 
+    /// A path that was left because it did not answer is not gone back to because the other side still uses it.
+    @Test func aPathThatWasLeftMustAnswerFirst() {
+        let (network, host) = answerer(false)
+        validate(host, network)
+        nominate(host, network, 1, a6, nil)
+        #expect(host.agent.selectedPath?.remote == a6)
+        let password = String(repeating: "p", count: 22)
+        /// Lets time pass, in which only the paths of one family answer.
+        func pass(_ span: Duration, isIPv4: Bool?) {
+            let end = network.now + span
+            while network.now < end {
+                network.now = network.now + .milliseconds(10)
+                if host.agent.nextTimeout.map({ $0 <= network.now }) ?? false {
+                    host.agent.handleTimeout(now: network.now)
+                }
+                for check in host.agent.drain(network.now)
+                where Checks.isRequest(check.bytes) && check.to.ip.isIPv4 == isIPv4 {
+                    let response = Checks.answer(check.bytes, mapped: check.from, password: password)
+                    _ = host.agent.handle(Datagram(from: check.to, to: check.from, bytes: response), network.now)
+                }
+            }
+        }
+        host.agent.noteSent(now: network.now)
+        host.agent.noteSent(now: network.now)
+        pass(.milliseconds(400), isIPv4: true)
+        #expect(host.agent.selectedPath?.remote == a4 && host.agent.selectionReason == .failover)
+        // The other side has not noticed.
+        nominate(host, network, 2, a6, nil)
+        host.agent.noteTraffic(Path(local: b6, remote: a6), now: network.now)
+        #expect(host.agent.selectedPath?.remote == a4)
+        nominate(host, network, 3, a6, nil)
+        pass(.milliseconds(600), isIPv4: false)
+        #expect(host.agent.selectedPath?.remote == a6)
+    }
+
     @Test func withoutTheOptionNumbersMeanNothing() {
         let (network, host) = answerer(false)
         validate(host, network)

@@ -98,6 +98,7 @@ class Agent:
         style = abi.NEGOTIATION_IMPOLITE if settings.get("impolite") else abi.NEGOTIATION_POLITE
         channel = abi.make("channel_config", negotiated=1, id=0, tag=7)
         peer = abi.make("peer_config", negotiation=style, tag=1, channels=channel, channel_count=1)
+        peer.ice_policy = settings.get("peer_policy", 0)
         self.strict(abi.call("peer_create", self.engine, peer, ctypes.byref(self.peer)))
         descriptor = ctypes.c_int()
         self.strict(abi.call("event_fd", self.engine, ctypes.byref(descriptor)))

@@ -81,6 +81,22 @@ def test_without_the_policy_more_is_seen(context):
     assert {kind for _, _, kind, _ in told} - {"relay"}
 
 
+def test_policy_of_one_peer(context):
+    """The engine may ask a STUN server for its other peers; this one's other end hears and sees nothing of it."""
+    relay = context.relay
+    place, other = Site(context.internet, PORT_RESTRICTED), Site(context.internet)
+    with Capture(place.host) as capture:
+        given = {"turn": relay.servers("udp"), "ca": relay.authority.certificate}
+        us = agent(place, "we", stun=[NOBODY], impolite=True, peer_policy=POLICY_RELAY, **given)
+        with Pair(us, agent(other, "they", stun=[relay.stun()], **given)) as pair:
+            pair.connect()
+            pair.stream()
+            pair.finish()
+            told = candidates(us)
+    assert {packet.other[0] for packet in strangers(capture, relay, {3478})} <= {"198.18.0.2"}
+    assert {kind for _, _, kind, _ in told} == {"relay"}
+
+
 def test_no_relay_means_no_connection(context):
     """Relay only, and the relay does not answer: nothing else is tried."""
     place, other = Site(context.internet), Site(context.internet)
