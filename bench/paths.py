@@ -193,8 +193,7 @@ def finish(ends, patiently):
 def figures(records, broken, detection, recovered):
     gaps, resumed = [], []
     for record in records:
-        arrivals = record["arrivals"]
-        gap, end = longest_gap(arrivals, broken)
+        gap, end = interruption(record["arrivals"], broken)
         gaps.append(gap * 1000 - INTERVAL_MS)
         resumed.append(end)
     detected = [
@@ -222,13 +221,11 @@ def figures(records, broken, detection, recovered):
     }
 
 
-def longest_gap(arrivals, since):
-    """Seconds, and when it ended, of gaps that ended after `since`."""
-    best, end = 0.0, since
-    for earlier, later in zip(arrivals, arrivals[1:]):
-        if later > since and later - earlier > best:
-            best, end = later - earlier, later
-    return best, end
+def interruption(arrivals, since):
+    """The longest gap that ended after `since`, in seconds, and when the first one of about that length ended."""
+    gaps = [(later - earlier, later) for earlier, later in zip(arrivals, arrivals[1:]) if later > since]
+    longest = max((gap for gap, _ in gaps), default=0.0)
+    return longest, next((end for gap, end in gaps if gap >= longest / 2), since)
 
 
 def usual_gap(arrivals, until):

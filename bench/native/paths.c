@@ -34,7 +34,8 @@ typedef struct {
 static reconnect_engine_t engine;
 static reconnect_peer_t peer;
 static reconnect_channel_t channel;
-static bool has_peer, has_channel, is_offering, is_echo, is_allocated, is_logged, is_closing;
+static bool has_peer, has_channel, is_offering, is_echo, is_allocated, is_logged, is_closing,
+    is_forgetting;
 static const char *server, *user, *password, *authorities;
 
 static double arrivals[MOST_ARRIVALS];
@@ -57,13 +58,23 @@ static void happen(const char *format, ...) {
 
 /* ------------------------------------------------------------------ connection */
 
-static void use_server(bool is_used) {
+static void use_server(void) {
     reconnect_turn_server_t turn = {
         .struct_size = sizeof turn, .url = server, .username = user, .password = password};
     char detail[256] = "";
     if (!server) return;
-    if (reconnect_engine_set_turn_servers(engine, is_used ? &turn : NULL, is_used, detail, sizeof detail) != RECONNECT_OK)
+    if (reconnect_engine_set_turn_servers(engine, &turn, 1, detail, sizeof detail) != RECONNECT_OK)
         fail("the TURN server", detail);
+}
+
+static void make_path_engine(void) {
+    reconnect_engine_config_t config = {.struct_size = sizeof config,
+                                        .log_level = is_logged ? RECONNECT_LOG_DEBUG : RECONNECT_LOG_NONE,
+                                        .turn_ca_path = authorities,
+                                        .ice_policy = server ? RECONNECT_ICE_POLICY_RELAY : RECONNECT_ICE_POLICY_ALL};
+    char detail[256] = "";
+    if (reconnect_engine_create(&config, &engine, detail, sizeof detail) != RECONNECT_OK) fail("the engine", detail);
+    if (is_allocated) use_server();
 }
 
 static reconnect_peer_config_t peer_settings(void) {
@@ -79,7 +90,7 @@ static void begin(void) {
     received = sent = wrong = happening_count = 0;
     has_channel = false;
     happen("begin");
-    if (!is_allocated) use_server(true);
+    if (!is_allocated) use_server();
     if (!is_offering && is_allocated) return; /* made by the offer */
     reconnect_peer_config_t settings = peer_settings();
     check(reconnect_peer_create(engine, &settings, &peer), "reconnect_peer_create");
@@ -104,9 +115,13 @@ static void receive(const char *text, size_t size) {
     if (status != RECONNECT_OK) happen("refused %s %s", reconnect_status_name(status), detail);
 }
 
+/* Once the events of the last one are given back. */
 static void forget(void) {
-    has_peer = has_channel = is_closing = false;
-    if (!is_allocated) use_server(false);
+    is_forgetting = has_peer = has_channel = is_closing = false;
+    if (server && !is_allocated) { /* nothing of the server is to be known the next time */
+        check(reconnect_engine_destroy(engine), "reconnect_engine_destroy");
+        make_path_engine();
+    }
     printf("X\n");
 }
 
@@ -191,7 +206,7 @@ static void take(const reconnect_event_t *event) {
     case RECONNECT_EVENT_PEER_STATE:
         happen("%s %s", states[event->number % 5], event->status ? reconnect_status_name(event->status) : "");
         if (event->number == RECONNECT_PEER_CLOSED) {
-            if (is_closing) forget();
+            if (is_closing) is_forgetting = true;
             else has_peer = has_channel = false;
         }
         break;
@@ -243,7 +258,7 @@ static void obey(char *line, size_t size) {
     case 'X':
         set_timer(false);
         is_closing = true;
-        if (!has_peer || reconnect_peer_close(peer) != RECONNECT_OK) forget();
+        is_forgetting = !has_peer || reconnect_peer_close(peer) != RECONNECT_OK;
         break;
     }
 }
@@ -264,16 +279,6 @@ static bool read_lines(void) {
     used -= (size_t)(start - buffer);
     memmove(buffer, start, used);
     return used < sizeof buffer;
-}
-
-static void make_path_engine(void) {
-    reconnect_engine_config_t config = {.struct_size = sizeof config,
-                                        .log_level = is_logged ? RECONNECT_LOG_DEBUG : RECONNECT_LOG_NONE,
-                                        .turn_ca_path = authorities,
-                                        .ice_policy = server ? RECONNECT_ICE_POLICY_RELAY : RECONNECT_ICE_POLICY_ALL};
-    char detail[256] = "";
-    if (reconnect_engine_create(&config, &engine, detail, sizeof detail) != RECONNECT_OK) fail("the engine", detail);
-    if (is_allocated) use_server(true);
 }
 
 int main(int argc, char **argv) {
@@ -315,16 +320,17 @@ int main(int argc, char **argv) {
     make_path_engine();
     timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     struct pollfd polled[3] = {{.events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}, {.fd = timer, .events = POLLIN}};
-    check(reconnect_event_fd(engine, &polled[0].fd), "reconnect_event_fd");
     printf("ready\n");
-    while (poll(polled, 3, -1) >= 0 || errno == EINTR) {
+    do {
         size_t count = 0;
         check(reconnect_poll(engine, events, BATCH, 0, &count), "reconnect_poll");
         for (size_t i = 0; i < count; i++) take(&events[i]);
         if (count > 0) reconnect_release(engine, events[0].batch);
         if (polled[2].revents) send_due();
         if (polled[1].revents && !read_lines()) break;
-    }
+        if (is_forgetting) forget();
+        check(reconnect_event_fd(engine, &polled[0].fd), "reconnect_event_fd");
+    } while (poll(polled, 3, -1) >= 0 || errno == EINTR);
     reconnect_engine_destroy(engine);
     return 0;
 }
