@@ -1,7 +1,8 @@
+import Wire
+
 // Any bytes as a DNS message on the local link: nothing may trap, names have the length and the letters of those that may
 // be asked for, and only the name that is asked for is believed.
 @testable import Engine
-import Wire
 
 @_cdecl("LLVMFuzzerTestOneInput")
 public func fuzzMulticastMessage(_ data: UnsafePointer<UInt8>, _ size: Int) -> CInt {

@@ -15,6 +15,8 @@ final class Connection: Scheduled {
     var channels: [ChannelID: ChannelQueue] = [:]
     /// Channels with messages that are not all on their way.
     var active: [ChannelQueue] = []
+    /// Nil: the engine's.
+    var policy: ICEPolicy?
     /// Of its own port; nil on the shared one.
     var gathering: Gathering?
     /// Its negotiation, because of a channel.

@@ -29,8 +29,8 @@ extension Loop {
         settings.maximumChannels = configuration.maximumChannels + 1
         settings.timers = peerTimers
         settings.style = Peer.Style(request.negotiation)
-        settings.relayOnly = (request.icePolicy ?? configuration.icePolicy) == .relay
-        settings.resolvesNames = configuration.resolvesMulticastNames
+        settings.relayOnly = isRelayOnly(request.icePolicy)
+        settings.resolvesNames = configuration.resolvesMulticastNames && !settings.relayOnly
         let candidates = isShared ? sharedCandidates : network.candidates(ownPort: own.number) + streamCandidates
         let peer = Peer(
             role: role, configuration: settings, candidates: candidates,
@@ -38,6 +38,7 @@ extension Loop {
         )
         let connection = Connection(entry: entry, peer: peer, port: own, isOnSharedPort: isShared)
         connection.candidates = candidates
+        connection.policy = request.icePolicy
         if !isShared { gather(connection) }
         try add(connection)
         for channel in request.channels { openConfigured(channel, entry) }

@@ -15,6 +15,8 @@ extension Loop {
         }
     }
 
+    func isRelayOnly(_ policy: ICEPolicy?) -> Bool { (policy ?? configuration.icePolicy) == .relay }
+
     func relays(of connection: Connection) -> RelayGroup? {
         connection.isOnSharedPort ? relays : connection.gathering?.relays
     }
@@ -22,7 +24,7 @@ extension Loop {
     /// A peer has a port of its own: what leads there.
     func gather(_ connection: Connection) {
         let hasServers = !relayEnvironment.servers.isEmpty
-        let gathering = Gathering(relays: nil, random: random)
+        let gathering = Gathering(asksSTUN: !isRelayOnly(connection.policy), random: random)
         gathering.relays = hasServers ? makeRelays(connection.port, of: connection) : nil
         gathering.follow(network, hasMoved: false, now: now)
         connection.gathering = gathering

@@ -194,9 +194,9 @@ extension Loop {
         to remote: SocketAddress, _ reason: TicketRefusal
     ) -> Connection? {
         let key = IntegrityKey(password: password)
-        send(from: local) { output in
+        send { output in
             writeErrorResponse(code: code, to: message, key: key, into: &output)
-            return remote
+            return (remote, local)
         }
         metrics.ticket(.refused(reason))
         return nil

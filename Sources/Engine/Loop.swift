@@ -268,8 +268,7 @@ final class Loop: @unchecked Sendable {
         let isTaken = connection.peer.handle(
             datagram: datagram, from: path.remote, to: path.local, transport: path.transport, now: now)
         guard isTaken else {
-            let mapping = connection.gathering?.mapping
-            guard mapping?.handle(datagram: datagram, from: path.remote, to: path.local, now: now) == true else {
+            guard connection.gathering?.handle(datagram, path, now: now) == true else {
                 return engine.counters.datagramsDropped.count()
             }
             return markDirty(connection)
@@ -363,7 +362,7 @@ final class Loop: @unchecked Sendable {
         drainEvents(connection)
         feed(connection)
         if let gathering = connection.gathering {
-            pump(through: connection.port) { gathering.pollTransmit(into: &$0, now: now) }
+            gatherMore(connection, gathering)
             if gathering.pollChange() { refreshCandidates(connection) }
         }
         if !connection.isGathered { finishGathering(connection) }
@@ -422,22 +421,37 @@ final class Loop: @unchecked Sendable {
         }
     }
 
+    private func gatherMore(_ connection: Connection, _ gathering: Gathering) {
+        var isMore = true
+        while isMore {
+            isMore = false
+            send(through: connection.port) { output in
+                guard let next = gathering.pollTransmit(into: &output, now: now) else { return nil }
+                isMore = true
+                var from = SocketAddress(ip: next.from ?? .anyIPv6, port: connection.port.number)
+                if let exit = next.from { from.scope = network.exit(from: exit) }
+                return (next.to, from)
+            }
+        }
+    }
+
     /// Sends all that `body` writes, through a port.
     func pump(through port: Port, _ body: (inout OutputRawSpan) -> SocketAddress?) {
         var isMore = true
         while isMore {
             isMore = false
-            send(through: port, from: SocketAddress(ip: .anyIPv6, port: port.number)) { output in
+            send(through: port) { output in
                 let remote = body(&output)
                 isMore = remote != nil
-                return remote
+                return remote.map { ($0, SocketAddress(ip: .anyIPv6, port: port.number)) }
             }
         }
     }
 
-    /// One datagram from a port that belongs to no peer; `body` writes it and says where it goes. Nil: the shared port.
+    /// One datagram from a port that belongs to no peer; `body` writes it and says where it goes and from which address.
+    /// Nil: the shared port.
     func send(
-        through port: Port? = nil, from local: SocketAddress, _ body: (inout OutputRawSpan) -> SocketAddress?
+        through port: Port? = nil, _ body: (inout OutputRawSpan) -> (to: SocketAddress, from: SocketAddress)?
     ) {
         let port = port ?? self.port
         var room = unsafe cs_sender_next(sender)
@@ -448,11 +462,11 @@ final class Loop: @unchecked Sendable {
         guard let room = unsafe room else { return }
         let buffer = unsafe UnsafeMutableRawBufferPointer(start: room, count: CS_PACKET_ROOM)
         var output = unsafe OutputRawSpan(buffer: buffer, initializedCount: 0)
-        let remote = body(&output)
+        let way = body(&output)
         let size = unsafe output.finalize(for: buffer)
-        guard let remote, size > 0 else { return }
-        var to = remote.system
-        var from = local.system
+        guard let way, size > 0 else { return }
+        var to = way.to.system
+        var from = way.from.system
         unsafe cs_sender_commit(sender, port.descriptor, port.isIPv4 ? 1 : 0, UInt32(size), &to, &from)
         engine.counters.bytesSent.count(UInt64(size))
     }

@@ -37,6 +37,9 @@ extension Agent {
         guard let (number, key) = receiver(ufrag) else { return .ignored(.otherUfrag) }
         guard isAllowed(local: path.local, path.transport) else { return .ignored(.forbidden) }
         guard message.isAuthentic(key) else { return .ignored(.badIntegrity) }
+        // The other side has restarted and does not know our new generation yet. An answer by the old one would have it use
+        // a path that our checks cannot confirm; without one it asks again when it knows.
+        if isRestarting, number != generation.number, isFromNewGeneration(message) { return .ignored(.otherUfrag) }
         guard responses.count < Agent.maximumResponses else { return .ignored(.overloaded) }
 
         let verdict = recentRequests.note(message.transactionID, from: path.remote)
@@ -56,6 +59,12 @@ extension Agent {
         respond(.success, message, path, key)
         if verdict == .new, generation(number) != nil { learn(from: message, path, number, now) }
         return .consumed
+    }
+
+    private func isFromNewGeneration(_ message: borrowing Message) -> Bool {
+        guard let sender = message.senderUfrag, let remote = generation.remote else { return false }
+        let ufrag = remote.ufrag
+        return sender.elementsEqual(ufrag.span.bytes)
     }
 
     /// The generation that a request is for. One that is over is answered for a moment, and nothing more.

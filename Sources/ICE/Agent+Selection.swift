@@ -133,7 +133,11 @@ extension Agent {
                 && (pair.state == .waiting || pair.state == .inProgress || pair.state == .frozen)
         }
         if isSettled || isDisconnected || suspicion != nil { return nominate(valid) }
-        if timers[.settle] == nil { timers[.settle] = now + durations.settleTime }
+        guard timers[.settle] == nil else { return }
+        // A relay costs its owner something for as long as it is used: a first check that another way loses, because a NAT
+        // on it opens only with the other side's check, is worth being sent again before.
+        let isRelayed = pairs[valid].relays > 0
+        timers[.settle] = now + durations.settleTime + (isRelayed ? durations.retransmission * 2 : .zero)
     }
 
     /// The best pair that answered; when the path in use is silent, one that answered since.

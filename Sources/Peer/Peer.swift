@@ -428,8 +428,9 @@ public final class Peer {
         trust(path.remote)
         isOrphaned = false
         reportPath(path, PathReason(agent.selectionReason))
-        // What was on its way on a path that is dead is lost. On one that only gave way it still arrives.
-        let isLost = doubtSince != .distantFuture
+        // What was on its way on a path that is dead, or that one side has left, is lost. On one that only gave way it
+        // still arrives.
+        let isLost = doubtSince != .distantFuture || [.restarted, .moved].contains(agent.selectionReason)
         doubtSince = .distantFuture
         if path != dataPath, dataPath != nil {
             moveData(isLost: isLost, now: now)

@@ -21,7 +21,7 @@ private struct GlareRun {
             $1.timers.restart = .seconds(3)
         }
         world.interval = .milliseconds(100)
-        world.peers.forEach { $0.localCandidatesComplete(now: world.now) }
+        for peer in world.peers { peer.localCandidatesComplete(now: world.now) }
         for link in world.links.joined() { link.delay = .milliseconds(Int64(1 + pick(60))) }
         world.startStream()
         let slowest = [5, 60, 400, 1200][pick(4)]

@@ -41,7 +41,8 @@ final class Network {
         self.init(
             configuration, port: port.number, isIPv4: port.isIPv4,
             monitor: NetworkMonitor(configuration.interfaces, lists: InterfaceLists(configuration), now: now),
-            resolver: Resolver(configuration.stunServers, now: now), random: random, now: now)
+            resolver: Resolver(configuration.icePolicy == .relay ? [] : configuration.stunServers, now: now),
+            random: random, now: now)
     }
 
     init(
@@ -90,6 +91,12 @@ final class Network {
 
     /// The interface through which packets from a local address leave; 0: as the system has it.
     func exit(from local: IPAddress) -> UInt32 { monitor.exits.isEmpty ? 0 : monitor.exits[local] ?? 0 }
+
+    /// One address of each way out that is not the system's own choice.
+    var otherExits: [IPAddress] {
+        var seen = Set([monitor.snapshot.routeIPv4?.interface].compactMap { $0 })
+        return hosts.filter { host in monitor.exits[host].map { seen.insert($0).inserted } ?? false }
+    }
 
     /// Where neighbours may be asked for names.
     var multicastLinks: [MulticastLink] { monitor.snapshot.multicastLinks }
