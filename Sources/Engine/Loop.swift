@@ -359,15 +359,17 @@ final class Loop: @unchecked Sendable {
 
     private func service(_ connection: Connection) {
         let first = events.count
-        drainEvents(connection)
-        feed(connection)
         if let gathering = connection.gathering {
             gatherMore(connection, gathering)
             if gathering.pollChange() { refreshCandidates(connection) }
         }
         if !connection.isGathered { finishGathering(connection) }
+        drainEvents(connection)
+        feed(connection)
         transmit(connection)
         settle(connection)
+        // What sending has shown, the end above all.
+        drainEvents(connection)
         observe(connection, from: first)
         if connection.peer.isClosed { return remove(connection) }
         deadlines.set(connection, nextTimeout(of: connection))
