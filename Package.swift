@@ -68,8 +68,7 @@ let package = Package(
 
         // One WebRTC peer.
         library(
-            "Peer", ["Wire", "STUN", "SDP", "ICE", "DTLS", "SCTP", "DataChannel"],
-            more: [withoutExclusivityChecks, small]),
+            "Peer", ["Wire", "STUN", "SDP", "ICE", "DTLS", "SCTP", "DataChannel"], more: [withoutExclusivityChecks]),
 
         // What the library exists for, without I/O.
         library("Signaling", ["Wire", "CJansson"], more: [small]),
