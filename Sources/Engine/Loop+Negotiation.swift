@@ -168,19 +168,36 @@ extension Loop {
         connection.peer.localCandidatesComplete(now: now)
     }
 
+    /// What leads to a peer's own port is asked for again.
+    private func follow(_ connection: Connection, hasMoved: Bool) {
+        guard let gathering = connection.gathering else { return }
+        gathering.follow(network, hasMoved: hasMoved, now: now)
+        connection.isGathered = false
+        markDirty(connection)
+    }
+
+    /// Names of STUN servers have been looked up.
+    func tellServers() {
+        guard network.serverChanges != serverChanges else { return }
+        serverChanges = network.serverChanges
+        for connection in connections.values { follow(connection, hasMoved: false) }
+    }
+
     func tellNetwork(_ change: Network.Change) {
-        if relays != nil { relayEnvironment.networkChanged(now: now) }
-        areRelaysDirty = true
-        names.networkChanged(now: now)
+        // What a STUN server says changes candidates, and is no reason to doubt what works.
+        let moves = change.subtracting(.candidates)
+        if !moves.isEmpty {
+            if relays != nil { relayEnvironment.networkChanged(now: now) }
+            areRelaysDirty = true
+            names.networkChanged(now: now)
+        }
         for connection in connections.values {
-            connection.gathering?.follow(network, hasMoved: change.contains(.route), now: now)
-            connection.isGathered = false
+            if !moves.isEmpty { follow(connection, hasMoved: change.contains(.route)) }
             refreshCandidates(connection)
-            connection.peer.networkChanged(isOnline: network.isOnline, now: now)
+            if !moves.isEmpty { connection.peer.networkChanged(isOnline: network.isOnline, now: now) }
             markDirty(connection)
         }
-        let told = change.subtracting(.candidates)
-        guard !told.isEmpty else { return }
+        guard !moves.isEmpty else { return }
         var event = Event(.network)
         event.detailKind =
             (change.contains(.addresses) ? 1 : 0) | (change.contains(.route) ? 2 : 0)

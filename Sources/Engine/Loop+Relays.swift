@@ -54,16 +54,18 @@ extension Loop {
         guard areRelaysDirty, let relays else { return }
         areRelaysDirty = false
         pump(through: port) { relays.pollTransmit(into: &$0, now: now) }
-        var haveChanged = false
+        var (haveChanged, hasHappened) = (false, false)
         while let event = relays.pollEvent() {
+            hasHappened = true
             if event == .candidatesChanged { haveChanged = true } else { tell(event) }
         }
-        if haveChanged {
-            for connection in connections.values where connection.isOnSharedPort { refreshCandidates(connection) }
-            logCandidates()
-        }
-        for connection in connections.values where connection.isOnSharedPort && !connection.isGathered {
-            finishGathering(connection)
+        if haveChanged { logCandidates() }
+        // Not for each datagram: there may be ten thousand of them.
+        if hasHappened {
+            for connection in connections.values where connection.isOnSharedPort {
+                if haveChanged { refreshCandidates(connection) }
+                if !connection.isGathered { finishGathering(connection) }
+            }
         }
         serviceDirty()
     }

@@ -10,6 +10,7 @@ extension Loop {
         guard isNetworkDirty else { return }
         isNetworkDirty = false
         pump(through: port) { network.pollTransmit(into: &$0, now: now) }
+        tellServers()
         while let change = network.pollChange() {
             tellNetwork(change)
             guard change.contains(.candidates) else { continue }

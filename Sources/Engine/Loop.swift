@@ -40,6 +40,8 @@ final class Loop: @unchecked Sendable {
     /// Names on the local link, and who waits for which.
     lazy var names = MulticastResolver(
         watch: descriptors, links: { [weak network] in network?.multicastLinks ?? [] })
+    /// As of the network's names, when peers were told last.
+    var serverChanges: UInt64 = 0
     var askers: [String: [(peer: UInt64, name: String)]] = [:]
     var areRelaysDirty = false
     private var dirty: [Connection] = []

@@ -108,6 +108,8 @@ final class Network {
 
     /// STUN servers, each with the addresses that are known of it.
     var stunServers: [[SocketAddress]] { resolver.servers }
+    /// Counts up with each change of ``stunServers``.
+    private(set) var serverChanges: UInt64 = 0
     /// The last move of the ways out.
     private(set) var moved: (ipv4: Bool, ipv6: Bool) = (false, false)
 
@@ -118,6 +120,7 @@ final class Network {
         guard !isClosed else { return }
         if descriptor == monitor.descriptor, monitor.readable(now: now) { look(now) }
         if descriptor == resolver.descriptor, resolver.readable(now: now) {
+            serverChanges &+= 1
             mapping.setServers(resolver.servers, now: now)
             takeMapped()
         }
