@@ -93,6 +93,8 @@ public final class Peer {
     var pathCount: UInt32 = 0
     /// What SCTP has learned of congestion is this one's.
     var dataPath: Path?
+    /// When the other side's data came that way last.
+    private var lastOnDataPath = Instant(nanoseconds: 0)
 
     /// - Parameters:
     ///   - packets: scratch space of at least 16 KiB, shared by all peers of one thread.
@@ -198,6 +200,7 @@ public final class Peer {
         if drainTransport(transport, now: now) {
             lastHeard = now
             agent.noteTraffic(path, now: now)
+            if path.remote == dataPath?.remote { lastOnDataPath = now }
             return true
         }
         // Nothing was read: part of a handshake, or forged, damaged or replayed.
@@ -428,9 +431,12 @@ public final class Peer {
         trust(path.remote)
         isOrphaned = false
         reportPath(path, PathReason(agent.selectionReason))
-        // What was on its way on a path that is dead, or that one side has left, is lost. On one that only gave way it
-        // still arrives.
-        let isLost = doubtSince != .distantFuture || [.restarted, .moved].contains(agent.selectionReason)
+        // What was on its way on a path that is dead is lost. On one that only gave way it still arrives. The other side
+        // may have left it too, which nobody tells: then nothing has come that way any more.
+        let hasLeft =
+            [.restarted, .moved].contains(agent.selectionReason)
+            && lastOnDataPath + max((agent.roundTrip ?? .zero) * 2, .milliseconds(30)) <= now
+        let isLost = doubtSince != .distantFuture || hasLeft
         doubtSince = .distantFuture
         if path != dataPath, dataPath != nil {
             moveData(isLost: isLost, now: now)
